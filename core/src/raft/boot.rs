@@ -1,0 +1,55 @@
+//! What a node knows of itself when it starts.
+
+use thiserror::Error;
+
+use super::{Base, Entry, HardState, Index, Membership, NodeId, Position};
+
+/// The durable state of a node, as its log recovered it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Boot {
+    /// Who this node is.
+    pub id: NodeId,
+    /// Its term and vote.
+    pub hard_state: HardState,
+    /// Where its log begins.
+    pub base: Base,
+    /// The position of the first entry of each term in the log, ascending.
+    pub terms: Vec<Position>,
+    /// Every membership entry in the log, ascending.
+    pub memberships: Vec<(Position, Membership)>,
+    /// The last index of the log; the base's when the log is empty.
+    pub last: Index,
+    /// The last entries of the log, up to `last`, without a gap; as many as shall be kept in memory.
+    pub tail: Vec<Entry>,
+    /// The last index that the state machine holds.
+    pub applied: Index,
+}
+
+/// Why a node cannot start from what it knows.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum BootError {
+    /// The state machine holds more than the log.
+    #[error(
+        "the state holds everything up to index {applied}, but the log ends at {last}: the log lost entries"
+    )]
+    StateAheadOfLog {
+        /// What the state machine holds.
+        applied: Index,
+        /// Where the log ends.
+        last: Index,
+    },
+    /// The log was purged beyond what the state machine holds.
+    #[error("the log begins after index {base}, but the state ends at {applied}: the state lost changes")]
+    StateBehindLog {
+        /// What the state machine holds.
+        applied: Index,
+        /// The last purged index.
+        base: Index,
+    },
+    /// The parts contradict each other.
+    #[error("the recovered log contradicts itself: {0}")]
+    Inconsistent(&'static str),
+    /// A setting makes no sense.
+    #[error("the configuration of consensus makes no sense: {0}")]
+    Configuration(&'static str),
+}

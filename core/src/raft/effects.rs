@@ -1,0 +1,228 @@
+//! What a driver has to do for the core.
+//!
+//! Each field is a lane. Lanes may run in parallel with each other; within a lane the order counts.
+
+use super::{
+    Base, ChangeError, Entry, FetchId, HardState, Index, Message, NodeId, Position, Term, Token, WriteId,
+};
+
+/// Collected by [`Raft::drain`](super::Raft::drain).
+#[derive(Clone, Debug, Default)]
+pub struct Effects {
+    /// Messages to send. A message may be dropped, never reordered on purpose.
+    pub send: Vec<(NodeId, Message)>,
+    /// Writes to make durable, in order. A driver may make several durable with one sync and acknowledge the last.
+    pub write: Vec<Write>,
+    /// What to apply to the state machine, in order.
+    pub apply: Vec<Apply>,
+    /// Older entries that the core needs.
+    pub fetch: Vec<Fetch>,
+    /// What to do about snapshots and the purging of the log.
+    pub snapshot: Vec<SnapshotOp>,
+    /// Answers of consensus. A token is answered here or with the reply of its applied command, once in all.
+    pub outcome: Vec<(Token, Outcome)>,
+    /// What happened, for logs, metrics and checkers.
+    pub trace: Vec<TraceEvent>,
+}
+
+impl Effects {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.send.is_empty()
+            && self.write.is_empty()
+            && self.apply.is_empty()
+            && self.fetch.is_empty()
+            && self.snapshot.is_empty()
+            && self.outcome.is_empty()
+            && self.trace.is_empty()
+    }
+}
+
+/// One atomic write to the log: all of it is there after a crash, or none of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// Named in the acknowledgement.
+    pub id: WriteId,
+    /// The term and the vote, when they changed.
+    pub hard_state: Option<HardState>,
+    /// The log begins anew after an installed snapshot; everything in it is gone. Comes before `entries`.
+    pub reset: Option<Base>,
+    /// Entries without a gap. Whatever the log holds at or after the first one's index is replaced.
+    pub entries: Vec<Entry>,
+}
+
+/// One step of the state machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Apply {
+    /// Apply a committed entry.
+    Committed(Committed),
+    /// Replace the state by that of the received snapshot, then report
+    /// [`SnapshotEvent::Installed`](super::SnapshotEvent::Installed).
+    Install(Base),
+}
+
+/// A committed entry, and whom its reply goes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The entry.
+    pub entry: Entry,
+    /// The request that it came from, when this node took it from a client.
+    pub token: Option<Token>,
+}
+
+/// A request for entries that are no longer in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fetch {
+    /// Named in the answer.
+    pub id: FetchId,
+    /// The first entry.
+    pub first: Index,
+    /// The last entry; fewer may be answered.
+    pub last: Index,
+    /// About how many bytes of entries to answer at the most, but at least one entry.
+    pub bytes_max: u64,
+}
+
+/// What to do about snapshots and old log entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SnapshotOp {
+    /// Send a snapshot of the applied state to a node that is too far behind, then report
+    /// [`SnapshotEvent::Sent`](super::SnapshotEvent::Sent).
+    Send {
+        /// The receiver.
+        to: NodeId,
+        /// The sender's term, which the receiver needs to judge it.
+        term: Term,
+    },
+    /// Remove the log up to and including the base. Needs no acknowledgement.
+    Purge(Base),
+}
+
+/// How consensus answers a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing was appended, since this node is not the leader. The request may be repeated elsewhere.
+    NotLeader {
+        /// The leader to try, when one is known.
+        leader: Option<NodeId>,
+    },
+    /// Nothing was appended, since too much is under way. The request may be repeated later.
+    Busy,
+    /// The command was appended and its fate is not known: it may be applied, or not, or twice if repeated.
+    Unknown,
+    /// A read sees everything acknowledged before it once the state machine has applied `index`.
+    ReadReady {
+        /// The read index.
+        index: Index,
+    },
+    /// The operation is done; a change of the membership is committed, a new leader follows.
+    Done,
+    /// The operation was refused, and nothing changed.
+    Refused(Refusal),
+}
+
+/// Why an operation was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The change does not fit the membership.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    /// The leader has not committed an entry of its own term yet, or another change is not committed; try again.
+    #[error("another change is being committed; try again")]
+    ChangePending,
+    /// The target of a transfer is no voter.
+    #[error("node {0} is not a voter and cannot lead")]
+    NotAVoter(NodeId),
+    /// No voter was in reach to hand over to.
+    #[error("no other voter is in reach")]
+    NoTarget,
+    /// The target did not take over within an election time-out; this node leads on.
+    #[error("node {0} did not take over in time")]
+    TransferTimedOut(NodeId),
+    /// This node's disk failed.
+    #[error("this node's disk failed")]
+    DiskFailed,
+}
+
+/// Something that an operator, a metric or a checker wants to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TraceEvent {
+    /// This node asks for votes, or for the promise of votes.
+    Campaign {
+        /// The term that it campaigns in.
+        term: Term,
+        /// Whether it only asks for promises.
+        pre_vote: bool,
+    },
+    /// A vote for this node came in.
+    VoteReceived {
+        /// Who voted.
+        from: NodeId,
+        /// Whether it was granted.
+        granted: bool,
+    },
+    /// This node leads.
+    Elected {
+        /// In this term.
+        term: Term,
+    },
+    /// This node follows a leader that it did not follow before.
+    Following {
+        /// The leader.
+        leader: NodeId,
+        /// Its term.
+        term: Term,
+    },
+    /// This node knows no leader any more.
+    LeaderLost {
+        /// The one it followed.
+        leader: NodeId,
+        /// The term.
+        term: Term,
+    },
+    /// This node leads no longer.
+    SteppedDown {
+        /// The term that it led.
+        term: Term,
+        /// Why.
+        reason: StepDown,
+    },
+    /// Entries at the end of the log were replaced by a leader's.
+    Truncated {
+        /// The first index that was replaced.
+        from: Index,
+    },
+    /// A membership took effect.
+    MembershipChanged {
+        /// The entry that holds it.
+        position: Position,
+    },
+    /// A follower needs a snapshot.
+    SnapshotNeeded {
+        /// The follower.
+        to: NodeId,
+    },
+    /// A snapshot replaced this node's log.
+    SnapshotAccepted {
+        /// Where it ends.
+        position: Position,
+    },
+    /// The disk failed; the node must stop.
+    DiskFailed {
+        /// What the disk said.
+        error: String,
+    },
+}
+
+/// Why a leader stopped leading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepDown {
+    /// A newer term was seen.
+    NewerTerm,
+    /// No majority answered for the largest election time-out.
+    QuorumLost,
+    /// The membership that was committed has no part for this node.
+    Removed,
+    /// Its disk failed.
+    DiskFailed,
+}

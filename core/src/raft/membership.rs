@@ -1,0 +1,239 @@
+//! Who belongs to the cluster, and in what part.
+//!
+//! Invariants: every voter and every learner is a member; nobody is both voter and learner of the same membership,
+//! except a voter of the outgoing half that becomes a learner when the joint phase ends; `next_id` is above every id
+//! that was ever given away.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::{DirectoryId, Lineage, NodeId};
+
+/// What the cluster knows of one member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// The name its operator gave it; unique among the members. A number is a name too.
+    pub name: String,
+    /// The data directory that this id belongs to: a wiped node has another one and so is not this member.
+    pub directory: DirectoryId,
+    /// `host:port` where it takes connections of other nodes.
+    pub cluster_address: String,
+    /// `host:port` where it takes connections of clients.
+    pub client_address: String,
+    /// Whether a learner is to become a voter when it has caught up.
+    pub promote: bool,
+}
+
+/// The voters and learners of a cluster, during a joint phase with the voters of both sides
+/// (Raft dissertation, section 4.3).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Membership {
+    lineage: Lineage,
+    voters: BTreeSet<NodeId>,
+    /// The voters of the membership being left; empty outside a joint phase.
+    outgoing: BTreeSet<NodeId>,
+    learners: BTreeSet<NodeId>,
+    members: BTreeMap<NodeId, Member>,
+    next_id: NodeId,
+}
+
+/// One step of a change to a membership.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// Take in a learner under a new id. A member of the same name leaves: it is the same node with its data lost.
+    AddLearner(Member),
+    /// Make a learner a voter.
+    Promote(NodeId),
+    /// Make a voter a learner that stays one.
+    Demote(NodeId),
+    /// Let a member go.
+    Remove(NodeId),
+    /// Record where a member can be reached, when its configuration changed.
+    Update {
+        /// The member.
+        id: NodeId,
+        /// Its `host:port` for other nodes.
+        cluster_address: String,
+        /// Its `host:port` for clients.
+        client_address: String,
+    },
+}
+
+/// Why a change cannot be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// The member named is not one.
+    #[error("node {0} is no member of this cluster")]
+    NoSuchMember(NodeId),
+    /// Only a learner can be promoted.
+    #[error("node {0} is not a learner")]
+    NotALearner(NodeId),
+    /// Only a voter can be demoted.
+    #[error("node {0} is not a voter")]
+    NotAVoter(NodeId),
+    /// The cluster would be left without a voter.
+    #[error("the change would leave the cluster without a voter")]
+    NoVoterLeft,
+    /// A joint phase must end before the next change begins.
+    #[error("another change of the membership is under way")]
+    Joint,
+}
+
+impl Membership {
+    /// The first membership of a cluster: every member a voter.
+    ///
+    /// # Panics
+    /// When `members` is empty: a cluster without a voter cannot exist.
+    pub fn bootstrap(lineage: Lineage, members: BTreeMap<NodeId, Member>) -> Membership {
+        let last = *members
+            .keys()
+            .next_back()
+            .expect("a cluster begins with at least one member");
+        Membership {
+            lineage,
+            voters: members.keys().copied().collect(),
+            outgoing: BTreeSet::new(),
+            learners: BTreeSet::new(),
+            members,
+            next_id: last.next(),
+        }
+    }
+
+    /// The history of the cluster that this membership belongs to.
+    pub fn lineage(&self) -> Lineage {
+        self.lineage
+    }
+
+    /// The voters; during a joint phase those of the membership being entered.
+    pub fn voters(&self) -> &BTreeSet<NodeId> {
+        &self.voters
+    }
+
+    /// The voters of the membership being left; empty outside a joint phase.
+    pub fn outgoing(&self) -> &BTreeSet<NodeId> {
+        &self.outgoing
+    }
+
+    /// The members that receive the log and have no vote.
+    pub fn learners(&self) -> &BTreeSet<NodeId> {
+        &self.learners
+    }
+
+    /// Everything known of each member, by id.
+    pub fn members(&self) -> &BTreeMap<NodeId, Member> {
+        &self.members
+    }
+
+    /// Whether two majorities are needed for everything (Raft dissertation, section 4.3).
+    pub fn is_joint(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// Whether `id` has a vote, in either half of a joint phase.
+    pub fn is_voter(&self, id: NodeId) -> bool {
+        self.voters.contains(&id) || self.outgoing.contains(&id)
+    }
+
+    /// The id and record of the member called `name`.
+    pub fn by_name(&self, name: &str) -> Option<(NodeId, &Member)> {
+        self.members
+            .iter()
+            .find(|(_, member)| member.name == name)
+            .map(|(id, member)| (*id, member))
+    }
+
+    /// The membership after `changes`: joint when they alter the voters, final otherwise.
+    ///
+    /// # Errors
+    /// When a change does not fit this membership, or a joint phase is under way.
+    pub fn changed(&self, changes: &[Change]) -> Result<Membership, ChangeError> {
+        if self.is_joint() {
+            return Err(ChangeError::Joint);
+        }
+        let mut next = self.clone();
+        for change in changes {
+            next.apply(change)?;
+        }
+        if next.voters.is_empty() {
+            return Err(ChangeError::NoVoterLeft);
+        }
+        if next.voters != self.voters {
+            next.outgoing = self.voters.clone();
+            // A voter that leaves stays reachable until the joint phase ends: its vote still counts.
+            for id in &next.outgoing {
+                if let Some(member) = self.members.get(id) {
+                    next.members.entry(*id).or_insert_with(|| member.clone());
+                }
+            }
+        }
+        Ok(next)
+    }
+
+    /// The membership that ends a joint phase (Raft dissertation, section 4.3, "C-new").
+    ///
+    /// # Panics
+    /// When no joint phase is under way.
+    #[must_use]
+    pub fn left_joint(&self) -> Membership {
+        assert!(self.is_joint(), "only a joint membership can be left");
+        let mut next = self.clone();
+        next.outgoing.clear();
+        let (voters, learners) = (&next.voters, &next.learners);
+        next.members
+            .retain(|id, _| voters.contains(id) || learners.contains(id));
+        next
+    }
+
+    fn apply(&mut self, change: &Change) -> Result<(), ChangeError> {
+        match change {
+            Change::AddLearner(member) => {
+                if let Some((old, _)) = self.by_name(&member.name) {
+                    self.forget(old);
+                }
+                let id = self.next_id;
+                self.next_id = id.next();
+                self.learners.insert(id);
+                self.members.insert(id, member.clone());
+            }
+            Change::Promote(id) => {
+                if !self.learners.remove(id) {
+                    return Err(ChangeError::NotALearner(*id));
+                }
+                self.voters.insert(*id);
+                self.member_mut(*id)?.promote = false;
+            }
+            Change::Demote(id) => {
+                if !self.voters.remove(id) {
+                    return Err(ChangeError::NotAVoter(*id));
+                }
+                self.learners.insert(*id);
+                self.member_mut(*id)?.promote = false;
+            }
+            Change::Remove(id) => {
+                self.member_mut(*id)?;
+                self.forget(*id);
+            }
+            Change::Update {
+                id,
+                cluster_address,
+                client_address,
+            } => {
+                let member = self.member_mut(*id)?;
+                member.cluster_address.clone_from(cluster_address);
+                member.client_address.clone_from(client_address);
+            }
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, id: NodeId) {
+        self.voters.remove(&id);
+        self.learners.remove(&id);
+        self.members.remove(&id);
+    }
+
+    fn member_mut(&mut self, id: NodeId) -> Result<&mut Member, ChangeError> {
+        self.members.get_mut(&id).ok_or(ChangeError::NoSuchMember(id))
+    }
+}

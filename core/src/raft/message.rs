@@ -1,0 +1,96 @@
+//! What nodes say to each other.
+//!
+//! A message may be lost, repeated, delayed or reordered; none of that breaks a promise. A message that promises
+//! something durable (a granted vote, an accepted append) leaves the core only when the write behind it is on disk.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Entry, Index, Position, Term};
+
+/// A message between two members, with the sender's term.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// The sender's term; in a pre-vote request the term that it would campaign in.
+    pub term: Term,
+    /// What is said.
+    pub body: Body,
+}
+
+/// What a message says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Body {
+    /// "Would you vote for me in this term?" Asking binds nobody (Raft dissertation, section 9.6).
+    PreVoteRequest {
+        /// The end of the sender's log.
+        last: Position,
+    },
+    /// The answer to a pre-vote request.
+    PreVoteResponse {
+        /// The term that the request proposed.
+        proposed: Term,
+        /// Whether the sender would vote.
+        granted: bool,
+    },
+    /// "Vote for me" (RequestVote, Raft paper, section 5.2).
+    VoteRequest {
+        /// The end of the sender's log.
+        last: Position,
+        /// Whether the leader itself asked for this election, which then overrides its own claim to be undisturbed.
+        transfer: bool,
+    },
+    /// The answer to a vote request; a granted vote is durable.
+    VoteResponse {
+        /// Whether the vote was granted.
+        granted: bool,
+    },
+    /// Entries for a follower (AppendEntries, Raft paper, section 5.3).
+    Append {
+        /// The position just before the first entry.
+        previous: Position,
+        /// The entries, without a gap; none to probe where two logs agree.
+        entries: Vec<Entry>,
+        /// The leader's commit index.
+        commit: Index,
+    },
+    /// The follower's log agrees with the leader's up to `matched`, durably.
+    AppendAccepted {
+        /// The last index known to agree.
+        matched: Index,
+    },
+    /// The follower has no entry at `previous`.
+    AppendRejected {
+        /// The index of the refused `previous`, so that a late refusal is told from a current one.
+        previous: Index,
+        /// The latest position in the follower's log at which the two logs may agree.
+        hint: Position,
+    },
+    /// "I am still the leader." Promises nothing about the log.
+    Heartbeat {
+        /// The leader's commit index; a follower takes no more of it than it knows to agree with.
+        commit: Index,
+        /// Number of the round, rising within a term, which read index and check-quorum count answers by.
+        round: u64,
+    },
+    /// The answer to a heartbeat; waits for no disk.
+    HeartbeatResponse {
+        /// The round that it answers.
+        round: u64,
+        /// The last index that the follower knows to agree with this leader's log, durable or not: it shows the
+        /// leader that an append was lost, and counts for nothing else.
+        matched: Index,
+    },
+    /// "Campaign at once": ends a leadership transfer (Raft dissertation, section 3.10).
+    TimeoutNow,
+    /// A follower asks up to where it must have applied before it may answer a linearizable read.
+    ReadRequest {
+        /// The follower's number of the request.
+        request: u64,
+    },
+    /// The answer: the index to wait for, or nothing from a node that is no confirmed leader.
+    ReadResponse {
+        /// The follower's number of the request.
+        request: u64,
+        /// The read index (Raft dissertation, section 6.4).
+        index: Option<Index>,
+    },
+}

@@ -1,0 +1,3 @@
+//! The Quorate node: thin I/O around the deterministic core.
+
+pub mod port;
