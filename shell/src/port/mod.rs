@@ -168,6 +168,8 @@ pub trait Network: Send + Sync {
     fn bind_quic(&self, address: SocketAddr) -> io::Result<Arc<dyn quinn::AsyncUdpSocket>>;
     /// The timers and tasks that QUIC runs on.
     fn quic_runtime(&self) -> Arc<dyn quinn::Runtime>;
+    /// The algorithms of TLS, with the random numbers and the key exchange that they draw on.
+    fn tls(&self) -> Arc<rustls::crypto::CryptoProvider>;
     /// A socket that tells whether anybody listens at a UDP port of another machine.
     ///
     /// # Errors
@@ -181,12 +183,14 @@ pub trait Network: Send + Sync {
 
 /// A connected UDP socket: the other machine's kernel answers a datagram for a port that nobody holds, and the
 /// answer comes back as an error within a round trip.
-pub trait Probe: Send {
+pub trait Probe: Send + Sync {
     /// Sends one byte, which a QUIC endpoint ignores, and reports an answer to an earlier one.
     ///
     /// # Errors
     /// [`io::ErrorKind::ConnectionRefused`] when nobody holds the port; otherwise as the system reports.
     fn poke(&mut self) -> io::Result<()>;
+    /// Completes when an answer has come, which the next [`Probe::poke`] reports.
+    fn answered(&self) -> BoxFuture<'static, ()>;
 }
 
 /// Takes connections of clients.

@@ -195,6 +195,10 @@ impl Network for SystemNetwork {
         Arc::new(quinn::TokioRuntime)
     }
 
+    fn tls(&self) -> Arc<rustls::crypto::CryptoProvider> {
+        Arc::new(rustls::crypto::ring::default_provider())
+    }
+
     fn probe(&self, address: SocketAddr) -> io::Result<Box<dyn Probe>> {
         let any: SocketAddr = if address.is_ipv4() {
             ([0, 0, 0, 0], 0).into()
@@ -204,7 +208,8 @@ impl Network for SystemNetwork {
         let socket = UdpSocket::bind(any)?;
         socket.set_nonblocking(true)?;
         socket.connect(address)?;
-        Ok(Box::new(ConnectedProbe(socket)))
+        let socket = tokio::net::UdpSocket::from_std(socket)?;
+        Ok(Box::new(ConnectedProbe(Arc::new(socket))))
     }
 
     fn resolve<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
@@ -220,16 +225,31 @@ impl Network for SystemNetwork {
     }
 }
 
-struct ConnectedProbe(UdpSocket);
+struct ConnectedProbe(Arc<tokio::net::UdpSocket>);
 
 impl Probe for ConnectedProbe {
     fn poke(&mut self) -> io::Result<()> {
-        // Linux reports the refusal of an earlier datagram on the next call of any kind, and only once.
-        match self.0.send(&[0]) {
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            Err(error) => Err(error),
+        // Linux reports the refusal of an earlier datagram on the next call of any kind, and only once. The call goes
+        // past tokio's readiness, which a refusal would leave unset.
+        match rustix::net::send(&*self.0, &[0], rustix::net::SendFlags::DONTWAIT) {
+            Ok(_) | Err(rustix::io::Errno::WOULDBLOCK) => Ok(()),
+            Err(error) => {
+                let empty = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+                // Only this makes tokio wait for the next answer instead of reporting this one again.
+                let _ = self.0.try_io(tokio::io::Interest::ERROR, empty);
+                Err(error.into())
+            }
         }
+    }
+
+    fn answered(&self) -> BoxFuture<'static, ()> {
+        let socket = Arc::clone(&self.0);
+        Box::pin(async move {
+            // An endpoint never answers a poke with a datagram, so an error is all that can come.
+            if socket.ready(tokio::io::Interest::ERROR).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        })
     }
 }
 

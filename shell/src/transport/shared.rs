@@ -1,0 +1,221 @@
+//! What all tasks of one transport share, and its judgement of other nodes.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use quinn::{Connection, VarInt};
+use quorate_core::raft::{DirectoryId, Lineage, NodeId};
+use rand_chacha::ChaCha12Rng;
+use rand_chacha::rand_core::Rng;
+use tokio::sync::Semaphore;
+
+use super::Peer;
+use super::complaint::Complaints;
+use super::dial::close;
+use super::event::{EventSender, Refusal};
+use super::hello::{Hello, Invitation, Protocols, Purpose, RefusalCode};
+use super::peer::PeerHandle;
+use super::settings::Settings;
+use crate::port::{BoxFuture, Ports};
+
+/// What this node says of itself and what never changes while it runs.
+pub(super) struct OwnNode {
+    pub(super) cluster: String,
+    pub(super) name: String,
+    pub(super) directory: DirectoryId,
+    pub(super) cluster_address: String,
+    pub(super) client_address: String,
+    pub(super) protocols: Protocols,
+}
+
+/// Which history of the cluster this node belongs to, and under which id.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) of: Option<(Lineage, NodeId)>,
+    /// Counts the changes: a connection made under an older identity is closed.
+    pub(super) epoch: u64,
+}
+
+pub(super) struct Shared {
+    pub(super) ports: Ports,
+    pub(super) own: OwnNode,
+    /// Of the secret that signs, for messages about wrong secrets.
+    pub(super) fingerprint: String,
+    pub(super) settings: Settings,
+    pub(super) endpoint: quinn::Endpoint,
+    pub(super) events: EventSender,
+    pub(super) complaints: Complaints,
+    /// Room for connections that are no peer's link: questions, transfers, and whatever is still greeting.
+    pub(super) visitors: Arc<Semaphore>,
+    pub(super) state: Mutex<State>,
+    pub(super) stopped: AtomicBool,
+}
+
+/// What changes while the transport runs.
+pub(super) struct State {
+    pub(super) identity: Identity,
+    pub(super) peers: BTreeMap<NodeId, Arc<PeerHandle>>,
+    /// The peer whose death must be noticed first.
+    pub(super) watched: Option<NodeId>,
+    pub(super) jitter: ChaCha12Rng,
+}
+
+impl Shared {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn endpoint(&self) -> &quinn::Endpoint {
+        &self.endpoint
+    }
+
+    pub(super) fn local_address(&self) -> io::Result<SocketAddr> {
+        self.endpoint.local_addr()
+    }
+
+    pub(super) fn identity(&self) -> Identity {
+        self.state().identity
+    }
+
+    pub(super) fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        let clock = &self.ports.clock;
+        clock.sleep_until(clock.now() + duration)
+    }
+
+    /// Half of `duration` or up to all of it, so that nodes that were cut off together do not come back together.
+    pub(super) fn jittered(&self, duration: Duration) -> Duration {
+        let random = f64::from(self.state().jitter.next_u32()) / f64::from(u32::MAX);
+        duration.mul_f64(0.5 + random / 2.0)
+    }
+
+    /// Runs a task of this transport.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.ports.network.quic_runtime().spawn(Box::pin(task));
+    }
+
+    /// What this node says of itself.
+    pub(super) fn hello(&self, purpose: Purpose) -> Hello {
+        let identity = self.identity().of;
+        Hello {
+            protocols: self.own.protocols,
+            cluster: self.own.cluster.clone(),
+            lineage: identity.map(|(lineage, _)| lineage),
+            id: identity.map(|(_, id)| id),
+            name: self.own.name.clone(),
+            directory: self.own.directory,
+            cluster_address: self.own.cluster_address.clone(),
+            client_address: self.own.client_address.clone(),
+            purpose,
+        }
+    }
+
+    /// What a node without its data is told; nothing by a node that is blank itself.
+    pub(super) fn invitation(&self) -> Option<Invitation> {
+        let state = self.state();
+        let (lineage, _) = state.identity.of?;
+        let own = (self.own.name.clone(), self.own.cluster_address.clone());
+        let mut members = vec![own];
+        members.extend(
+            state
+                .peers
+                .values()
+                .map(|peer| (peer.peer.name.clone(), peer.address())),
+        );
+        members.sort();
+        Some(Invitation { lineage, members })
+    }
+
+    /// The peer that a greeting comes from, or why it comes from none.
+    pub(super) fn check_caller(
+        &self,
+        connection: &Connection,
+        hello: &Hello,
+    ) -> Result<Arc<PeerHandle>, Refusal> {
+        if hello.name == self.own.name {
+            let message = if hello.directory == self.own.directory {
+                format!(
+                    "node `{}` dialled itself: correct the address of the peer that it meant",
+                    hello.name
+                )
+            } else {
+                format!(
+                    "two nodes are called `{}`, one with data directory {} and one with {}: give one of them another \
+                     name",
+                    hello.name, hello.directory, self.own.directory
+                )
+            };
+            return Err(self.refusal(RefusalCode::Name, connection, hello, message));
+        }
+        let peer = {
+            let state = self.state();
+            let found = state.peers.values().find(|peer| peer.peer.name == hello.name);
+            found.cloned()
+        };
+        self.check_member(connection, hello, peer.as_ref().map(|peer| &peer.peer))?;
+        peer.ok_or_else(|| self.no_member(connection, hello))
+    }
+
+    /// Whether the node that greets is `expected`, a member of the same history with its data.
+    pub(super) fn check_member(
+        &self,
+        connection: &Connection,
+        hello: &Hello,
+        expected: Option<&Peer>,
+    ) -> Result<(), Refusal> {
+        let (own, name) = (&self.own.name, &hello.name);
+        let refusal = |code, message| Err(self.refusal(code, connection, hello, message));
+        let Some((lineage, _)) = self.identity().of else {
+            let message = format!(
+                "node `{own}` holds no data yet, so node `{name}` cannot count on it: it must join the cluster first"
+            );
+            return refusal(RefusalCode::Blank, message);
+        };
+        match hello.lineage {
+            Some(other) if other != lineage => {
+                let message = format!(
+                    "node `{name}` belongs to history {other} of the cluster and node `{own}` to history {lineage}: \
+                     they were founded apart; wipe the data directory of the one that is wrong and let it join again"
+                );
+                return refusal(RefusalCode::Lineage, message);
+            }
+            _ => {}
+        }
+        let Some(expected) = expected else {
+            return Err(self.no_member(connection, hello));
+        };
+        if hello.id != Some(expected.id) || hello.directory != expected.directory {
+            let id = hello
+                .id
+                .map_or_else(|| "no id".to_owned(), |id| format!("id {id}"));
+            let message = format!(
+                "node `{name}` comes with {id} and data directory {}, where the membership that node `{own}` knows \
+                 has id {} and data directory {}: if its data was lost, let it join again",
+                hello.directory, expected.id, expected.directory
+            );
+            return refusal(RefusalCode::Identity, message);
+        }
+        Ok(())
+    }
+
+    fn no_member(&self, connection: &Connection, hello: &Hello) -> Refusal {
+        let message = format!(
+            "node `{}` is no member in the membership that node `{}` knows: let it join; if it was removed, stop it",
+            hello.name, self.own.name
+        );
+        self.refusal(RefusalCode::NotMember, connection, hello, message)
+    }
+
+    /// Ends every task and connection.
+    pub(super) fn stop(&self, reason: &str) {
+        self.stopped.store(true, Ordering::Relaxed);
+        for peer in self.state().peers.values() {
+            peer.stop();
+        }
+        self.endpoint
+            .close(VarInt::from_u32(close::STOPPING), reason.as_bytes());
+    }
+}
