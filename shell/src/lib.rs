@@ -1,3 +1,4 @@
 //! The Quorate node: thin I/O around the deterministic core.
 
 pub mod port;
+pub mod storage;
