@@ -1,4 +1,5 @@
 //! The Quorate node: thin I/O around the deterministic core.
 
 pub mod port;
+pub mod storage;
 pub mod transport;
