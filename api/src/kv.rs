@@ -195,7 +195,10 @@ mod tests {
     #[test]
     fn a_value_in_both_forms_or_none_is_refused() {
         let tail = r#""create_revision":1,"mod_revision":1,"version":1}"#;
-        for head in [r#"{"key":"k","value":"v","value_base64":"dg==","#, r#"{"key":"k","#] {
+        for head in [
+            r#"{"key":"k","value":"v","value_base64":"dg==","#,
+            r#"{"key":"k","#,
+        ] {
             assert!(serde_json::from_str::<KeyValue>(&format!("{head}{tail}")).is_err());
         }
     }

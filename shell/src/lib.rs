@@ -1,3 +1,5 @@
 //! The Quorate node: thin I/O around the deterministic core.
 
+pub mod api;
+pub mod config;
 pub mod port;
