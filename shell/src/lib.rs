@@ -2,4 +2,7 @@
 
 pub mod api;
 pub mod config;
+pub mod logging;
+pub mod metrics;
+pub mod notify;
 pub mod port;
