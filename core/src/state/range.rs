@@ -1,0 +1,91 @@
+//! Ranges of keys, and the pages in which they are read.
+
+use std::ops::Bound;
+
+use bytes::Bytes;
+
+use super::KeyValue;
+
+/// Bounds as the search of an ordered map wants them.
+pub(super) type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
+/// A run of neighbouring keys, in the order of their bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRange {
+    start: Bound<Bytes>,
+    end: Bound<Bytes>,
+}
+
+/// Part of a range.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The keys, ascending.
+    pub items: Vec<KeyValue>,
+    /// Whether the range goes on; [`KeyRange::after`] the last item leads to the rest.
+    pub more: bool,
+}
+
+impl KeyRange {
+    /// Every key.
+    pub fn all() -> KeyRange {
+        KeyRange {
+            start: Bound::Unbounded,
+            end: Bound::Unbounded,
+        }
+    }
+
+    /// The keys from `start` up to but not including `end`.
+    pub fn between(start: impl Into<Bytes>, end: impl Into<Bytes>) -> KeyRange {
+        KeyRange {
+            start: Bound::Included(start.into()),
+            end: Bound::Excluded(end.into()),
+        }
+    }
+
+    /// The keys that are `start` or come later.
+    pub fn from(start: impl Into<Bytes>) -> KeyRange {
+        KeyRange {
+            start: Bound::Included(start.into()),
+            end: Bound::Unbounded,
+        }
+    }
+
+    /// The keys that begin with `prefix`.
+    pub fn prefix(prefix: impl Into<Bytes>) -> KeyRange {
+        let prefix = prefix.into();
+        // The first key that no longer begins with the prefix: its last byte that can be raised is, the rest is cut.
+        let end = prefix
+            .iter()
+            .rposition(|byte| *byte != u8::MAX)
+            .map_or(Bound::Unbounded, |last| {
+                let mut end = prefix[..=last].to_vec();
+                end[last] += 1;
+                Bound::Excluded(end.into())
+            });
+        KeyRange {
+            start: Bound::Included(prefix),
+            end,
+        }
+    }
+
+    /// What of this range comes after `key`.
+    #[must_use]
+    pub fn after(&self, key: impl Into<Bytes>) -> KeyRange {
+        KeyRange {
+            start: Bound::Excluded(key.into()),
+            end: self.end.clone(),
+        }
+    }
+
+    /// The bounds for a search in an ordered map; none when no key can lie between them.
+    pub(super) fn bounds(&self) -> Option<Bounds<'_>> {
+        let start = self.start.as_ref().map(Bytes::as_ref);
+        let end = self.end.as_ref().map(Bytes::as_ref);
+        let empty = match (start, end) {
+            (Bound::Included(start), Bound::Excluded(end)) => start >= end,
+            (Bound::Excluded(start), Bound::Excluded(end)) => start >= end,
+            _ => false,
+        };
+        (!empty).then_some((start, end))
+    }
+}
