@@ -1,14 +1,58 @@
 //! Consensus: Raft with pre-vote, check-quorum, learners, joint consensus and asynchronous durability.
+//!
+//! [`Raft`] is a state machine in the strict sense. [`Raft::step`] takes one [`Input`]; [`Raft::drain`] hands out what
+//! has to be done about all inputs since the last drain. A driver that steps many inputs before it drains gets one
+//! write and one append a peer for all of them, which is how group commit and batching come about.
+//!
+//! Invariants, asserted in release builds too:
+//! - `base <= applied <= handed <= commit <= last` and `durable <= last`; what is applied is durable here;
+//! - term, commit and applied never go down; a vote never changes within a term;
+//! - a message that promises durability leaves only when its write was acknowledged ([`durability`]);
+//! - the leader's own log counts towards a majority only as far as its disk holds it.
+//!
+//! One concept a file: [`election`], [`heartbeat`], [`replication`] (the leader's side), [`following`] (the
+//! follower's), [`commit`], [`read`], [`transfer`], [`change`] (membership), [`install`] (snapshots).
 
 mod boot;
+mod change;
+mod commit;
+mod config;
+mod durability;
 mod effects;
+mod election;
 mod entry;
+mod following;
+mod heartbeat;
 mod id;
 mod input;
+mod install;
+mod log;
 mod membership;
 mod message;
+mod progress;
+mod quorum;
+mod read;
+mod replication;
+mod role;
+mod status;
+mod transfer;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand_chacha::ChaCha12Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use self::commit::ApplyCursor;
+use self::durability::Durability;
+use self::log::Log;
+use self::read::PendingReads;
+use self::role::{Follower, Leader, Owed, Part};
+use crate::time::Instant;
 
 pub use boot::{Boot, BootError};
+pub use config::Config;
 pub use effects::{
     Apply, Committed, Effects, Fetch, Outcome, Refusal, SnapshotOp, StepDown, TraceEvent, Write,
 };
@@ -17,3 +61,452 @@ pub use id::{DirectoryId, FetchId, Index, Lineage, NodeId, Position, Term, Token
 pub use input::{DiskError, FetchError, Input, LinkEvent, Operation, SnapshotEvent};
 pub use membership::{Change, ChangeError, Member, Membership};
 pub use message::{Body, Message};
+pub use status::{PeerState, PeerStatus, Role, Status};
+
+/// One member of a group that agrees on a log.
+#[derive(Clone, Debug)]
+pub struct Raft {
+    config: Config,
+    id: NodeId,
+    hard_state: HardState,
+    log: Log,
+    commit: Index,
+    cursor: ApplyCursor,
+    part: Part,
+    election_due: Instant,
+    /// Until then a follower that lost its leader asks again soon when it is refused: others learn of the loss a few
+    /// milliseconds apart.
+    eager_until: Instant,
+    durability: Durability,
+    /// Commands of this node's clients that are in the log and not applied, oldest first.
+    owed: VecDeque<Owed>,
+    /// When replies that no commit has settled are given up; set when leadership ends.
+    owed_until: Option<Instant>,
+    reads: PendingReads,
+    fetches: BTreeMap<FetchId, FetchReason>,
+    next_fetch: FetchId,
+    failed: Option<DiskError>,
+    random: ChaCha12Rng,
+    now: Instant,
+    output: Effects,
+}
+
+/// What fetched entries are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FetchReason {
+    Apply,
+    Replicate(NodeId),
+}
+
+impl Raft {
+    /// A node with what it remembers. It begins as a follower without a leader.
+    ///
+    /// # Errors
+    /// When the settings make no sense or the recovered parts contradict each other.
+    pub fn new(config: Config, boot: Boot, seed: [u8; 32], now: Instant) -> Result<Raft, BootError> {
+        config.validate()?;
+        let log = Log::new(&boot)?;
+        let base = log.base().position.index;
+        if boot.applied < base {
+            return Err(BootError::StateBehindLog {
+                applied: boot.applied,
+                base,
+            });
+        }
+        if boot.applied > boot.last {
+            return Err(BootError::StateAheadOfLog {
+                applied: boot.applied,
+                last: boot.last,
+            });
+        }
+        if boot.hard_state.term < log.last().term {
+            return Err(BootError::Inconsistent(
+                "the log has an entry of a later term than the node has seen",
+            ));
+        }
+        let mut raft = Raft {
+            id: boot.id,
+            hard_state: boot.hard_state,
+            commit: boot.applied,
+            cursor: ApplyCursor::new(boot.applied),
+            log,
+            part: Part::Follower(Follower::default()),
+            election_due: now,
+            eager_until: now,
+            durability: Durability::default(),
+            owed: VecDeque::new(),
+            owed_until: None,
+            reads: PendingReads::default(),
+            fetches: BTreeMap::new(),
+            next_fetch: FetchId(1),
+            failed: None,
+            random: ChaCha12Rng::from_seed(seed),
+            now,
+            output: Effects::default(),
+            config,
+        };
+        raft.wait_for_election();
+        Ok(raft)
+    }
+
+    /// Handles one input. `now` is sampled after the input was taken from its queue and never goes back.
+    ///
+    /// # Panics
+    /// When `now` goes back, when the driver breaks a promise of its interface, or when an invariant is broken. No
+    /// message of another node, however malformed, makes it panic.
+    pub fn step(&mut self, now: Instant, input: Input) {
+        assert!(now >= self.now, "time never goes back");
+        self.now = now;
+        if self.failed.is_some() {
+            self.refuse_after_failure(input);
+            return;
+        }
+        match input {
+            Input::Timeout => {}
+            Input::Receive { from, message } => self.receive(from, message),
+            Input::Propose { token, command } => self.propose(token, command),
+            Input::Read { token } => self.read(token),
+            Input::Admin { token, operation } => self.administer(token, operation),
+            Input::Persisted { write, result } => self.persisted(write, result),
+            Input::Applied { index } => self.applied(index),
+            Input::Fetched { fetch, result } => self.fetched(fetch, result),
+            Input::Snapshot(event) => self.snapshot_event(event),
+            Input::Link { peer, event } => self.link(peer, event),
+        }
+        self.run_timers();
+        self.check();
+    }
+
+    /// Moves out everything that has to be done since the last drain, at the end of what `effects` holds.
+    pub fn drain(&mut self, effects: &mut Effects) {
+        if self.failed.is_none() {
+            self.ask_reads();
+            self.replicate();
+            self.hand_over_committed();
+            self.write_what_changed();
+            self.log.shrink(self.cursor.handed(), self.config.tail_bytes_max);
+        }
+        let output = &mut self.output;
+        effects.send.append(&mut output.send);
+        effects.write.append(&mut output.write);
+        effects.apply.append(&mut output.apply);
+        effects.fetch.append(&mut output.fetch);
+        effects.snapshot.append(&mut output.snapshot);
+        effects.outcome.append(&mut output.outcome);
+        effects.trace.append(&mut output.trace);
+    }
+
+    /// When [`Input::Timeout`] is due; none when nothing waits for time.
+    pub fn deadline(&self) -> Option<Instant> {
+        if self.failed.is_some() {
+            return None;
+        }
+        let part = match &self.part {
+            Part::Follower(_) | Part::Candidate(_) => self.can_campaign().then_some(self.election_due),
+            Part::Leader(leader) => Some(self.leader_deadline(leader)),
+        };
+        [part, self.reads.deadline(), self.owed_until]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// A look at the node.
+    pub fn status(&self) -> Status<'_> {
+        Status {
+            id: self.id,
+            term: self.hard_state.term,
+            vote: self.hard_state.vote,
+            role: self.role(),
+            leader: self.leader(),
+            commit: self.commit,
+            applied: self.cursor.applied(),
+            last: self.log.last(),
+            durable: self.log.durable(),
+            base: self.log.base(),
+            membership: self.log.membership(),
+            membership_position: self.log.membership_position(),
+            peers: self.peer_statuses(),
+            transfer: self
+                .leading()
+                .and_then(|leader| leader.transfer.as_ref())
+                .map(|transfer| transfer.target),
+            quorum_contact: self.leading().map(|leader| self.quorum_contact(leader)),
+        }
+    }
+
+    fn role(&self) -> Role {
+        match &self.part {
+            _ if self.failed.is_some() => Role::Failed,
+            Part::Follower(_) if !self.log.membership().is_voter(self.id) => Role::Learner,
+            Part::Follower(_) => Role::Follower,
+            Part::Candidate(candidate) if candidate.pre_vote => Role::PreCandidate,
+            Part::Candidate(_) => Role::Candidate,
+            Part::Leader(_) => Role::Leader,
+        }
+    }
+
+    /// The leader that this node knows.
+    fn leader(&self) -> Option<NodeId> {
+        match &self.part {
+            Part::Follower(follower) => follower.leader,
+            Part::Candidate(_) => None,
+            Part::Leader(_) => Some(self.id),
+        }
+    }
+
+    fn leading(&self) -> Option<&Leader> {
+        match &self.part {
+            Part::Leader(leader) => Some(leader),
+            Part::Follower(_) | Part::Candidate(_) => None,
+        }
+    }
+
+    fn leading_mut(&mut self) -> Option<&mut Leader> {
+        match &mut self.part {
+            Part::Leader(leader) => Some(leader),
+            Part::Follower(_) | Part::Candidate(_) => None,
+        }
+    }
+
+    fn receive(&mut self, from: NodeId, message: Message) {
+        if from == self.id {
+            return;
+        }
+        let Message { term, body } = message;
+        if let Body::PreVoteRequest { last } = body {
+            self.pre_vote_requested(from, term, last);
+            return;
+        }
+        if term > self.hard_state.term {
+            if let Body::VoteRequest { transfer: false, .. } = body
+                && self.is_undisturbed()
+            {
+                // The leader is alive: a node that cannot hear it must not depose it (Raft dissertation, 4.2.3).
+                return;
+            }
+            self.enter_term(term);
+        }
+        if term < self.hard_state.term {
+            self.answer_stale(from, &body);
+            return;
+        }
+        self.heard_from(from);
+        match body {
+            Body::PreVoteRequest { .. } => unreachable!("handled above"),
+            Body::PreVoteResponse { proposed, granted } => self.pre_vote_answered(from, proposed, granted),
+            Body::VoteRequest { last, transfer: _ } => self.vote_requested(from, last),
+            Body::VoteResponse { granted } => self.vote_answered(from, granted),
+            Body::Append {
+                previous,
+                entries,
+                commit,
+            } => self.append_received(from, previous, entries, commit),
+            Body::AppendAccepted { matched } => self.append_accepted(from, matched),
+            Body::AppendRejected { previous, hint } => self.append_rejected(from, previous, hint),
+            Body::Heartbeat { commit, round } => self.heartbeat_received(from, commit, round),
+            Body::HeartbeatResponse { round, matched } => self.heartbeat_answered(from, round, matched),
+            Body::TimeoutNow => self.timeout_now(from),
+            Body::ReadRequest { request } => self.read_requested(from, request),
+            Body::ReadResponse { request, index } => self.read_answered(from, request, index),
+        }
+    }
+
+    /// A request of an earlier term: its sender learns the current one, and stops.
+    fn answer_stale(&mut self, from: NodeId, body: &Body) {
+        let answer = match body {
+            Body::VoteRequest { .. } => Body::VoteResponse { granted: false },
+            Body::Append { previous, .. } => Body::AppendRejected {
+                previous: previous.index,
+                hint: self.log.base().position,
+            },
+            Body::Heartbeat { round, .. } => Body::HeartbeatResponse {
+                round: *round,
+                matched: Index(0),
+            },
+            Body::ReadRequest { request } => Body::ReadResponse {
+                request: *request,
+                index: None,
+            },
+            _ => return,
+        };
+        self.send(from, answer);
+    }
+
+    fn propose(&mut self, token: Token, command: Bytes) {
+        let Some(leader) = self.leading() else {
+            self.answer(
+                token,
+                Outcome::NotLeader {
+                    leader: self.leader(),
+                },
+            );
+            return;
+        };
+        if leader.transfer.is_some() {
+            // The next leader is about to be known; nothing was appended, so the client may simply try again.
+            self.answer(token, Outcome::NotLeader { leader: None });
+            return;
+        }
+        let uncommitted = self.log.bytes_after(self.commit);
+        if uncommitted > self.config.uncommitted_bytes_max || self.cursor.is_full(&self.config) {
+            self.answer(token, Outcome::Busy);
+            return;
+        }
+        let position = self.append_own(Payload::Command(command));
+        self.owed.push_back(Owed { position, token });
+    }
+
+    /// Appends an entry of this leader's term.
+    fn append_own(&mut self, payload: Payload) -> Position {
+        let position = Position {
+            term: self.hard_state.term,
+            index: self.log.last().index.next(),
+        };
+        self.log.append(Entry { position, payload });
+        position
+    }
+
+    fn administer(&mut self, token: Token, operation: Operation) {
+        if self.leading().is_none() {
+            self.answer(
+                token,
+                Outcome::NotLeader {
+                    leader: self.leader(),
+                },
+            );
+            return;
+        }
+        match operation {
+            Operation::ChangeMembership(changes) => self.change_membership(token, &changes),
+            Operation::Transfer { target } => self.transfer_leadership(token, target),
+        }
+    }
+
+    fn fetched(&mut self, fetch: FetchId, result: Result<Vec<Entry>, FetchError>) {
+        let Some(reason) = self.fetches.remove(&fetch) else {
+            return;
+        };
+        if let Err(FetchError::Disk(error)) = result {
+            self.fail(error);
+            return;
+        }
+        match reason {
+            FetchReason::Apply => self.fetched_to_apply(fetch, result.ok()),
+            FetchReason::Replicate(peer) => self.fetched_to_replicate(peer, fetch, result.ok()),
+        }
+    }
+
+    fn link(&mut self, peer: NodeId, event: LinkEvent) {
+        match event {
+            LinkEvent::Connected => self.link_connected(peer),
+            LinkEvent::Lost | LinkEvent::Refused => self.link_cut(peer),
+        }
+    }
+
+    fn run_timers(&mut self) {
+        if self.failed.is_some() {
+            return;
+        }
+        match &self.part {
+            Part::Follower(_) | Part::Candidate(_) => self.run_election_timer(),
+            Part::Leader(_) => self.run_leader_timers(),
+        }
+        self.expire_reads();
+        self.expire_owed();
+    }
+
+    /// The disk failed: what it holds is not known, so this node must not promise anything again.
+    fn fail(&mut self, error: DiskError) {
+        self.output.trace.push(TraceEvent::DiskFailed {
+            error: error.to_string(),
+        });
+        if self.leading().is_some() {
+            self.step_down(StepDown::DiskFailed);
+        }
+        self.part = Part::Follower(Follower::default());
+        self.durability.abandon();
+        self.give_up_owed(|_| true);
+        self.give_up_reads();
+        self.fetches.clear();
+        self.failed = Some(error);
+    }
+
+    fn refuse_after_failure(&mut self, input: Input) {
+        match input {
+            Input::Propose { token, .. } | Input::Read { token } => {
+                self.answer(token, Outcome::NotLeader { leader: None });
+            }
+            Input::Admin { token, .. } => self.answer(token, Outcome::Refused(Refusal::DiskFailed)),
+            _ => {}
+        }
+    }
+
+    /// Gives up the replies owed for the entries that `lost` names: their fate is not known here.
+    fn give_up_owed(&mut self, lost: impl Fn(Position) -> bool) {
+        let outcome = &mut self.output.outcome;
+        self.owed.retain(|owed| {
+            let lost = lost(owed.position);
+            if lost {
+                outcome.push((owed.token, Outcome::Unknown));
+            }
+            !lost
+        });
+    }
+
+    fn expire_owed(&mut self) {
+        if self.owed_until.is_some_and(|until| self.now >= until) {
+            self.owed_until = None;
+            self.give_up_owed(|_| true);
+        }
+    }
+
+    fn send(&mut self, to: NodeId, body: Body) {
+        self.output.send.push((
+            to,
+            Message {
+                term: self.hard_state.term,
+                body,
+            },
+        ));
+    }
+
+    fn answer(&mut self, token: Token, outcome: Outcome) {
+        self.output.outcome.push((token, outcome));
+    }
+
+    fn request_fetch(&mut self, first: Index, last: Index, bytes_max: u64, reason: FetchReason) -> FetchId {
+        let id = self.next_fetch;
+        self.next_fetch = id.next();
+        self.fetches.insert(id, reason);
+        self.output.fetch.push(Fetch {
+            id,
+            first,
+            last,
+            bytes_max,
+        });
+        id
+    }
+
+    /// A duration between the two, evenly.
+    fn random_between(&mut self, shortest: Duration, longest: Duration) -> Duration {
+        let span = longest.saturating_sub(shortest).as_nanos() as u64 + 1;
+        // The bias of a remainder is below one in 2^34 for spans of seconds.
+        shortest + Duration::from_nanos(self.random.next_u64() % span)
+    }
+
+    fn check(&self) {
+        let last = self.log.last();
+        assert!(self.log.base().position.index <= self.cursor.applied() || self.cursor.is_installing());
+        assert!(
+            self.cursor.handed() <= self.commit,
+            "only committed entries are applied"
+        );
+        assert!(self.commit <= last.index, "what is committed is in the log");
+        assert!(self.log.durable() <= last.index, "what is durable is in the log");
+        assert!(
+            last.term <= self.hard_state.term,
+            "no entry is of a later term than the node has seen"
+        );
+    }
+}

@@ -1,0 +1,79 @@
+//! Changes of the membership, by joint consensus (Raft dissertation, section 4.3).
+//!
+//! Invariants: a membership is in force from the moment it is in the log; one change at a time, and none before the
+//! leader has committed an entry of its own term (the single-server bug and its joint relatives); a joint phase is
+//! left by whoever leads when it commits.
+
+use super::membership::Membership;
+use super::progress::Progress;
+use super::role::Part;
+use super::{Body, Change, NodeId, Outcome, Payload, Raft, Refusal, StepDown, Token, TraceEvent};
+
+impl Raft {
+    pub(super) fn change_membership(&mut self, token: Token, changes: &[Change]) {
+        let Some(leader) = self.leading() else {
+            unreachable!("checked by the caller")
+        };
+        let settled = self.commit >= leader.opened_at
+            && self.log.membership_position().index <= self.commit
+            && !self.log.membership().is_joint();
+        if !settled || leader.change.is_some() || leader.transfer.is_some() {
+            self.answer(token, Outcome::Refused(Refusal::ChangePending));
+            return;
+        }
+        match self.log.membership().changed(changes) {
+            Err(error) => self.answer(token, Outcome::Refused(Refusal::Change(error))),
+            Ok(next) if next == *self.log.membership() => self.answer(token, Outcome::Done),
+            Ok(next) => {
+                if let Some(leader) = self.leading_mut() {
+                    leader.change = Some(token);
+                }
+                self.append_membership(next);
+            }
+        }
+    }
+
+    fn append_membership(&mut self, membership: Membership) {
+        let position = self.append_own(Payload::Membership(membership));
+        self.output.trace.push(TraceEvent::MembershipChanged { position });
+        self.follow_membership();
+    }
+
+    /// Replicates to exactly the members in force.
+    fn follow_membership(&mut self) {
+        let (last, now, own) = (self.log.last().index, self.now, self.id);
+        let members: Vec<NodeId> = self.log.membership().members().keys().copied().collect();
+        let Part::Leader(leader) = &mut self.part else {
+            return;
+        };
+        leader.peers.retain(|id, _| members.contains(id));
+        for id in members {
+            if id != own {
+                leader.peers.entry(id).or_insert_with(|| Progress::new(last, now));
+            }
+        }
+    }
+
+    /// Goes on with a change when its entry is committed.
+    pub(super) fn membership_committed(&mut self) {
+        let Some(leader) = self.leading() else { return };
+        if self.log.membership_position().index > self.commit || self.commit < leader.opened_at {
+            return;
+        }
+        if self.log.membership().is_joint() {
+            let next = self.log.membership().left_joint();
+            self.append_membership(next);
+            return;
+        }
+        if let Some(token) = self.leading_mut().and_then(|leader| leader.change.take()) {
+            self.answer(token, Outcome::Done);
+        }
+        if !self.log.membership().is_voter(self.id) {
+            // The others need not wait for this node's silence.
+            if let Some(successor) = self.best_successor() {
+                self.send(successor, Body::TimeoutNow);
+            }
+            self.step_down(StepDown::Removed);
+        }
+    }
+}

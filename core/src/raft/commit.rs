@@ -1,0 +1,208 @@
+//! What is committed, and handing it to the state machine.
+//!
+//! Invariants: a leader commits by counting only entries of its own term (Raft paper, section 5.4.2, figure 8); an
+//! entry is handed over once, in order, and only when it is committed and on this node's disk, so that the durable
+//! state never runs ahead of the durable log; what is handed over and not applied is bounded in bytes.
+
+use std::collections::VecDeque;
+
+use super::quorum::reached_by_majority;
+use super::{Apply, Base, Committed, Config, Entry, FetchId, FetchReason, Index, Position, Raft, Token};
+
+/// How far the state machine is.
+#[derive(Clone, Debug)]
+pub(super) struct ApplyCursor {
+    handed: Index,
+    applied: Index,
+    /// What is handed over and not applied: the last index and the bytes of each hand-over.
+    under_way: VecDeque<(Index, u64)>,
+    bytes: u64,
+    fetch: Option<FetchId>,
+    installing: Option<Installing>,
+}
+
+/// A snapshot replaces the state: nothing is handed over until the log has switched to it.
+#[derive(Clone, Copy, Debug)]
+struct Installing {
+    index: Index,
+    handed: bool,
+}
+
+impl ApplyCursor {
+    pub(super) fn new(applied: Index) -> ApplyCursor {
+        ApplyCursor {
+            handed: applied,
+            applied,
+            under_way: VecDeque::new(),
+            bytes: 0,
+            fetch: None,
+            installing: None,
+        }
+    }
+
+    pub(super) fn handed(&self) -> Index {
+        self.handed
+    }
+
+    pub(super) fn applied(&self) -> Index {
+        self.applied
+    }
+
+    pub(super) fn is_installing(&self) -> bool {
+        self.installing.is_some()
+    }
+
+    pub(super) fn is_full(&self, config: &Config) -> bool {
+        self.bytes >= config.apply_bytes_max
+    }
+
+    /// A snapshot that ends at `index` was accepted.
+    pub(super) fn begin_install(&mut self, index: Index) {
+        self.installing = Some(Installing { index, handed: false });
+        self.handed = index;
+        self.under_way.clear();
+        self.bytes = 0;
+        self.fetch = None;
+    }
+
+    /// Whether the state machine is to load the snapshot at `index`, to which the log has switched.
+    pub(super) fn hand_over_install(&mut self, index: Index) -> bool {
+        match &mut self.installing {
+            Some(installing) if installing.index == index => {
+                installing.handed = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    pub(super) fn installed(&mut self, index: Index) {
+        if self
+            .installing
+            .is_some_and(|installing| installing.index == index && installing.handed)
+        {
+            self.installing = None;
+            self.applied = self.applied.max(index);
+        }
+    }
+
+    fn applied_to(&mut self, index: Index) {
+        self.applied = self.applied.max(index);
+        while self.under_way.front().is_some_and(|(last, _)| *last <= index) {
+            if let Some((_, bytes)) = self.under_way.pop_front() {
+                self.bytes -= bytes;
+            }
+        }
+    }
+}
+
+impl Raft {
+    /// Commits what a majority holds, when it is of this leader's term.
+    pub(super) fn advance_commit(&mut self) {
+        let Some(leader) = self.leading() else { return };
+        let reached = reached_by_majority(self.log.membership(), |id| {
+            if id == self.id {
+                self.log.durable()
+            } else {
+                leader.peers.get(&id).map_or(Index(0), |peer| peer.matched)
+            }
+        });
+        if reached > self.commit && self.log.term_at(reached) == Some(self.hard_state.term) {
+            self.commit_to(reached);
+            self.membership_committed();
+        }
+    }
+
+    /// Everything up to `index` is committed.
+    pub(super) fn commit_to(&mut self, index: Index) {
+        assert!(
+            index <= self.log.last().index,
+            "only what is in the log is committed"
+        );
+        self.commit = self.commit.max(index);
+    }
+
+    /// Hands committed entries to the state machine, as many as it may have under way.
+    pub(super) fn hand_over_committed(&mut self) {
+        if self
+            .cursor
+            .installing
+            .is_some_and(|installing| !installing.handed)
+        {
+            return;
+        }
+        let limit = self.commit.min(self.log.durable());
+        while self.cursor.handed < limit && !self.cursor.is_full(&self.config) && self.cursor.fetch.is_none()
+        {
+            let first = self.cursor.handed.next();
+            let bytes_max = self.config.apply_bytes_max - self.cursor.bytes;
+            if self.log.holds(first) {
+                let entries = self.log.cached(first, limit, bytes_max);
+                self.hand_over(entries);
+            } else {
+                let id = self.request_fetch(first, limit, bytes_max, FetchReason::Apply);
+                self.cursor.fetch = Some(id);
+            }
+        }
+    }
+
+    pub(super) fn fetched_to_apply(&mut self, fetch: FetchId, entries: Option<Vec<Entry>>) {
+        if self.cursor.fetch != Some(fetch) {
+            return;
+        }
+        self.cursor.fetch = None;
+        // Nothing is purged before it was applied, so a purged answer is of a log that a snapshot has replaced.
+        let Some(entries) = entries else { return };
+        let first = entries.first().map(|entry| entry.position.index);
+        assert_eq!(
+            first,
+            Some(self.cursor.handed.next()),
+            "the driver reads what it was asked"
+        );
+        let limit = self.commit.min(self.log.durable());
+        let entries = entries
+            .into_iter()
+            .take_while(|entry| entry.position.index <= limit)
+            .collect();
+        self.hand_over(entries);
+    }
+
+    fn hand_over(&mut self, entries: Vec<Entry>) {
+        let bytes = entries.iter().map(Entry::size).sum();
+        let Some(last) = entries.last().map(|entry| entry.position.index) else {
+            return;
+        };
+        for entry in entries {
+            let token = self.owed_for(entry.position);
+            self.output
+                .apply
+                .push(Apply::Committed(Committed { entry, token }));
+        }
+        self.cursor.handed = last;
+        self.cursor.bytes += bytes;
+        self.cursor.under_way.push_back((last, bytes));
+    }
+
+    /// The client that waits for the entry at `position`.
+    fn owed_for(&mut self, position: Position) -> Option<Token> {
+        match self.owed.front() {
+            Some(owed) if owed.position == position => self.owed.pop_front().map(|owed| owed.token),
+            _ => None,
+        }
+    }
+
+    pub(super) fn applied(&mut self, index: Index) {
+        assert!(
+            index <= self.cursor.handed,
+            "only what was handed over can be applied"
+        );
+        self.cursor.applied_to(index);
+    }
+
+    /// The log has switched to a snapshot, durably: the state follows.
+    pub(super) fn install(&mut self, base: Base) {
+        if self.cursor.hand_over_install(base.position.index) {
+            self.output.apply.push(Apply::Install(base));
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! The settings of consensus.
+
+use std::time::Duration;
+
+use super::BootError;
+
+/// Settings of consensus. Members may differ in them; safety depends on none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The shortest silence of a leader after which a follower asks for an election.
+    pub election_timeout_min: Duration,
+    /// The longest. Each wait is drawn evenly between the two (Raft paper, section 5.2). A leader that a majority has
+    /// not answered for this long steps down (Raft dissertation, section 6.2).
+    pub election_timeout_max: Duration,
+    /// How often a leader says that it lives.
+    pub heartbeat_interval: Duration,
+    /// The longest random wait before an election after the transport reported the link to the leader as cut.
+    pub link_lost_wait_max: Duration,
+    /// How long followers may be left without word of a commit that no append carried to them.
+    pub commit_notice_delay: Duration,
+    /// Bytes of entries in one append, beyond its first entry.
+    pub append_bytes_max: u64,
+    /// Bytes of entries sent to one peer and not acknowledged.
+    pub in_flight_bytes_max: u64,
+    /// Bytes of entries that are not committed; more are answered [`Outcome::Busy`](super::Outcome::Busy).
+    pub uncommitted_bytes_max: u64,
+    /// Bytes of durable, applied entries kept in memory for followers that lag.
+    pub tail_bytes_max: u64,
+    /// Bytes of entries handed to the state machine and not reported as applied.
+    pub apply_bytes_max: u64,
+    /// Reads that wait for a confirmation; more are answered [`Outcome::Busy`](super::Outcome::Busy).
+    pub reads_max: usize,
+    /// Entries kept in the log behind the durable state, so that a follower that lags needs no snapshot.
+    pub retained_entries: u64,
+    /// The log is purged in steps of at least this many entries.
+    pub purge_step: u64,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            election_timeout_min: Duration::from_millis(150),
+            election_timeout_max: Duration::from_millis(300),
+            heartbeat_interval: Duration::from_millis(50),
+            link_lost_wait_max: Duration::from_millis(30),
+            commit_notice_delay: Duration::from_millis(2),
+            append_bytes_max: 512 << 10,
+            in_flight_bytes_max: 4 << 20,
+            uncommitted_bytes_max: 32 << 20,
+            tail_bytes_max: 16 << 20,
+            apply_bytes_max: 8 << 20,
+            reads_max: 100_000,
+            retained_entries: 20_000,
+            purge_step: 5_000,
+        }
+    }
+}
+
+impl Config {
+    /// Checks that the settings make sense together.
+    ///
+    /// # Errors
+    /// With the first contradiction.
+    pub fn validate(&self) -> Result<(), BootError> {
+        let wrong = |reason| Err(BootError::Configuration(reason));
+        if self.heartbeat_interval.is_zero() {
+            return wrong("the heartbeat interval is zero");
+        }
+        if self.election_timeout_min <= self.heartbeat_interval {
+            return wrong("the election time-out is not longer than the heartbeat interval");
+        }
+        if self.election_timeout_max < self.election_timeout_min {
+            return wrong("the largest election time-out is shorter than the smallest");
+        }
+        if self.append_bytes_max == 0 || self.in_flight_bytes_max == 0 || self.apply_bytes_max == 0 {
+            return wrong("a limit in bytes is zero");
+        }
+        Ok(())
+    }
+}

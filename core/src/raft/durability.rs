@@ -1,0 +1,187 @@
+//! What must be on disk before it may be promised.
+//!
+//! One write carries everything that changed since the last one. A message that promises durability is held back until
+//! the write that covers it, and every write before, was acknowledged. Invariants: held messages and writes are in
+//! order; an acknowledgement counts for a log index only if that index was not rewritten since the write left (A-B-A:
+//! truncation clips the writes under way).
+
+use std::collections::VecDeque;
+
+use super::role::Part;
+use super::{Base, Body, DiskError, HardState, Index, Message, NodeId, Raft, Term, Write, WriteId};
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Durability {
+    last_write: WriteId,
+    under_way: VecDeque<UnderWay>,
+    held: VecDeque<Held>,
+    hard_state_changed: bool,
+    reset: Option<Base>,
+    /// The term and vote that the disk holds.
+    durable: Option<HardState>,
+}
+
+#[derive(Clone, Debug)]
+struct UnderWay {
+    id: WriteId,
+    /// The last index that its acknowledgement makes durable; none when it carries no entries.
+    last: Option<Index>,
+    hard_state: Option<HardState>,
+    /// The snapshot that the log switches to with this write.
+    reset: Option<Base>,
+}
+
+#[derive(Clone, Debug)]
+struct Held {
+    after: WriteId,
+    to: NodeId,
+    message: Message,
+}
+
+impl Durability {
+    /// Forgets everything promised: the disk failed.
+    pub(super) fn abandon(&mut self) {
+        self.held.clear();
+        self.under_way.clear();
+    }
+
+    /// Whether the vote of this node in `term` is on disk.
+    pub(super) fn holds_vote(&self, term: Term, vote: NodeId) -> bool {
+        self.durable
+            == Some(HardState {
+                term,
+                vote: Some(vote),
+            })
+    }
+
+    pub(super) fn hard_state_changed(&mut self) {
+        self.hard_state_changed = true;
+    }
+
+    pub(super) fn reset(&mut self, base: Base) {
+        // What writes under way carried is superseded.
+        for write in &mut self.under_way {
+            write.last = None;
+        }
+        self.reset = Some(base);
+    }
+
+    pub(super) fn truncated(&mut self, from: Index) {
+        for write in &mut self.under_way {
+            write.last = write.last.map(|last| last.min(from.previous()));
+        }
+    }
+}
+
+impl Raft {
+    /// Sends `body` when everything that this node has taken in so far is on disk.
+    pub(super) fn send_when_durable(&mut self, to: NodeId, body: Body) {
+        let message = Message {
+            term: self.hard_state.term,
+            body,
+        };
+        let durability = &mut self.durability;
+        let unwritten =
+            durability.hard_state_changed || durability.reset.is_some() || self.log.has_unwritten();
+        let after = if unwritten {
+            durability.last_write.next()
+        } else if let Some(write) = durability.under_way.back() {
+            write.id
+        } else {
+            self.output.send.push((to, message));
+            return;
+        };
+        // Of the acknowledgements that one write releases, the last says it all.
+        if let Some(held) = durability
+            .held
+            .iter_mut()
+            .rev()
+            .take_while(|held| held.after == after)
+            .find(|held| {
+                held.to == to && held.message.term == message.term && is_acknowledgement(&held.message.body)
+            })
+            && is_acknowledgement(&message.body)
+        {
+            held.message = message;
+            return;
+        }
+        durability.held.push_back(Held { after, to, message });
+    }
+
+    /// Emits one write with everything that changed.
+    pub(super) fn write_what_changed(&mut self) {
+        let entries = self.log.take_unwritten();
+        let durability = &mut self.durability;
+        let hard_state = durability.hard_state_changed.then_some(self.hard_state);
+        let reset = durability.reset.take();
+        if entries.is_empty() && hard_state.is_none() && reset.is_none() {
+            return;
+        }
+        durability.hard_state_changed = false;
+        let id = durability.last_write.next();
+        durability.last_write = id;
+        let last = entries.last().map(|entry| entry.position.index);
+        durability.under_way.push_back(UnderWay {
+            id,
+            last,
+            hard_state,
+            reset: reset.clone(),
+        });
+        self.output.write.push(Write {
+            id,
+            hard_state,
+            reset,
+            entries,
+        });
+    }
+
+    pub(super) fn persisted(&mut self, write: WriteId, result: Result<(), DiskError>) {
+        if let Err(error) = result {
+            self.fail(error);
+            return;
+        }
+        assert!(
+            write <= self.durability.last_write,
+            "only a write that was asked for is acknowledged"
+        );
+        while self
+            .durability
+            .under_way
+            .front()
+            .is_some_and(|front| front.id <= write)
+        {
+            let Some(done) = self.durability.under_way.pop_front() else {
+                break;
+            };
+            if let Some(last) = done.last {
+                self.log.persisted(last);
+            }
+            if done.hard_state.is_some() {
+                self.durability.durable = done.hard_state;
+            }
+            if let Some(base) = done.reset {
+                self.install(base);
+            }
+        }
+        while self
+            .durability
+            .held
+            .front()
+            .is_some_and(|held| held.after <= write)
+        {
+            let Some(held) = self.durability.held.pop_front() else {
+                break;
+            };
+            self.output.send.push((held.to, held.message));
+        }
+        match &self.part {
+            Part::Candidate(_) => self.own_vote_persisted(),
+            Part::Leader(_) => self.advance_commit(),
+            Part::Follower(_) => {}
+        }
+    }
+}
+
+fn is_acknowledgement(body: &Body) -> bool {
+    matches!(body, Body::AppendAccepted { .. })
+}

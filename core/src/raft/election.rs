@@ -1,0 +1,329 @@
+//! Elections: who asks, who is asked, who wins (Raft paper, section 5.2; dissertation, sections 4.2.3 and 9.6).
+//!
+//! Invariants: a node votes for at most one candidate a term, and its vote leaves only when it is on disk; a
+//! candidate wins only with its own vote on disk, since it would otherwise forget after a crash that it led the term;
+//! a learner never campaigns, but votes when asked, since it may be a voter that does not know it yet.
+
+use std::collections::BTreeMap;
+
+use super::progress::Progress;
+use super::quorum::{Tally, tally};
+use super::role::{Candidate, Follower, Leader, Part};
+use super::{Body, HardState, Message, NodeId, Outcome, Payload, Position, Raft, StepDown, Term, TraceEvent};
+
+impl Raft {
+    /// Draws the next election time-out.
+    pub(super) fn wait_for_election(&mut self) {
+        let wait = self.random_between(self.config.election_timeout_min, self.config.election_timeout_max);
+        self.election_due = self.now + wait;
+    }
+
+    /// Waits only a moment: others may not have noticed yet what this node knows.
+    fn wait_eagerly(&mut self) {
+        let longest = self.config.link_lost_wait_max;
+        let wait = self.random_between(longest / 10, longest);
+        self.election_due = self.election_due.min(self.now + wait);
+    }
+
+    /// Whether this node may ask for votes.
+    pub(super) fn can_campaign(&self) -> bool {
+        self.log.membership().is_voter(self.id) && !self.cursor.is_installing()
+    }
+
+    /// Whether a leader was heard of within the smallest election time-out, so that votes are refused.
+    pub(super) fn is_undisturbed(&self) -> bool {
+        match &self.part {
+            Part::Leader(_) => true,
+            Part::Candidate(_) => false,
+            Part::Follower(follower) => follower
+                .contact
+                .is_some_and(|contact| self.now.since(contact) < self.config.election_timeout_min),
+        }
+    }
+
+    /// Takes over a later term. Whoever led or campaigned in an earlier one stops.
+    pub(super) fn enter_term(&mut self, term: Term) {
+        assert!(term > self.hard_state.term, "terms never go down");
+        if self.leading().is_some() {
+            self.step_down(StepDown::NewerTerm);
+        }
+        self.set_hard_state(HardState { term, vote: None });
+        self.become_follower();
+    }
+
+    fn set_hard_state(&mut self, hard_state: HardState) {
+        let before = self.hard_state;
+        assert!(
+            hard_state.term > before.term || (hard_state.term == before.term && before.vote.is_none()),
+            "a vote never changes within a term"
+        );
+        self.hard_state = hard_state;
+        self.durability.hard_state_changed();
+    }
+
+    /// Follows nobody; the election timer runs on.
+    fn become_follower(&mut self) {
+        if let Part::Follower(Follower {
+            leader: Some(leader), ..
+        }) = self.part
+        {
+            self.output.trace.push(TraceEvent::LeaderLost {
+                leader,
+                term: self.hard_state.term,
+            });
+        }
+        self.part = Part::Follower(Follower::default());
+        self.give_up_reads();
+        if self.election_due <= self.now {
+            self.wait_for_election();
+        }
+    }
+
+    /// Stops leading. What clients wait for is settled by the next leader's commits, or given up after a while.
+    pub(super) fn step_down(&mut self, reason: StepDown) {
+        let Part::Leader(leader) = std::mem::replace(&mut self.part, Part::Follower(Follower::default()))
+        else {
+            unreachable!("only a leader steps down");
+        };
+        self.output.trace.push(TraceEvent::SteppedDown {
+            term: self.hard_state.term,
+            reason,
+        });
+        if let Some(transfer) = leader.transfer {
+            let outcome = match reason {
+                StepDown::NewerTerm | StepDown::Removed => Outcome::Done,
+                StepDown::QuorumLost | StepDown::DiskFailed => Outcome::Unknown,
+            };
+            self.answer(transfer.token, outcome);
+        }
+        if let Some(token) = leader.change {
+            self.answer(token, Outcome::Unknown);
+        }
+        self.refuse_reads(leader.reads_waiting);
+        for round in leader.reads_asked {
+            self.refuse_reads(round.reads);
+        }
+        self.fetches
+            .retain(|_, reason| *reason == super::FetchReason::Apply);
+        if !self.owed.is_empty() {
+            self.owed_until = Some(self.now + 4 * self.config.election_timeout_max);
+        }
+        self.wait_for_election();
+    }
+
+    pub(super) fn run_election_timer(&mut self) {
+        if self.now < self.election_due {
+            return;
+        }
+        self.wait_for_election();
+        if self.now < self.eager_until {
+            self.wait_eagerly();
+        }
+        if !self.can_campaign() {
+            return;
+        }
+        match &self.part {
+            // Asking again keeps the answers already given: on a slow network others are still on their way.
+            Part::Candidate(candidate) if candidate.pre_vote && self.now < self.eager_until => {
+                self.ask_for_votes()
+            }
+            _ => self.campaign(true, false),
+        }
+    }
+
+    /// Asks for promises (`pre_vote`) or, in a new term, for votes.
+    pub(super) fn campaign(&mut self, pre_vote: bool, transfer: bool) {
+        if let Part::Follower(Follower {
+            leader: Some(leader), ..
+        }) = self.part
+        {
+            self.output.trace.push(TraceEvent::LeaderLost {
+                leader,
+                term: self.hard_state.term,
+            });
+        }
+        self.give_up_reads();
+        if !pre_vote {
+            self.set_hard_state(HardState {
+                term: self.hard_state.term.next(),
+                vote: Some(self.id),
+            });
+            self.wait_for_election();
+        }
+        let mut votes = BTreeMap::new();
+        if pre_vote {
+            votes.insert(self.id, true);
+        }
+        self.part = Part::Candidate(Candidate {
+            pre_vote,
+            votes,
+            transfer,
+        });
+        let term = if pre_vote {
+            self.hard_state.term.next()
+        } else {
+            self.hard_state.term
+        };
+        self.output.trace.push(TraceEvent::Campaign { term, pre_vote });
+        self.ask_for_votes();
+        self.count_votes();
+    }
+
+    fn ask_for_votes(&mut self) {
+        let Part::Candidate(candidate) = &self.part else {
+            return;
+        };
+        let last = self.log.last();
+        let (term, body) = if candidate.pre_vote {
+            (self.hard_state.term.next(), Body::PreVoteRequest { last })
+        } else {
+            (
+                self.hard_state.term,
+                Body::VoteRequest {
+                    last,
+                    transfer: candidate.transfer,
+                },
+            )
+        };
+        let membership = self.log.membership();
+        for voter in membership.voters().union(membership.outgoing()) {
+            if *voter != self.id && candidate.votes.get(voter) != Some(&true) {
+                self.output.send.push((
+                    *voter,
+                    Message {
+                        term,
+                        body: body.clone(),
+                    },
+                ));
+            }
+        }
+    }
+
+    pub(super) fn pre_vote_requested(&mut self, from: NodeId, proposed: Term, last: Position) {
+        let granted = proposed > self.hard_state.term && last >= self.log.last() && !self.is_undisturbed();
+        if granted && self.now < self.eager_until {
+            // A courtesy, not a promise: two that noticed the same loss should not get into each other's way.
+            self.election_due = self.election_due.max(self.now + self.config.link_lost_wait_max);
+        }
+        self.send(from, Body::PreVoteResponse { proposed, granted });
+    }
+
+    pub(super) fn pre_vote_answered(&mut self, from: NodeId, proposed: Term, granted: bool) {
+        let current = self.hard_state.term.next();
+        match &mut self.part {
+            Part::Candidate(candidate) if candidate.pre_vote && proposed == current => {
+                candidate.votes.insert(from, granted);
+            }
+            _ => return,
+        }
+        self.count_votes();
+    }
+
+    pub(super) fn vote_requested(&mut self, from: NodeId, last: Position) {
+        let free = match self.hard_state.vote {
+            None => self.leader().is_none(),
+            Some(vote) => vote == from,
+        };
+        if !free || last < self.log.last() {
+            self.send(from, Body::VoteResponse { granted: false });
+            return;
+        }
+        if self.hard_state.vote.is_none() {
+            self.set_hard_state(HardState {
+                term: self.hard_state.term,
+                vote: Some(from),
+            });
+            self.become_follower();
+        }
+        self.wait_for_election();
+        self.send_when_durable(from, Body::VoteResponse { granted: true });
+    }
+
+    pub(super) fn vote_answered(&mut self, from: NodeId, granted: bool) {
+        match &mut self.part {
+            Part::Candidate(candidate) if !candidate.pre_vote => {
+                candidate.votes.insert(from, granted);
+            }
+            _ => return,
+        }
+        self.output.trace.push(TraceEvent::VoteReceived { from, granted });
+        self.count_votes();
+    }
+
+    /// The own vote counts from here on.
+    pub(super) fn own_vote_persisted(&mut self) {
+        let Part::Candidate(candidate) = &mut self.part else {
+            return;
+        };
+        if candidate.pre_vote || !self.durability.holds_vote(self.hard_state.term, self.id) {
+            return;
+        }
+        candidate.votes.insert(self.id, true);
+        self.count_votes();
+    }
+
+    fn count_votes(&mut self) {
+        let Part::Candidate(candidate) = &self.part else {
+            return;
+        };
+        let (pre_vote, transfer) = (candidate.pre_vote, candidate.transfer);
+        let own = candidate.votes.get(&self.id) == Some(&true);
+        match tally(self.log.membership(), &candidate.votes) {
+            Tally::Won if pre_vote => self.campaign(false, transfer),
+            // A candidate that did not remember its own vote could lead the same term twice.
+            Tally::Won if own => self.become_leader(),
+            Tally::Won | Tally::Pending => {}
+            // While the loss of the leader spreads, the same question is asked again soon.
+            Tally::Lost if pre_vote && self.now < self.eager_until => {}
+            Tally::Lost => self.become_follower(),
+        }
+    }
+
+    fn become_leader(&mut self) {
+        let last = self.log.last().index;
+        let peers = self
+            .log
+            .membership()
+            .members()
+            .keys()
+            .filter(|id| **id != self.id);
+        self.part = Part::Leader(Leader {
+            peers: peers.map(|id| (*id, Progress::new(last, self.now))).collect(),
+            opened_at: last.next(),
+            round: 0,
+            heartbeat_due: self.now,
+            commit_notice_due: None,
+            reads_waiting: Vec::new(),
+            reads_asked: std::collections::VecDeque::new(),
+            transfer: None,
+            change: None,
+            elected: self.now,
+        });
+        self.output.trace.push(TraceEvent::Elected {
+            term: self.hard_state.term,
+        });
+        // What an earlier term left in the log commits with the first entry of this one (Raft paper, 5.4.2).
+        self.append_own(Payload::Empty);
+        self.owed_until = None;
+    }
+
+    /// The transport reports that the leader cannot be reached: an election is tried soon, and pre-vote decides.
+    pub(super) fn link_cut(&mut self, peer: NodeId) {
+        match &mut self.part {
+            Part::Follower(follower) if follower.leader == Some(peer) => {
+                let silence_allowed = self.config.election_timeout_max;
+                self.output.trace.push(TraceEvent::LeaderLost {
+                    leader: peer,
+                    term: self.hard_state.term,
+                });
+                follower.leader = None;
+                follower.contact = None;
+                self.eager_until = self.now + silence_allowed;
+                self.wait_eagerly();
+                self.give_up_reads();
+            }
+            Part::Leader(_) => self.link_to_follower_cut(peer),
+            Part::Follower(_) | Part::Candidate(_) => {}
+        }
+    }
+}

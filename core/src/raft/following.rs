@@ -1,0 +1,108 @@
+//! The follower's side of the log (AppendEntries, Raft paper, figure 2).
+//!
+//! Invariants: a committed entry is never replaced; an entry is replaced only when the leader's has another term; an
+//! acceptance leaves only when everything that it speaks of is on disk.
+
+use super::role::{Follower, Part};
+use super::{Body, Entry, Index, NodeId, Payload, Position, Raft, TraceEvent};
+
+impl Raft {
+    /// The last index known to agree with the log of this term's leader; what is committed agrees with every leader.
+    pub(super) fn matched_with_leader(&self) -> Index {
+        match &self.part {
+            Part::Follower(follower) => follower.matched.max(self.commit),
+            Part::Candidate(_) | Part::Leader(_) => self.commit,
+        }
+    }
+
+    pub(super) fn append_received(
+        &mut self,
+        from: NodeId,
+        previous: Position,
+        entries: Vec<Entry>,
+        commit: Index,
+    ) {
+        if !self.is_well_formed(previous, &entries) || !self.follow(from) {
+            return;
+        }
+        let last = entries
+            .last()
+            .map_or(previous.index, |entry| entry.position.index);
+        if previous.index >= self.commit && self.log.term_at(previous.index) != Some(previous.term) {
+            let hint = self.rejection_hint(previous);
+            self.send(
+                from,
+                Body::AppendRejected {
+                    previous: previous.index,
+                    hint,
+                },
+            );
+            return;
+        }
+        for entry in entries {
+            if !self.take_in(entry) {
+                return;
+            }
+        }
+        let matched = last.max(self.commit);
+        if let Part::Follower(Follower { matched: known, .. }) = &mut self.part {
+            *known = (*known).max(matched);
+        }
+        self.commit_to(commit.min(matched));
+        self.send_when_durable(from, Body::AppendAccepted { matched });
+    }
+
+    /// Whether the entries follow `previous` without a gap and in order of terms, none of them of a later term than
+    /// the message.
+    fn is_well_formed(&self, previous: Position, entries: &[Entry]) -> bool {
+        let mut before = previous;
+        entries.iter().all(|entry| {
+            let fits = before.index.0.checked_add(1) == Some(entry.position.index.0)
+                && entry.position.term >= before.term
+                && entry.position.term <= self.hard_state.term;
+            before = entry.position;
+            fits
+        })
+    }
+
+    /// Where the logs may agree, for a leader whose `previous` does not (the follower's half of the search by terms).
+    fn rejection_hint(&self, previous: Position) -> Position {
+        let below = Position {
+            term: previous.term,
+            index: previous.index.previous(),
+        };
+        self.log.last_possible_match(below)
+    }
+
+    /// Takes over one entry of the leader. False when no leader can have sent it.
+    fn take_in(&mut self, entry: Entry) -> bool {
+        let position = entry.position;
+        // A late append may speak of what is long settled.
+        if position.index <= self.commit || self.log.term_at(position.index) == Some(position.term) {
+            return true;
+        }
+        if self
+            .log
+            .term_at(position.index.previous())
+            .is_none_or(|before| before > position.term)
+        {
+            return false;
+        }
+        if position.index <= self.log.last().index {
+            self.truncate(position.index);
+        }
+        if matches!(entry.payload, Payload::Membership(_)) {
+            self.output.trace.push(TraceEvent::MembershipChanged { position });
+        }
+        self.log.append(entry);
+        true
+    }
+
+    fn truncate(&mut self, from: Index) {
+        assert!(from > self.commit, "a committed entry is never replaced");
+        self.log.truncate(from);
+        self.durability.truncated(from);
+        self.output.trace.push(TraceEvent::Truncated { from });
+        self.give_up_owed(|position| position.index >= from);
+    }
+}

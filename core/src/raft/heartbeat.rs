@@ -1,0 +1,194 @@
+//! Heartbeats: how a leader stays one, and how it learns that it no longer is.
+//!
+//! Invariants: a heartbeat says nothing about the log, and its answer moves no match index; a leader that a majority
+//! has not answered for the largest election time-out steps down (check-quorum, Raft dissertation, section 6.2).
+
+use super::progress::State;
+use super::quorum::reached_by_majority;
+use super::role::{Follower, Leader, Part};
+use super::{Body, Index, NodeId, PeerState, PeerStatus, Raft, StepDown, TraceEvent};
+use crate::time::Instant;
+
+/// Heartbeat rounds that a follower may leave unanswered the last byte of a snapshot before it is asked where it is.
+const SNAPSHOT_PATIENCE_ROUNDS: u64 = 20;
+
+impl Raft {
+    pub(super) fn leader_deadline(&self, leader: &Leader) -> Instant {
+        let quorum = self.quorum_contact(leader) + self.config.election_timeout_max;
+        let transfer = leader.transfer.as_ref().map(|transfer| transfer.deadline);
+        [
+            Some(leader.heartbeat_due),
+            Some(quorum),
+            leader.commit_notice_due,
+            transfer,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .unwrap_or(leader.heartbeat_due)
+    }
+
+    /// When a majority was last heard of.
+    pub(super) fn quorum_contact(&self, leader: &Leader) -> Instant {
+        reached_by_majority(self.log.membership(), |id| {
+            if id == self.id {
+                self.now
+            } else {
+                leader.peers.get(&id).map_or(leader.elected, |peer| peer.heard)
+            }
+        })
+    }
+
+    pub(super) fn run_leader_timers(&mut self) {
+        let Some(leader) = self.leading() else { return };
+        if self.now.since(self.quorum_contact(leader)) >= self.config.election_timeout_max {
+            self.step_down(StepDown::QuorumLost);
+            return;
+        }
+        self.run_transfer_timer();
+        let Some(leader) = self.leading() else { return };
+        if self.now >= leader.heartbeat_due {
+            self.start_round();
+        } else if leader.commit_notice_due.is_some_and(|due| self.now >= due) {
+            self.notify_commit();
+        }
+    }
+
+    /// Sends a heartbeat to everybody and returns its number.
+    pub(super) fn start_round(&mut self) -> u64 {
+        let due = self.now + self.config.heartbeat_interval;
+        let Part::Leader(leader) = &mut self.part else {
+            unreachable!("only a leader sends heartbeats")
+        };
+        leader.round += 1;
+        leader.heartbeat_due = due;
+        leader.commit_notice_due = None;
+        let round = leader.round;
+        let peers: Vec<NodeId> = leader.peers.keys().copied().collect();
+        for peer in peers {
+            self.send_heartbeat(peer);
+        }
+        round
+    }
+
+    /// Tells those who have not heard of the last commit.
+    fn notify_commit(&mut self) {
+        let commit = self.commit;
+        let Part::Leader(leader) = &mut self.part else {
+            return;
+        };
+        leader.commit_notice_due = None;
+        let uninformed: Vec<NodeId> = leader
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.commit_sent < commit)
+            .map(|(id, _)| *id)
+            .collect();
+        for peer in uninformed {
+            self.send_heartbeat(peer);
+        }
+    }
+
+    pub(super) fn send_heartbeat(&mut self, to: NodeId) {
+        let commit = self.commit;
+        let Part::Leader(leader) = &mut self.part else {
+            return;
+        };
+        let round = leader.round;
+        if let Some(peer) = leader.peers.get_mut(&to) {
+            peer.commit_sent = commit;
+            self.send(to, Body::Heartbeat { commit, round });
+        }
+    }
+
+    /// Notes that a member spoke in this term.
+    pub(super) fn heard_from(&mut self, from: NodeId) {
+        let now = self.now;
+        if let Part::Leader(leader) = &mut self.part
+            && let Some(peer) = leader.peers.get_mut(&from)
+        {
+            peer.heard = now;
+        }
+    }
+
+    /// Accepts the sender as the leader of this term. False when that cannot be, and the message is to be ignored.
+    pub(super) fn follow(&mut self, leader: NodeId) -> bool {
+        match &self.part {
+            Part::Leader(_) => return false,
+            Part::Follower(Follower {
+                leader: Some(known), ..
+            }) if *known != leader => return false,
+            Part::Follower(_) => {}
+            Part::Candidate(_) => self.part = Part::Follower(Follower::default()),
+        }
+        let Part::Follower(follower) = &mut self.part else {
+            unreachable!("set above")
+        };
+        follower.contact = Some(self.now);
+        if follower.leader.is_none() {
+            follower.leader = Some(leader);
+            self.output.trace.push(TraceEvent::Following {
+                leader,
+                term: self.hard_state.term,
+            });
+        }
+        self.eager_until = self.now;
+        self.wait_for_election();
+        true
+    }
+
+    pub(super) fn heartbeat_received(&mut self, from: NodeId, commit: Index, round: u64) {
+        if !self.follow(from) {
+            return;
+        }
+        let matched = self.matched_with_leader();
+        self.commit_to(commit.min(matched));
+        self.send(from, Body::HeartbeatResponse { round, matched });
+    }
+
+    pub(super) fn heartbeat_answered(&mut self, from: NodeId, round: u64, matched: Index) {
+        let Part::Leader(leader) = &mut self.part else {
+            return;
+        };
+        let Some(peer) = leader.peers.get_mut(&from) else {
+            return;
+        };
+        if round > leader.round {
+            return;
+        }
+        peer.round = peer.round.max(round);
+        match &mut peer.state {
+            State::Probe { waiting } if round > peer.append_round => *waiting = false,
+            State::Replicate { .. } if round > peer.append_round && matched < peer.next.previous() => {
+                // The follower had not seen the last append when it saw a heartbeat that left after it.
+                peer.probe(peer.matched.next());
+            }
+            State::Snapshot {
+                sent_in_round: Some(sent),
+            } if round > *sent + SNAPSHOT_PATIENCE_ROUNDS => {
+                peer.probe(self.log.last().index.next());
+            }
+            State::Probe { .. } | State::Replicate { .. } | State::Snapshot { .. } => {}
+        }
+        self.confirm_reads();
+        self.hand_over_if_ready(from);
+    }
+
+    pub(super) fn peer_statuses(&self) -> Vec<PeerStatus> {
+        let Some(leader) = self.leading() else {
+            return Vec::new();
+        };
+        let status = |(id, peer): (&NodeId, &super::progress::Progress)| PeerStatus {
+            id: *id,
+            matched: peer.matched,
+            next: peer.next,
+            state: match peer.state {
+                State::Probe { .. } => PeerState::Probe,
+                State::Replicate { .. } => PeerState::Replicate,
+                State::Snapshot { .. } => PeerState::Snapshot,
+            },
+            heard: peer.heard,
+        };
+        leader.peers.iter().map(status).collect()
+    }
+}

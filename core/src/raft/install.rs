@@ -1,0 +1,92 @@
+//! Snapshots and the purging of the log (Raft paper, section 7). Their bytes never enter the core.
+//!
+//! Invariants: the log is purged only behind what the state store holds durably; an older snapshot never replaces a
+//! newer state; the state follows only when the log has durably switched to the snapshot.
+
+use super::progress::State;
+use super::{Base, Body, Index, NodeId, Raft, SnapshotEvent, SnapshotOp, Term, TraceEvent};
+
+impl Raft {
+    pub(super) fn snapshot_event(&mut self, event: SnapshotEvent) {
+        match event {
+            SnapshotEvent::StateDurable { index } => self.purge_behind(index),
+            SnapshotEvent::Received { from, term, base } => self.snapshot_received(from, term, base),
+            SnapshotEvent::Installed { index } => self.cursor.installed(index),
+            SnapshotEvent::Sent { to, complete } => self.snapshot_sent(to, complete),
+        }
+    }
+
+    fn purge_behind(&mut self, durable_state: Index) {
+        if self.cursor.is_installing() {
+            return;
+        }
+        let settled = durable_state.min(self.cursor.applied());
+        let target = Index(settled.0.saturating_sub(self.config.retained_entries));
+        let step = target.0.saturating_sub(self.log.base().position.index.0);
+        if step > 0 && step >= self.config.purge_step {
+            let base = self.log.purge(target);
+            self.output.snapshot.push(SnapshotOp::Purge(base));
+        }
+    }
+
+    fn snapshot_received(&mut self, from: NodeId, term: Term, base: Base) {
+        if base.membership.lineage() != self.log.membership().lineage() || base.position.term > term {
+            return;
+        }
+        if term > self.hard_state.term {
+            self.enter_term(term);
+        }
+        // A leader holds everything that is committed, and so everything that a snapshot covers.
+        if self.leading().is_some() || (term == self.hard_state.term && !self.follow(from)) {
+            return;
+        }
+        let index = base.position.index;
+        if index > self.commit {
+            if self.log.term_at(index) == Some(base.position.term) {
+                // The log has all of it: a snapshot is of committed entries.
+                self.commit_to(index);
+            } else {
+                self.switch_to(base);
+            }
+        }
+        let matched = self.matched_with_leader();
+        self.send_when_durable(
+            from,
+            Body::AppendAccepted {
+                matched: matched.min(self.log.last().index),
+            },
+        );
+    }
+
+    fn switch_to(&mut self, base: Base) {
+        let position = base.position;
+        self.output.trace.push(TraceEvent::SnapshotAccepted { position });
+        // The fate of what this node had appended is not known from a snapshot.
+        self.give_up_owed(|_| true);
+        self.fetches.clear();
+        self.log.reset(base.clone());
+        self.durability.reset(base);
+        self.commit = position.index;
+        self.cursor.begin_install(position.index);
+        self.output.trace.push(TraceEvent::MembershipChanged { position });
+    }
+
+    fn snapshot_sent(&mut self, to: NodeId, complete: bool) {
+        let Some(round) = self.leading().map(|leader| leader.round) else {
+            return;
+        };
+        let last = self.log.last().index;
+        self.peer_mut(to, |peer| {
+            if let State::Snapshot { sent_in_round } = &mut peer.state {
+                if complete {
+                    *sent_in_round = Some(round);
+                } else {
+                    // Asked where it is with the next heartbeat that it answers, and sent another one then.
+                    peer.probe(last.next());
+                    peer.state = State::Probe { waiting: true };
+                    peer.append_round = round;
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,135 @@
+//! What a leader knows of one follower, and what it may send it next.
+//!
+//! Invariants: `matched < next`; `matched` moves only on an accepted append; each state carries exactly the data that
+//! it needs.
+
+use std::collections::VecDeque;
+
+use super::{FetchId, Index};
+use crate::time::Instant;
+
+/// How entries reach the follower.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Where the logs agree is not known: one append at a time.
+    Probe {
+        /// Whether an append is under way; a heartbeat that outran it shows that it was lost.
+        waiting: bool,
+    },
+    /// The logs agree up to `next - 1` if nothing was lost: appends are sent ahead of their answers.
+    Replicate {
+        /// The appends under way, oldest first.
+        in_flight: VecDeque<InFlight>,
+    },
+    /// The follower needs what the log no longer holds.
+    Snapshot {
+        /// The heartbeat round in which the last byte left; the follower's answer counts, not this.
+        sent_in_round: Option<u64>,
+    },
+}
+
+/// One append under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct InFlight {
+    pub(super) last: Index,
+    pub(super) bytes: u64,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Progress {
+    /// The last index known to agree, durably, with the leader's log.
+    pub(super) matched: Index,
+    /// The first index to send.
+    pub(super) next: Index,
+    pub(super) state: State,
+    /// The read of the entries at `next` from disk that is under way; nothing else is sent meanwhile.
+    pub(super) fetch: Option<FetchId>,
+    /// The highest heartbeat round that it answered.
+    pub(super) round: u64,
+    /// The heartbeat round that was under way when the last append left.
+    pub(super) append_round: u64,
+    /// The commit index that it was told.
+    pub(super) commit_sent: Index,
+    /// When it was last heard of in this term.
+    pub(super) heard: Instant,
+}
+
+impl Progress {
+    /// A follower of which nothing is known, with everything after `last` to send.
+    pub(super) fn new(last: Index, now: Instant) -> Progress {
+        Progress {
+            matched: Index(0),
+            next: last.next(),
+            state: State::Probe { waiting: false },
+            fetch: None,
+            round: 0,
+            append_round: 0,
+            commit_sent: Index(0),
+            heard: now,
+        }
+    }
+
+    /// Bytes sent and not acknowledged.
+    pub(super) fn in_flight_bytes(&self) -> u64 {
+        match &self.state {
+            State::Replicate { in_flight } => in_flight.iter().map(|append| append.bytes).sum(),
+            State::Probe { .. } | State::Snapshot { .. } => 0,
+        }
+    }
+
+    /// Starts over from what is certain: appends under way may be lost.
+    pub(super) fn probe(&mut self, next: Index) {
+        self.next = next.max(self.matched.next());
+        self.state = State::Probe { waiting: false };
+        self.fetch = None;
+    }
+
+    /// The follower needs a snapshot; nothing else is sent until it has one.
+    pub(super) fn needs_snapshot(&mut self) {
+        self.state = State::Snapshot { sent_in_round: None };
+        self.fetch = None;
+    }
+
+    /// The follower agrees up to `index`. Returns whether that is news.
+    pub(super) fn accepted(&mut self, index: Index) -> bool {
+        let news = index > self.matched;
+        self.matched = self.matched.max(index);
+        if self.next <= self.matched {
+            self.next = self.matched.next();
+            // What is being read from disk is no longer what comes next.
+            self.fetch = None;
+        }
+        match &mut self.state {
+            State::Replicate { in_flight } => {
+                while in_flight.front().is_some_and(|append| append.last <= index) {
+                    in_flight.pop_front();
+                }
+            }
+            State::Probe { .. } => {
+                self.next = self.matched.next();
+                self.fetch = None;
+                self.state = State::Replicate {
+                    in_flight: VecDeque::new(),
+                };
+            }
+            // The caller knows where the log begins, and so whether entries can follow.
+            State::Snapshot { .. } => {}
+        }
+        news
+    }
+
+    /// An append of entries up to `last`, or of none, is on its way.
+    pub(super) fn appended(&mut self, last: Index, bytes: u64, round: u64) {
+        self.append_round = round;
+        match &mut self.state {
+            State::Probe { waiting } => *waiting = true,
+            State::Replicate { in_flight } => {
+                if last >= self.next {
+                    in_flight.push_back(InFlight { last, bytes });
+                    self.next = last.next();
+                }
+            }
+            State::Snapshot { .. } => unreachable!("nothing is appended while a snapshot is under way"),
+        }
+    }
+}

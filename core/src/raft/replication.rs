@@ -1,0 +1,251 @@
+//! The leader's side of the log: what each follower is sent, and what its answers mean
+//! (Raft paper, section 5.3; pipelining, dissertation, section 10.2.1).
+//!
+//! Invariants: a follower's match index moves only on its own acceptance in this term; a late or repeated answer
+//! moves nothing back; what is in flight to one follower is bounded in bytes.
+
+use super::progress::{Progress, State};
+use super::role::Part;
+use super::{Body, Entry, FetchId, FetchReason, Index, NodeId, Position, Raft, SnapshotOp, TraceEvent};
+
+/// What to do for one follower next.
+enum Step {
+    Nothing,
+    Send {
+        previous: Position,
+        entries: Vec<Entry>,
+        again: bool,
+    },
+    Fetch {
+        first: Index,
+    },
+    Snapshot,
+}
+
+impl Raft {
+    /// Sends every follower what it lacks and may be sent.
+    pub(super) fn replicate(&mut self) {
+        let Some(leader) = self.leading() else { return };
+        let peers: Vec<NodeId> = leader.peers.keys().copied().collect();
+        for peer in peers {
+            self.replicate_to(peer);
+        }
+        self.schedule_commit_notice();
+    }
+
+    fn replicate_to(&mut self, to: NodeId) {
+        loop {
+            let Some(peer) = self.leading().and_then(|leader| leader.peers.get(&to)) else {
+                return;
+            };
+            match self.next_step(peer) {
+                Step::Nothing => return,
+                Step::Send {
+                    previous,
+                    entries,
+                    again,
+                } => {
+                    self.send_append(to, previous, entries);
+                    if !again {
+                        return;
+                    }
+                }
+                Step::Fetch { first } => {
+                    let last = self.log.last().index;
+                    let bytes_max = self.config.append_bytes_max;
+                    let id = self.request_fetch(first, last, bytes_max, FetchReason::Replicate(to));
+                    self.peer_mut(to, |peer| peer.fetch = Some(id));
+                    return;
+                }
+                Step::Snapshot => {
+                    self.peer_mut(to, Progress::needs_snapshot);
+                    self.output.trace.push(TraceEvent::SnapshotNeeded { to });
+                    self.output.snapshot.push(SnapshotOp::Send {
+                        to,
+                        term: self.hard_state.term,
+                    });
+                    return;
+                }
+            }
+        }
+    }
+
+    fn next_step(&self, peer: &Progress) -> Step {
+        let last = self.log.last().index;
+        let pipelined = match &peer.state {
+            _ if peer.fetch.is_some() => return Step::Nothing,
+            State::Snapshot { .. } | State::Probe { waiting: true } => return Step::Nothing,
+            State::Probe { waiting: false } => false,
+            State::Replicate { .. } if peer.next > last => return Step::Nothing,
+            State::Replicate { .. } if peer.in_flight_bytes() >= self.config.in_flight_bytes_max => {
+                return Step::Nothing;
+            }
+            State::Replicate { .. } => true,
+        };
+        let index = peer.next.previous();
+        let Some(term) = self.log.term_at(index) else {
+            return Step::Snapshot;
+        };
+        let entries = if peer.next > last {
+            Vec::new()
+        } else if self.log.holds(peer.next) {
+            self.log.cached(peer.next, last, self.config.append_bytes_max)
+        } else {
+            return Step::Fetch { first: peer.next };
+        };
+        Step::Send {
+            previous: Position { term, index },
+            entries,
+            again: pipelined,
+        }
+    }
+
+    fn send_append(&mut self, to: NodeId, previous: Position, entries: Vec<Entry>) {
+        let commit = self.commit;
+        let last = entries
+            .last()
+            .map_or(previous.index, |entry| entry.position.index);
+        let bytes = entries.iter().map(Entry::size).sum();
+        let Part::Leader(leader) = &mut self.part else {
+            unreachable!("only a leader replicates")
+        };
+        let round = leader.round;
+        let Some(peer) = leader.peers.get_mut(&to) else {
+            return;
+        };
+        peer.appended(last, bytes, round);
+        peer.commit_sent = commit;
+        self.send(
+            to,
+            Body::Append {
+                previous,
+                entries,
+                commit,
+            },
+        );
+    }
+
+    pub(super) fn fetched_to_replicate(&mut self, to: NodeId, fetch: FetchId, entries: Option<Vec<Entry>>) {
+        let Some(peer) = self.leading().and_then(|leader| leader.peers.get(&to)) else {
+            return;
+        };
+        if peer.fetch != Some(fetch) {
+            return;
+        }
+        let (previous, first) = (peer.next.previous(), peer.next);
+        self.peer_mut(to, |peer| peer.fetch = None);
+        let Some(entries) = entries else {
+            // Purged since: only a snapshot helps. Found out by the next step, which sees the log begin later.
+            if first > self.log.base().position.index.next() {
+                self.peer_mut(to, Progress::needs_snapshot);
+                self.output.snapshot.push(SnapshotOp::Send {
+                    to,
+                    term: self.hard_state.term,
+                });
+            }
+            return;
+        };
+        assert_eq!(
+            entries.first().map(|entry| entry.position.index),
+            Some(first),
+            "the driver reads what it was asked"
+        );
+        if let Some(term) = self.log.term_at(previous) {
+            self.send_append(
+                to,
+                Position {
+                    term,
+                    index: previous,
+                },
+                entries,
+            );
+        }
+    }
+
+    pub(super) fn append_accepted(&mut self, from: NodeId, matched: Index) {
+        let base = self.log.base().position.index;
+        if matched > self.log.last().index {
+            return;
+        }
+        let Part::Leader(leader) = &mut self.part else {
+            return;
+        };
+        let Some(peer) = leader.peers.get_mut(&from) else {
+            return;
+        };
+        let news = peer.accepted(matched);
+        if matches!(peer.state, State::Snapshot { .. }) && peer.matched >= base {
+            peer.probe(peer.matched.next());
+        }
+        if news {
+            self.advance_commit();
+            self.hand_over_if_ready(from);
+        }
+    }
+
+    pub(super) fn append_rejected(&mut self, from: NodeId, previous: Index, hint: Position) {
+        let Some(peer) = self.leading().and_then(|leader| leader.peers.get(&from)) else {
+            return;
+        };
+        let current = match peer.state {
+            State::Probe { .. } => previous == peer.next.previous(),
+            State::Replicate { .. } => previous > peer.matched && previous < peer.next,
+            State::Snapshot { .. } => false,
+        };
+        // What was refused cannot agree, whatever the follower believes.
+        let hint = Position {
+            index: hint.index.min(previous.previous()),
+            ..hint
+        };
+        if !current {
+            return;
+        }
+        let next = if hint.index < self.log.base().position.index {
+            hint.index.next()
+        } else {
+            self.log.last_possible_match(hint).index.next()
+        };
+        self.peer_mut(from, |peer| peer.probe(next));
+    }
+
+    /// The transport connected: what was under way may be lost.
+    pub(super) fn link_connected(&mut self, peer: NodeId) {
+        self.peer_mut(peer, |peer| {
+            if !matches!(peer.state, State::Snapshot { .. }) {
+                peer.probe(peer.matched.next());
+            }
+        });
+        if self.leading().is_some() {
+            self.send_heartbeat(peer);
+        }
+    }
+
+    /// The transport lost a follower: nothing more is sent ahead of answers that will not come.
+    pub(super) fn link_to_follower_cut(&mut self, peer: NodeId) {
+        self.peer_mut(peer, |peer| {
+            if !matches!(peer.state, State::Snapshot { .. }) {
+                peer.probe(peer.matched.next());
+                peer.state = State::Probe { waiting: true };
+            }
+        });
+    }
+
+    /// Followers hear of a commit with the next append, or a moment later on their own.
+    fn schedule_commit_notice(&mut self) {
+        let (commit, due) = (self.commit, self.now + self.config.commit_notice_delay);
+        let Part::Leader(leader) = &mut self.part else {
+            return;
+        };
+        if leader.commit_notice_due.is_none() && leader.peers.values().any(|peer| peer.commit_sent < commit) {
+            leader.commit_notice_due = Some(due);
+        }
+    }
+
+    pub(super) fn peer_mut(&mut self, id: NodeId, change: impl FnOnce(&mut Progress)) {
+        if let Part::Leader(leader) = &mut self.part
+            && let Some(peer) = leader.peers.get_mut(&id)
+        {
+            change(peer);
+        }
+    }
+}

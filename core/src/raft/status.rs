@@ -1,0 +1,95 @@
+//! A look at a node, for operators, metrics, duties and checkers.
+
+use super::{Base, Index, Membership, NodeId, Position, Term};
+use crate::time::Instant;
+
+/// The part that a node plays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Receives the log and may vote.
+    Follower,
+    /// Receives the log and has no vote in the membership that it knows.
+    Learner,
+    /// Asks whether it would be elected.
+    PreCandidate,
+    /// Asks for votes.
+    Candidate,
+    /// Leads.
+    Leader,
+    /// Its disk failed; it takes no part any more.
+    Failed,
+}
+
+impl Role {
+    /// The name that operators see.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Follower => "follower",
+            Role::Learner => "learner",
+            Role::PreCandidate | Role::Candidate => "candidate",
+            Role::Leader => "leader",
+            Role::Failed => "failed",
+        }
+    }
+}
+
+/// A node at one moment.
+#[derive(Clone, Debug)]
+pub struct Status<'a> {
+    /// The node.
+    pub id: NodeId,
+    /// Its term.
+    pub term: Term,
+    /// Whom it voted for in that term.
+    pub vote: Option<NodeId>,
+    /// Its part.
+    pub role: Role,
+    /// The leader that it knows; itself when it leads.
+    pub leader: Option<NodeId>,
+    /// The last index known to be committed.
+    pub commit: Index,
+    /// The last index that its state machine reported as applied.
+    pub applied: Index,
+    /// The end of its log.
+    pub last: Position,
+    /// The end of what its disk holds of the log.
+    pub durable: Index,
+    /// Where its log begins.
+    pub base: &'a Base,
+    /// The membership in force.
+    pub membership: &'a Membership,
+    /// Where the membership in force stands; it is committed when this is at or before `commit`.
+    pub membership_position: Position,
+    /// What a leader knows of the other members, by id; empty on others.
+    pub peers: Vec<PeerStatus>,
+    /// To whom the leadership is being handed.
+    pub transfer: Option<NodeId>,
+    /// On a leader, when a majority was last known to follow it.
+    pub quorum_contact: Option<Instant>,
+}
+
+/// What a leader knows of one other member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// The member.
+    pub id: NodeId,
+    /// The last index that its disk is known to hold.
+    pub matched: Index,
+    /// The next index to send.
+    pub next: Index,
+    /// How entries reach it.
+    pub state: PeerState,
+    /// When it was last heard of.
+    pub heard: Instant,
+}
+
+/// How entries reach a follower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerState {
+    /// Where the logs agree is being found out.
+    Probe,
+    /// Entries flow.
+    Replicate,
+    /// It receives a snapshot.
+    Snapshot,
+}

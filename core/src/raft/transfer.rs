@@ -1,0 +1,97 @@
+//! Handing the leadership over (Raft dissertation, section 3.10).
+//!
+//! Invariants: while it is handed over nothing new is appended, so that the target can catch up; the target is told
+//! to campaign only when it holds the whole log; after an election time-out the leader leads on.
+
+use super::role::{Part, Transfer};
+use super::{Body, NodeId, Outcome, Raft, Refusal, Token};
+
+impl Raft {
+    pub(super) fn transfer_leadership(&mut self, token: Token, target: Option<NodeId>) {
+        let Some(leader) = self.leading() else {
+            unreachable!("checked by the caller")
+        };
+        if leader.transfer.is_some() || leader.change.is_some() {
+            self.answer(token, Outcome::Refused(Refusal::ChangePending));
+            return;
+        }
+        let target = match target.or_else(|| self.best_successor()) {
+            None => {
+                self.answer(token, Outcome::Refused(Refusal::NoTarget));
+                return;
+            }
+            Some(target) if target == self.id => {
+                self.answer(token, Outcome::Done);
+                return;
+            }
+            Some(target) if !self.log.membership().voters().contains(&target) => {
+                self.answer(token, Outcome::Refused(Refusal::NotAVoter(target)));
+                return;
+            }
+            Some(target) => target,
+        };
+        let deadline = self.now + self.config.election_timeout_max;
+        if let Some(leader) = self.leading_mut() {
+            leader.transfer = Some(Transfer {
+                target,
+                token,
+                deadline,
+                told: false,
+            });
+        }
+        self.hand_over_if_ready(target);
+    }
+
+    /// The voter that is furthest along among those heard of lately.
+    pub(super) fn best_successor(&self) -> Option<NodeId> {
+        let leader = self.leading()?;
+        let voters = self.log.membership().voters();
+        leader
+            .peers
+            .iter()
+            .filter(|(id, peer)| {
+                voters.contains(id) && self.now.since(peer.heard) < self.config.election_timeout_min
+            })
+            .max_by_key(|(_, peer)| peer.matched)
+            .map(|(id, _)| *id)
+    }
+
+    /// Tells the target to campaign when it holds everything. Told again with later answers: the word may be lost.
+    pub(super) fn hand_over_if_ready(&mut self, peer: NodeId) {
+        let last = self.log.last().index;
+        let Part::Leader(leader) = &mut self.part else {
+            return;
+        };
+        let Some(transfer) = &mut leader.transfer else {
+            return;
+        };
+        let holds_all = leader
+            .peers
+            .get(&peer)
+            .is_some_and(|progress| progress.matched == last);
+        if transfer.target == peer && holds_all {
+            transfer.told = true;
+            self.send(peer, Body::TimeoutNow);
+        }
+    }
+
+    pub(super) fn run_transfer_timer(&mut self) {
+        let now = self.now;
+        let Part::Leader(leader) = &mut self.part else {
+            return;
+        };
+        if let Some(transfer) = leader.transfer.take_if(|transfer| now >= transfer.deadline) {
+            self.answer(
+                transfer.token,
+                Outcome::Refused(Refusal::TransferTimedOut(transfer.target)),
+            );
+        }
+    }
+
+    /// The leader wants this node to take over at once.
+    pub(super) fn timeout_now(&mut self, from: NodeId) {
+        if matches!(self.part, Part::Follower(_)) && self.leader() == Some(from) && self.can_campaign() {
+            self.campaign(false, true);
+        }
+    }
+}
