@@ -6,7 +6,7 @@
 use super::progress::State;
 use super::quorum::reached_by_majority;
 use super::role::{Follower, Leader, Part};
-use super::{Body, Index, NodeId, PeerState, PeerStatus, Raft, StepDown, TraceEvent};
+use super::{Body, Index, NodeId, PeerState, PeerStatus, Position, Raft, StepDown, TraceEvent};
 use crate::time::Instant;
 
 /// Heartbeat rounds that a follower may leave unanswered the last byte of a snapshot before it is asked where it is.
@@ -157,11 +157,21 @@ impl Raft {
             return;
         }
         peer.round = peer.round.max(round);
+        let mut ask_again = None;
         match &mut peer.state {
             State::Probe { waiting } if round > peer.append_round => *waiting = false,
             State::Replicate { .. } if round > peer.append_round && matched < peer.next.previous() => {
                 // The follower had not seen the last append when it saw a heartbeat that left after it.
                 peer.probe(peer.matched.next());
+            }
+            State::Replicate { .. }
+                if round > peer.append_round
+                    && peer.matched < peer.next.previous()
+                    && self.now.since(peer.appended_at) >= self.config.heartbeat_interval =>
+            {
+                // It has everything, and its acceptance is overdue: it may be lost, and if this was the last append,
+                // or no more may be in flight, no other one follows.
+                ask_again = Some(peer.next.previous());
             }
             State::Snapshot {
                 sent_in_round: Some(sent),
@@ -169,6 +179,11 @@ impl Raft {
                 peer.probe(self.log.last().index.next());
             }
             State::Probe { .. } | State::Replicate { .. } | State::Snapshot { .. } => {}
+        }
+        if let Some(index) = ask_again
+            && let Some(term) = self.log.term_at(index)
+        {
+            self.send_append(from, Position { term, index }, Vec::new());
         }
         self.confirm_reads();
         self.hand_over_if_ready(from);

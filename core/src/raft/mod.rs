@@ -288,7 +288,12 @@ impl Raft {
             self.enter_term(term);
         }
         if term < self.hard_state.term {
-            self.answer_stale(from, &body);
+            match body {
+                // A voter that missed some terms is behind in its own, and a pre-vote does not bring it up: its
+                // promise is judged by the term that was proposed, or it could never help to elect anyone.
+                Body::PreVoteResponse { proposed, granted } => self.pre_vote_answered(from, proposed, granted),
+                body => self.answer_stale(from, &body),
+            }
             return;
         }
         self.heard_from(from);

@@ -48,6 +48,8 @@ pub(super) struct Progress {
     pub(super) round: u64,
     /// The heartbeat round that was under way when the last append left.
     pub(super) append_round: u64,
+    /// When the last append left.
+    pub(super) appended_at: Instant,
     /// The commit index that it was told.
     pub(super) commit_sent: Index,
     /// When it was last heard of in this term.
@@ -64,6 +66,7 @@ impl Progress {
             fetch: None,
             round: 0,
             append_round: 0,
+            appended_at: now,
             commit_sent: Index(0),
             heard: now,
         }
@@ -119,8 +122,9 @@ impl Progress {
     }
 
     /// An append of entries up to `last`, or of none, is on its way.
-    pub(super) fn appended(&mut self, last: Index, bytes: u64, round: u64) {
+    pub(super) fn appended(&mut self, last: Index, bytes: u64, round: u64, now: Instant) {
         self.append_round = round;
+        self.appended_at = now;
         match &mut self.state {
             State::Probe { waiting } => *waiting = true,
             State::Replicate { in_flight } => {

@@ -100,8 +100,8 @@ impl Raft {
         }
     }
 
-    fn send_append(&mut self, to: NodeId, previous: Position, entries: Vec<Entry>) {
-        let commit = self.commit;
+    pub(super) fn send_append(&mut self, to: NodeId, previous: Position, entries: Vec<Entry>) {
+        let (commit, now) = (self.commit, self.now);
         let last = entries
             .last()
             .map_or(previous.index, |entry| entry.position.index);
@@ -113,7 +113,7 @@ impl Raft {
         let Some(peer) = leader.peers.get_mut(&to) else {
             return;
         };
-        peer.appended(last, bytes, round);
+        peer.appended(last, bytes, round, now);
         peer.commit_sent = commit;
         self.send(
             to,

@@ -1,0 +1,313 @@
+//! The simulated driver: carries out what consensus wants, and checks each of it on the way.
+
+use quorate_core::raft::{
+    Apply, Body, Effects, Index, Message, NodeId, Outcome, Payload, Position, Role, SnapshotOp, Term, Token,
+    TraceEvent, Write,
+};
+use quorate_core::wire::{self, Kind};
+
+use super::PlantedBug;
+use super::checker::client::{Request, RequestKind};
+use super::checker::{Breach, Verdict, demand};
+use super::node::Run;
+use super::schedule::{MICROSECOND, MILLISECOND};
+use super::world::{Event, World};
+
+impl World {
+    /// Carries out everything that a node wants.
+    pub(super) fn drain(&mut self, run: Run) -> Verdict {
+        let mut effects = std::mem::take(&mut self.effects);
+        if let Some(live) = self.nodes.live(run) {
+            live.process.raft.drain(&mut effects);
+        }
+        let verdict = self.carry_out(run, &mut effects);
+        self.effects = effects;
+        self.arm(run);
+        verdict
+    }
+
+    fn carry_out(&mut self, run: Run, effects: &mut Effects) -> Verdict {
+        for write in effects.write.drain(..) {
+            self.write(run, write)?;
+        }
+        for event in effects.trace.drain(..) {
+            self.traced(run, &event)?;
+        }
+        for (to, message) in effects.send.drain(..) {
+            self.send(run, to, message)?;
+        }
+        for apply in effects.apply.drain(..) {
+            self.hand_over(run, apply)?;
+        }
+        for fetch in effects.fetch.drain(..) {
+            self.statistics.fetches += 1;
+            let delay = self.random.disk.around(self.plan.fetch_mean);
+            self.schedule.after(delay, Event::Fetched(run, fetch));
+        }
+        for operation in effects.snapshot.drain(..) {
+            match operation {
+                SnapshotOp::Send { to, term } => self.send_snapshot(run, to, term)?,
+                SnapshotOp::Purge(base) => self.purge(run, base)?,
+            }
+        }
+        for (token, outcome) in effects.outcome.drain(..) {
+            self.outcome(run, token, &outcome)?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, run: Run, write: Write) -> Verdict {
+        let Some(live) = self.nodes.live(run) else {
+            return Ok(());
+        };
+        let status = live.process.raft.status();
+        let own_term = (status.role == Role::Leader).then_some(status.term);
+        self.checkers
+            .entries
+            .written(&write, &live.disk.written, own_term)?;
+        if let Some(base) = &write.reset {
+            self.checkers.committed.covers(base.position, "a snapshot")?;
+        }
+        let id = write.id;
+        live.disk.write(write).map_err(|seen| Breach {
+            checker: "writes make sense",
+            seen: format!("{run}: {seen}"),
+        })?;
+        if self.options.planted == Some(PlantedBug::AcknowledgeBeforeDurable) {
+            self.schedule
+                .after(MICROSECOND, Event::FalseAcknowledgement(run, id));
+        }
+        self.sync(run);
+        Ok(())
+    }
+
+    fn send(&mut self, run: Run, to: NodeId, message: Message) -> Verdict {
+        self.statistics.messages += 1;
+        self.check_promise(run, to, &message)?;
+        self.log(|_| {
+            format!(
+                "{} -> {to}: term {} {}",
+                run.node,
+                message.term,
+                Brief(&message.body)
+            )
+        });
+        let message = if self.plan.encode_messages {
+            let bytes = wire::encode(Kind::Message, &message);
+            let decoded: Message = wire::decode(Kind::Message, &bytes).map_err(|error| Breach {
+                checker: "messages survive their encoding",
+                seen: format!("{message:?}: {error}"),
+            })?;
+            demand(decoded == message, "messages survive their encoding", || {
+                format!("{message:?} becomes {decoded:?}")
+            })?;
+            decoded
+        } else {
+            message
+        };
+        let [first, second] = self.network.arrivals(self.schedule.now(), run.node, to);
+        let from = run.node;
+        if let Some(time) = second {
+            let message = Box::new(message.clone());
+            self.schedule.at(time, Event::Deliver { from, to, message });
+        }
+        if let Some(time) = first {
+            let message = Box::new(message);
+            self.schedule.at(time, Event::Deliver { from, to, message });
+        }
+        Ok(())
+    }
+
+    fn check_promise(&self, run: Run, to: NodeId, message: &Message) -> Verdict {
+        let promises = matches!(
+            message.body,
+            Body::VoteResponse { granted: true } | Body::AppendAccepted { .. }
+        );
+        let Some(node) = self.nodes.get(run.node).filter(|_| promises) else {
+            return Ok(());
+        };
+        let sender_term = node
+            .process
+            .as_ref()
+            .map_or(Term(0), |process| process.progress.term());
+        let leader = self
+            .checkers
+            .elections
+            .leader_of(message.term)
+            .filter(|leader| leader.node == to)
+            .and_then(|leader| {
+                let node = self.nodes.get(to)?;
+                let leads = node.run() == leader && node.process.as_ref()?.progress.term() == message.term;
+                leads.then_some(&node.disk.written)
+            });
+        self.checkers
+            .promises
+            .leaves(run.node, to, message, &node.disk.durable, sender_term, leader)
+    }
+
+    fn hand_over(&mut self, run: Run, apply: Apply) -> Verdict {
+        match &apply {
+            Apply::Committed(committed) => {
+                let position = committed.entry.position;
+                let Some(live) = self.nodes.live(run) else {
+                    return Ok(());
+                };
+                let durable = live.disk.durable.last().index;
+                demand(
+                    position.index <= durable,
+                    "what is applied is durable here",
+                    || format!("{run} applies {position}; its disk ends at {durable}"),
+                )?;
+                let term = live.process.progress.term();
+                if self.checkers.committed.committed(&committed.entry, term)? {
+                    self.newly_committed(position, &committed.entry.payload)?;
+                }
+            }
+            Apply::Install(base) => self.checkers.committed.covers(base.position, "a snapshot")?,
+        }
+        if let Some(live) = self.nodes.live(run) {
+            live.process.to_apply.push_back(apply);
+        }
+        self.apply_later(run);
+        Ok(())
+    }
+
+    /// Nobody had handed this entry over before.
+    fn newly_committed(&mut self, position: Position, payload: &Payload) -> Verdict {
+        self.checkers.clients.committed(position.index, payload)?;
+        let term = self.checkers.committed.term();
+        for (leader_term, leader) in self.checkers.elections.after(term) {
+            if let Some(node) = self.nodes.get(leader.node)
+                && node.run() == leader
+                && let Some(process) = &node.process
+                && process.raft.status().role == Role::Leader
+                && process.progress.term() == leader_term
+            {
+                self.checkers
+                    .committed
+                    .leader_completeness(leader.node, leader_term, &node.disk.written)?;
+            }
+        }
+        if let Payload::Membership(membership) = payload {
+            self.membership_committed(membership);
+        }
+        Ok(())
+    }
+
+    fn purge(&mut self, run: Run, base: quorate_core::raft::Base) -> Verdict {
+        self.statistics.purges += 1;
+        let Some(live) = self.nodes.live(run) else {
+            return Ok(());
+        };
+        let (stored, position) = (live.store.applied, base.position);
+        demand(
+            position.index <= stored.index,
+            "nothing is purged before it is stored",
+            || format!("{run} purges up to {position}; its state store holds up to {stored}"),
+        )?;
+        self.checkers.committed.covers(position, "a purged log")?;
+        live.disk.purge(base).map_err(|seen| Breach {
+            checker: "writes make sense",
+            seen: format!("{run}: {seen}"),
+        })?;
+        self.sync(run);
+        Ok(())
+    }
+
+    fn outcome(&mut self, run: Run, token: Token, outcome: &Outcome) -> Verdict {
+        let request = self.checkers.clients.outcome(run, token, outcome)?;
+        match (&request.kind, outcome) {
+            (RequestKind::Read { .. }, Outcome::ReadReady { index }) => self.read_ready(run, *index),
+            (RequestKind::Transfer, Outcome::Done) => self.statistics.transfers += 1,
+            (RequestKind::Command { .. }, Outcome::NotLeader { leader }) => self.refused(&request, *leader),
+            _ => {}
+        }
+        self.log(|_| format!("{} answers {token:?} with {outcome:?}", run.node));
+        Ok(())
+    }
+
+    fn read_ready(&mut self, run: Run, index: Index) {
+        let Some(live) = self.nodes.live(run) else {
+            return;
+        };
+        let applied = live.process.machine.applied().index;
+        if applied >= index {
+            self.checkers.clients.read(applied);
+        } else {
+            live.process.reads.push(index);
+        }
+    }
+
+    fn refused(&mut self, request: &Request, leader: Option<NodeId>) {
+        if let Some(leader) = leader {
+            self.leader = Some(leader);
+        }
+        self.try_elsewhere(request);
+    }
+
+    fn traced(&mut self, run: Run, event: &TraceEvent) -> Verdict {
+        self.log(|_| format!("{} {event:?}", run.node));
+        match event {
+            TraceEvent::Elected { term } => self.elected(run, *term)?,
+            TraceEvent::Campaign { pre_vote: false, .. } => self.statistics.campaigns += 1,
+            TraceEvent::Truncated { .. } => self.statistics.truncations += 1,
+            TraceEvent::SnapshotAccepted { .. } => self.statistics.snapshots += 1,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn elected(&mut self, run: Run, term: Term) -> Verdict {
+        self.leader = Some(run.node);
+        let Some(node) = self.nodes.get(run.node) else {
+            return Ok(());
+        };
+        let Some(process) = &node.process else {
+            return Ok(());
+        };
+        let status = process.raft.status();
+        if status.role != Role::Leader || status.term != term {
+            return Ok(());
+        }
+        self.checkers
+            .elections
+            .elected(term, run.node, status.membership, &self.checkers.promises)?;
+        self.checkers
+            .committed
+            .leader_completeness(run.node, term, &node.disk.written)
+    }
+
+    /// Schedules an end for the queue of the log, when there is none.
+    pub(super) fn sync(&mut self, run: Run) {
+        let now = self.schedule.now();
+        let Some(live) = self.nodes.live(run) else {
+            return;
+        };
+        if live.disk.begin_sync() {
+            let mut delay = 30 * MICROSECOND + self.random.disk.around(self.plan.sync_mean);
+            if live.slow_until > now {
+                delay += self.random.disk.around(150 * MILLISECOND);
+            }
+            self.schedule.after(delay, Event::Sync(run));
+        }
+    }
+}
+
+/// A message in few words.
+struct Brief<'a>(&'a Body);
+
+impl std::fmt::Display for Brief<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Body::Append {
+                previous,
+                entries,
+                commit,
+            } => {
+                let last = entries.last().map_or(*previous, |entry| entry.position);
+                write!(formatter, "Append after {previous} to {last}, commit {commit}")
+            }
+            other => write!(formatter, "{other:?}"),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What is committed stays: the same on every node, on the disks of a majority, in the log of every later leader.
+
+use quorate_core::raft::{Entry, Index, Membership, NodeId, Position, Term};
+
+use super::log::content;
+use super::{Verdict, demand};
+use crate::consensus::log::DiskLog;
+
+#[derive(Clone, Copy, Debug)]
+struct Committed {
+    term: Term,
+    content: u64,
+}
+
+/// The log that was committed, as first seen on any node.
+#[derive(Debug, Default)]
+pub(in crate::consensus) struct CommittedLog {
+    entries: Vec<Committed>,
+    /// The latest term that the last entry can have been committed in.
+    term: Term,
+}
+
+impl CommittedLog {
+    /// A node of `term` hands `entry` to its state machine. True when no node did before.
+    pub(in crate::consensus) fn committed(
+        &mut self,
+        entry: &Entry,
+        term: Term,
+    ) -> Result<bool, super::Breach> {
+        let position = entry.position;
+        let seen = Committed {
+            term: position.term,
+            content: content(entry),
+        };
+        let last = self.last();
+        match self.get(position.index) {
+            Some(known) => {
+                let same = known.term == seen.term && known.content == seen.content;
+                demand(same, "committed entries never change", || {
+                    format!("{entry:?} is committed, and {known:?} was committed at its index")
+                })?;
+                Ok(false)
+            }
+            None => {
+                demand(position.index == last.next(), "commits leave no gap", || {
+                    format!("{position} is committed by one node while nobody has committed beyond {last}")
+                })?;
+                self.entries.push(seen);
+                self.term = term;
+                Ok(true)
+            }
+        }
+    }
+
+    /// The end of a received snapshot, or of a purged log, is a committed entry.
+    pub(in crate::consensus) fn covers(&self, position: Position, what: &str) -> Verdict {
+        let known = self.get(position.index).map(|committed| committed.term);
+        demand(
+            position.index == Index(0) || known == Some(position.term),
+            "committed entries never change",
+            || format!("{what} ends at {position}, but at that index {known:?} is committed"),
+        )
+    }
+
+    /// A leader of `term` has this log: everything committed before that term is in it.
+    pub(in crate::consensus) fn leader_completeness(
+        &self,
+        leader: NodeId,
+        term: Term,
+        log: &DiskLog,
+    ) -> Verdict {
+        if term <= self.term {
+            return Ok(());
+        }
+        // By log matching, a log that has the last of them has all of them.
+        let index = self.last().max(log.base.position.index);
+        let has = log.term_at(index);
+        let wanted = self.get(index).map(|committed| committed.term);
+        demand(index == Index(0) || has == wanted, "leader completeness", || {
+            format!(
+                "{leader} leads term {term} with {has:?} at index {index}, where {wanted:?} was committed \
+                 in term {} or before",
+                self.term
+            )
+        })
+    }
+
+    /// A leader has committed `position`: each half of its membership has a majority that holds it on disk.
+    pub(in crate::consensus) fn on_a_majority<'a>(
+        position: Position,
+        membership: &Membership,
+        disk: impl Fn(NodeId) -> Option<&'a DiskLog>,
+    ) -> Verdict {
+        let holds = |id: &NodeId| {
+            disk(*id).is_some_and(|log| {
+                log.base.position.index > position.index || log.term_at(position.index) == Some(position.term)
+            })
+        };
+        for half in [membership.voters(), membership.outgoing()] {
+            let holders = half.iter().filter(|id| holds(id)).count();
+            demand(
+                half.is_empty() || holders * 2 > half.len(),
+                "committed entries are on the disks of a majority",
+                || format!("{position} is committed, and {holders} of {half:?} hold it"),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// The last committed index.
+    pub(in crate::consensus) fn last(&self) -> Index {
+        Index(self.entries.len() as u64)
+    }
+
+    /// The latest term that the last entry can have been committed in.
+    pub(in crate::consensus) fn term(&self) -> Term {
+        self.term
+    }
+
+    fn get(&self, index: Index) -> Option<Committed> {
+        let place = usize::try_from(index.0.checked_sub(1)?).ok()?;
+        self.entries.get(place).copied()
+    }
+}

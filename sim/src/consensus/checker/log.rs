@@ -1,0 +1,108 @@
+//! Log matching: two logs with an entry at the same position agree on it and on everything before.
+//!
+//! Every written entry is noted with the term of its predecessor. When each position has one content and one
+//! predecessor, equal positions have equal prefixes by induction.
+
+use quorate_core::raft::{Entry, Index, Payload, Position, Term, Write};
+
+use super::{Breach, Verdict, demand};
+use crate::consensus::log::DiskLog;
+use crate::consensus::trace::hash;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Known {
+    term: Term,
+    content: u64,
+    predecessor: Option<Term>,
+}
+
+/// Every entry that was ever written by anyone, by index.
+#[derive(Debug, Default)]
+pub(in crate::consensus) struct Entries {
+    known: Vec<Vec<Known>>,
+}
+
+impl Entries {
+    /// A node writes entries to its log, which is `before` so far.
+    pub(in crate::consensus) fn written(
+        &mut self,
+        write: &Write,
+        before: &DiskLog,
+        own_term: Option<Term>,
+    ) -> Verdict {
+        let Some(first) = write.entries.first() else {
+            return Ok(());
+        };
+        let start = first.position.index.previous();
+        let mut predecessor = match &write.reset {
+            Some(base) => (base.position.index == start).then_some(base.position.term),
+            None => before.term_at(start),
+        };
+        if write.reset.is_none() {
+            // A leader never overwrites or deletes entries in its log, it only appends.
+            let overwritten = before.term_at(first.position.index);
+            demand(
+                overwritten.is_none() || overwritten != own_term,
+                "leader append-only",
+                || {
+                    format!(
+                        "the leader of term {own_term:?} overwrites its entry {}",
+                        first.position
+                    )
+                },
+            )?;
+        }
+        for entry in &write.entries {
+            self.check(entry, predecessor)?;
+            predecessor = Some(entry.position.term);
+        }
+        Ok(())
+    }
+
+    /// The hash of the entry at a position, if it was ever written.
+    pub(in crate::consensus) fn content(&self, position: Position) -> Option<u64> {
+        let place = usize::try_from(position.index.0).ok()?;
+        let known = self.known.get(place)?;
+        known
+            .iter()
+            .find(|known| known.term == position.term)
+            .map(|known| known.content)
+    }
+
+    fn check(&mut self, entry: &Entry, predecessor: Option<Term>) -> Verdict {
+        let position = entry.position;
+        let place = place(position.index);
+        if self.known.len() <= place {
+            self.known.resize_with(place + 1, Vec::new);
+        }
+        let seen = Known {
+            term: position.term,
+            content: content(entry),
+            predecessor,
+        };
+        match self.known[place].iter().find(|known| known.term == position.term) {
+            Some(known) if *known == seen => Ok(()),
+            Some(known) => Err(Breach {
+                checker: "log matching",
+                seen: format!("entry {position} is {seen:?} here and {known:?} elsewhere: {entry:?}"),
+            }),
+            None => {
+                self.known[place].push(seen);
+                Ok(())
+            }
+        }
+    }
+}
+
+fn place(index: Index) -> usize {
+    usize::try_from(index.0).expect("a run has few entries")
+}
+
+/// A hash of what an entry says.
+pub(super) fn content(entry: &Entry) -> u64 {
+    match &entry.payload {
+        Payload::Empty => 1,
+        Payload::Command(command) => hash(2, command),
+        Payload::Membership(membership) => hash(3, format!("{membership:?}").as_bytes()),
+    }
+}

@@ -1,0 +1,54 @@
+//! What must hold after every step, checked as it happens and at a cost that does not grow with the run.
+//!
+//! | checker | what it sees to |
+//! |---|---|
+//! | [`election`] | at most one leader a term, chosen by a majority of durable votes (Raft paper, figure 3, "Election Safety") |
+//! | [`log`] | one entry a position and one predecessor an entry ("Log Matching"); a leader never overwrites its own ("Leader Append-Only") |
+//! | [`commit`] | what is committed never changes and is on a majority's disks; every later leader has it ("Leader Completeness") |
+//! | [`state`] | the same index gives the same state on every node ("State Machine Safety") |
+//! | [`promise`] | no vote and no acknowledgement leaves before the disk holds what it promises; no vote is given twice |
+//! | [`progress`] | terms, commit and applied indexes of a node only rise |
+//! | [`client`] | every request gets one answer; what was acknowledged is in the log once; reads see what was acknowledged before |
+
+pub(super) mod client;
+pub(super) mod commit;
+pub(super) mod election;
+pub(super) mod log;
+pub(super) mod progress;
+pub(super) mod promise;
+pub(super) mod state;
+
+/// A broken property.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Breach {
+    /// The property.
+    pub(super) checker: &'static str,
+    /// What was seen, in words.
+    pub(super) seen: String,
+}
+
+/// Whether a property holds.
+pub(super) type Verdict = Result<(), Breach>;
+
+/// A property that holds only when `holds`; `seen` says what was seen when it does not.
+pub(super) fn demand(holds: bool, checker: &'static str, seen: impl FnOnce() -> String) -> Verdict {
+    if holds {
+        Ok(())
+    } else {
+        Err(Breach {
+            checker,
+            seen: seen(),
+        })
+    }
+}
+
+/// All checkers that look across nodes.
+#[derive(Debug, Default)]
+pub(super) struct Checkers {
+    pub(super) elections: election::Elections,
+    pub(super) entries: log::Entries,
+    pub(super) committed: commit::CommittedLog,
+    pub(super) states: state::States,
+    pub(super) promises: promise::Promises,
+    pub(super) clients: client::Clients,
+}

@@ -1,0 +1,131 @@
+//! The disk under a node's log: writes become durable in order, some time after they were handed over.
+//!
+//! Invariant: `written` is `durable` with every queued operation carried out. A crash keeps any number of the queued
+//! operations from the front, and loses the others; one operation is never torn.
+
+use std::collections::VecDeque;
+
+use quorate_core::raft::{Base, Write, WriteId};
+
+use super::log::DiskLog;
+use crate::random::Stream;
+
+#[derive(Clone, Debug)]
+enum Operation {
+    Write(Write),
+    Purge(Base),
+}
+
+/// A disk with one log.
+#[derive(Debug)]
+pub(super) struct Disk {
+    /// What is there after a crash at the least.
+    pub(super) durable: DiskLog,
+    /// What a reader of the running node sees.
+    pub(super) written: DiskLog,
+    queue: VecDeque<Operation>,
+    /// How many operations from the front of the queue the sync under way covers.
+    syncing: usize,
+}
+
+impl Disk {
+    pub(super) fn new(log: DiskLog) -> Disk {
+        Disk {
+            written: log.clone(),
+            durable: log,
+            queue: VecDeque::new(),
+            syncing: 0,
+        }
+    }
+
+    /// Queues a write; says what is wrong with one that makes no sense.
+    pub(super) fn write(&mut self, write: Write) -> Result<(), String> {
+        self.written.write(&write)?;
+        self.queue.push_back(Operation::Write(write));
+        Ok(())
+    }
+
+    /// Queues a purge; says what is wrong with one that makes no sense.
+    pub(super) fn purge(&mut self, base: Base) -> Result<(), String> {
+        self.written.purge(&base)?;
+        self.queue.push_back(Operation::Purge(base));
+        Ok(())
+    }
+
+    /// Begins a sync of everything queued; false when there is nothing to sync or a sync is under way.
+    pub(super) fn begin_sync(&mut self) -> bool {
+        if self.syncing > 0 || self.queue.is_empty() {
+            return false;
+        }
+        self.syncing = self.queue.len();
+        true
+    }
+
+    /// Ends the sync under way; returns the writes that are durable now, in order.
+    pub(super) fn end_sync(&mut self) -> Vec<WriteId> {
+        let count = std::mem::take(&mut self.syncing);
+        self.make_durable(count)
+    }
+
+    /// The sync under way fails: some of it is durable, the caller does not learn how much. Returns the first write
+    /// of it, if it has one.
+    pub(super) fn fail_sync(&mut self, random: &mut Stream) -> Option<WriteId> {
+        let count = std::mem::take(&mut self.syncing);
+        let first = self
+            .queue
+            .iter()
+            .take(count)
+            .find_map(|operation| match operation {
+                Operation::Write(write) => Some(write.id),
+                Operation::Purge(_) => None,
+            });
+        let kept = random.between(0, count as u64);
+        self.make_durable(usize::try_from(kept).unwrap_or(count));
+        first
+    }
+
+    /// The node stops: only what is durable remains.
+    pub(super) fn crash(&mut self, random: &mut Stream) {
+        self.syncing = 0;
+        if random.chance(500_000) {
+            let kept = random.between(0, self.queue.len() as u64);
+            self.make_durable(usize::try_from(kept).unwrap_or(0));
+        }
+        self.queue.clear();
+        self.written = self.durable.clone();
+    }
+
+    fn make_durable(&mut self, count: usize) -> Vec<WriteId> {
+        let mut writes = Vec::new();
+        for operation in self.queue.drain(..count) {
+            match operation {
+                Operation::Write(write) => {
+                    self.durable
+                        .write(&write)
+                        .expect("it was carried out on `written` from the same state");
+                    writes.push(write.id);
+                }
+                Operation::Purge(base) => self
+                    .durable
+                    .purge(&base)
+                    .expect("it was carried out on `written` from the same state"),
+            }
+        }
+        writes
+    }
+}
+
+/// Disks that break their promise; planted to see whether the checkers notice.
+impl Disk {
+    /// Forgets the last entries, acknowledged or not.
+    pub(super) fn lose_entries(&mut self, count: usize) {
+        self.durable.lose_entries(count);
+        self.written = self.durable.clone();
+    }
+
+    /// Forgets the vote.
+    pub(super) fn lose_vote(&mut self) {
+        self.durable.hard_state.vote = None;
+        self.written = self.durable.clone();
+    }
+}

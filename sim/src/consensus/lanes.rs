@@ -1,0 +1,336 @@
+//! What runs beside consensus on a node: the log's disk, the state machine, the state store, snapshots.
+
+use quorate_core::raft::{
+    Apply, Base, Committed, DiskError, Fetch, FetchError, Index, Input, NodeId, Payload, SnapshotEvent, Term,
+};
+use quorate_core::state::Command;
+
+use super::PlantedBug;
+use super::checker::{Breach, Verdict};
+use super::node::Run;
+use super::schedule::{MICROSECOND, MILLISECOND};
+use super::store::{self, Snapshot};
+use super::world::{Event, World};
+
+impl World {
+    /// A sync of the log ends.
+    pub(super) fn synced(&mut self, run: Run) -> Verdict {
+        let Some(live) = self.nodes.live(run) else {
+            return Ok(());
+        };
+        if std::mem::take(live.disk_fails)
+            && let Some(write) = live.disk.fail_sync(&mut self.random.disk)
+        {
+            return self.disk_failed(run, write);
+        }
+        let mut writes = live.disk.end_sync();
+        let hard_state = live.disk.durable.hard_state;
+        self.checkers.promises.durable(run.node, hard_state)?;
+        self.sync(run);
+        if self.random.drivers.chance(800_000) {
+            // An acknowledgement covers all before it.
+            writes = writes.split_off(writes.len().saturating_sub(1));
+        }
+        for write in writes {
+            self.input(
+                run,
+                Input::Persisted {
+                    write,
+                    result: Ok(()),
+                },
+            )?;
+        }
+        Ok(())
+    }
+
+    /// A process that hears of a failed sync stops. What the disk holds of it is not known.
+    fn disk_failed(&mut self, run: Run, write: quorate_core::raft::WriteId) -> Verdict {
+        self.statistics.disk_errors += 1;
+        let result = Err(DiskError("simulated input/output error".to_owned()));
+        self.input(run, Input::Persisted { write, result })?;
+        self.drain(run)?;
+        self.crash(run.node)
+    }
+
+    /// Lets the state machine work soon.
+    pub(super) fn apply_later(&mut self, run: Run) {
+        let Some(live) = self.nodes.live(run) else {
+            return;
+        };
+        if !std::mem::replace(&mut live.process.apply_scheduled, true) {
+            let delay = self.random.drivers.around(self.plan.apply_mean);
+            self.schedule.after(delay, Event::Apply(run));
+        }
+    }
+
+    /// The state machine works through what was handed to it.
+    pub(super) fn apply(&mut self, run: Run) -> Verdict {
+        let Some(live) = self.nodes.live(run) else {
+            return Ok(());
+        };
+        live.process.apply_scheduled = false;
+        let mut applied = None;
+        while let Some(apply) = self
+            .nodes
+            .live(run)
+            .and_then(|live| live.process.to_apply.pop_front())
+        {
+            match apply {
+                Apply::Committed(committed) => {
+                    self.apply_committed(run, &committed)?;
+                    applied = Some(committed.entry.position.index);
+                }
+                Apply::Install(base) => {
+                    let index = base.position.index;
+                    self.install(run, base)?;
+                    applied = None;
+                    self.input(run, Input::Snapshot(SnapshotEvent::Installed { index }))?;
+                }
+            }
+        }
+        self.finish_reads(run);
+        self.flush_later(run);
+        match applied {
+            Some(index) => self.input(run, Input::Applied { index }),
+            None => Ok(()),
+        }
+    }
+
+    fn apply_committed(&mut self, run: Run, committed: &Committed) -> Verdict {
+        let planted = self.options.planted;
+        let Some(live) = self.nodes.live(run) else {
+            return Ok(());
+        };
+        let position = committed.entry.position;
+        let machine = &mut live.process.machine;
+        let rows = match &committed.entry.payload {
+            Payload::Command(command)
+                if planted == Some(PlantedBug::DivergentApply) && run.node == NodeId(1) =>
+            {
+                machine
+                    .apply(position, &altered(command))
+                    .map(|applied| applied.rows)
+            }
+            Payload::Command(command) => machine.apply(position, command).map(|applied| applied.rows),
+            Payload::Membership(membership) => {
+                live.process.membership = membership.clone();
+                machine.apply_empty(position).map(|()| Vec::new())
+            }
+            Payload::Empty => machine.apply_empty(position).map(|()| Vec::new()),
+        };
+        let rows = rows.map_err(|error| Breach {
+            checker: "committed entries can be applied",
+            seen: format!("{run}: {error}"),
+        })?;
+        self.checkers.states.reached(run.node, machine)?;
+        live.store.applied(position, rows);
+        let Some(token) = committed.token else {
+            return Ok(());
+        };
+        self.checkers.clients.replied(run, token, committed)?;
+        if planted == Some(PlantedBug::DoubleReply) {
+            self.checkers.clients.replied(run, token, committed)?;
+        }
+        Ok(())
+    }
+
+    fn install(&mut self, run: Run, base: Base) -> Verdict {
+        let Some(live) = self.nodes.live(run) else {
+            return Ok(());
+        };
+        let switched = live.disk.durable.base.position == base.position;
+        let snapshot = live.store.snapshot(base.position).filter(|_| switched);
+        let Some(Snapshot { rows, .. }) = snapshot.cloned() else {
+            return Err(Breach {
+                checker: "a state is installed from a snapshot that the log has switched to",
+                seen: format!(
+                    "{run} installs {}, log base {}",
+                    base.position, live.disk.durable.base.position
+                ),
+            });
+        };
+        live.process.machine = store::restore(&rows, base.position).map_err(|error| Breach {
+            checker: "snapshots can be loaded",
+            seen: format!("{run}: {error}"),
+        })?;
+        live.process.membership = base.membership;
+        live.store.installed(base.position, rows);
+        self.checkers.states.reached(run.node, &live.process.machine)
+    }
+
+    fn finish_reads(&mut self, run: Run) {
+        let Some(live) = self.nodes.live(run) else {
+            return;
+        };
+        let applied = live.process.machine.applied().index;
+        let before = live.process.reads.len();
+        live.process.reads.retain(|index| *index > applied);
+        for _ in live.process.reads.len()..before {
+            self.checkers.clients.read(applied);
+        }
+    }
+
+    fn flush_later(&mut self, run: Run) {
+        let Some(live) = self.nodes.live(run) else {
+            return;
+        };
+        if live.store.is_behind() && !std::mem::replace(&mut live.process.flush_scheduled, true) {
+            let delay = MILLISECOND + self.random.disk.around(self.plan.flush_mean);
+            self.schedule.after(delay, Event::Flush(run));
+        }
+    }
+
+    /// The state store has written some of what it is behind.
+    pub(super) fn flushed(&mut self, run: Run) -> Verdict {
+        let Some(live) = self.nodes.live(run) else {
+            return Ok(());
+        };
+        live.process.flush_scheduled = false;
+        let behind = live.store.batches_behind() as u64;
+        let count = if self.random.disk.chance(300_000) {
+            self.random.disk.between(behind.min(1), behind)
+        } else {
+            behind
+        };
+        live.store.flush(usize::try_from(count).unwrap_or(usize::MAX));
+        let index = live.store.applied.index;
+        self.flush_later(run);
+        self.input(run, Input::Snapshot(SnapshotEvent::StateDurable { index }))
+    }
+
+    /// Old entries were read from the log.
+    pub(super) fn fetched(&mut self, run: Run, fetch: Fetch) -> Verdict {
+        let Some(live) = self.nodes.live(run) else {
+            return Ok(());
+        };
+        let read = live.disk.written.read(fetch.first, fetch.last, fetch.bytes_max);
+        let result = match read {
+            Some(mut entries) => {
+                if self.random.disk.chance(300_000) {
+                    let kept = self.random.disk.between(1, entries.len() as u64);
+                    entries.truncate(usize::try_from(kept).unwrap_or(1));
+                }
+                Ok(entries)
+            }
+            None => Err(FetchError::Purged),
+        };
+        let fetch = fetch.id;
+        self.input(run, Input::Fetched { fetch, result })
+    }
+
+    /// A snapshot of the applied state begins its way.
+    pub(super) fn send_snapshot(&mut self, run: Run, to: NodeId, term: Term) -> Verdict {
+        self.statistics.snapshots_sent += 1;
+        let Some(live) = self.nodes.live(run) else {
+            return Ok(());
+        };
+        let snapshot = Box::new(Snapshot {
+            base: Base {
+                position: live.process.machine.applied(),
+                membership: live.process.membership.clone(),
+            },
+            rows: store::rows_of(&live.process.machine),
+        });
+        let delay = MICROSECOND + self.random.disk.around(self.plan.snapshot_mean);
+        let from = run;
+        self.schedule.after(
+            delay,
+            Event::Transferred {
+                from,
+                to,
+                term,
+                snapshot,
+            },
+        );
+        Ok(())
+    }
+
+    /// The last byte of a snapshot has left its sender, if nothing came between.
+    pub(super) fn transferred(&mut self, from: Run, to: NodeId, term: Term, snapshot: Snapshot) -> Verdict {
+        if self.nodes.live(from).is_none() {
+            return Ok(());
+        }
+        let open = self.network.is_open(from.node, to) && self.network.is_open(to, from.node);
+        let fails = self.recovery.is_none() && self.random.disk.chance(self.plan.snapshot_failure);
+        let receiver = self
+            .nodes
+            .get_mut(to)
+            .filter(|node| open && !fails && node.process.is_some());
+        let complete = receiver.is_some();
+        if let Some(node) = receiver {
+            let base = Box::new(snapshot.base.clone());
+            node.store.receive(snapshot);
+            let (to, from) = (node.run(), from.node);
+            let delay = self.random.disk.around(MILLISECOND);
+            self.schedule
+                .after(delay, Event::Received { to, from, term, base });
+        }
+        let delay = self.random.disk.around(MILLISECOND);
+        self.schedule.after(delay, Event::Sent { from, to, complete });
+        Ok(())
+    }
+
+    /// A snapshot is whole and durable at its receiver.
+    pub(super) fn received(&mut self, to: Run, from: NodeId, term: Term, base: Base) -> Verdict {
+        self.input(to, Input::Snapshot(SnapshotEvent::Received { from, term, base }))
+    }
+
+    /// The sender of a snapshot learns how its transfer went.
+    pub(super) fn sent(&mut self, from: Run, to: NodeId, complete: bool) -> Verdict {
+        self.input(from, Input::Snapshot(SnapshotEvent::Sent { to, complete }))
+    }
+
+    /// How far every node's state is, in words.
+    pub(super) fn picture(&self) -> String {
+        let nodes: Vec<String> = self
+            .nodes
+            .iter()
+            .map(|node| match &node.process {
+                None if node.gone => format!("{} gone", node.id),
+                None => format!("{} down", node.id),
+                Some(process) => {
+                    let status = process.raft.status();
+                    format!(
+                        "{} {:?} term {} leader {:?} base {} applied {} commit {} durable {} last {} peers {:?}",
+                        node.id,
+                        status.role,
+                        status.term,
+                        status.leader.map_or(Index(0).0, |id| id.0),
+                        status.base.position.index,
+                        process.machine.applied().index,
+                        status.commit,
+                        status.durable,
+                        status.last,
+                        status
+                            .peers
+                            .iter()
+                            .map(|peer| (peer.id.0, peer.matched.0, peer.next.0, peer.state))
+                            .collect::<Vec<_>>(),
+                    )
+                }
+            })
+            .collect();
+        let members = &self.membership;
+        format!(
+            "voters {:?} outgoing {:?} learners {:?}; {}",
+            members.voters(),
+            members.outgoing(),
+            members.learners(),
+            nodes.join("; ")
+        )
+    }
+}
+
+/// The command with another value.
+fn altered(command: &[u8]) -> Vec<u8> {
+    match Command::decode(command) {
+        Ok(Command::Put { key, expected, .. }) => Command::Put {
+            key,
+            value: bytes::Bytes::from_static(b"another value"),
+            expected,
+        }
+        .encode()
+        .to_vec(),
+        _ => command.to_vec(),
+    }
+}

@@ -1,0 +1,187 @@
+//! Nodes come into being, start, crash, and are let go; and what their peers' transports notice of it.
+
+use quorate_core::raft::{LinkEvent, Member, Membership, NodeId, Raft};
+
+use super::PlantedBug;
+use super::checker::progress::Progress;
+use super::checker::{Breach, Verdict};
+use super::clock::Clock;
+use super::network::Cut;
+use super::node::{Node, Process};
+use super::schedule::{MILLISECOND, SECOND};
+use super::world::{Event, World};
+
+impl World {
+    /// A machine with a blank disk.
+    pub(super) fn create(&mut self, id: NodeId, member: &Member) {
+        let skew = self.plan.clock_skew;
+        let rate = 1_000_000 - skew + self.random.clocks.between(0, 2 * skew);
+        let clock = Clock::new(self.random.clocks.below(1_000 * SECOND), rate);
+        // What a newcomer takes for the membership before its log begins counts for nothing: it has no vote in it.
+        let membership = if self.random.clocks.chance(500_000) {
+            self.first_membership.clone()
+        } else {
+            self.membership.clone()
+        };
+        let (name, directory) = (member.name.clone(), member.directory);
+        self.nodes
+            .insert(Node::new(id, name, directory, membership, clock));
+    }
+
+    /// Starts the process of a node from what its disk holds, unless it runs or is gone.
+    pub(super) fn start(&mut self, id: NodeId) -> Verdict {
+        let Some(node) = self
+            .nodes
+            .get_mut(id)
+            .filter(|node| !node.gone && node.process.is_none())
+        else {
+            return Ok(());
+        };
+        let fails = |what: &dyn std::fmt::Display| Breach {
+            checker: "a node starts from what it wrote",
+            seen: format!("node {id}: {what}"),
+        };
+        node.life += 1;
+        let (log_base, applied) = (node.disk.durable.base.position, node.store.applied);
+        if !node.store.recover(log_base) {
+            return Err(fails(&format!(
+                "the log begins at {log_base}, the state ends at {applied}, and there is no snapshot"
+            )));
+        }
+        let machine = node.store.load().map_err(|error| fails(&error))?;
+        let applied = machine.applied().index;
+        let log = &node.disk.durable;
+        let tail = self.random.disk.between(0, self.plan.boot_tail_max);
+        let boot = log.boot(id, applied, usize::try_from(tail).unwrap_or(log.len()));
+        let membership = boot
+            .memberships
+            .iter()
+            .rev()
+            .find(|(position, _)| position.index <= applied)
+            .map_or(&boot.base.membership, |(_, membership)| membership)
+            .clone();
+        let progress = Progress::starting(boot.hard_state);
+        let now = node.clock.shows(self.schedule.now());
+        let seed = self.random.node_seeds.seed();
+        let raft = Raft::new(self.plan.raft.clone(), boot, seed, now).map_err(|error| fails(&error))?;
+        self.checkers.states.reached(id, &machine)?;
+        node.process = Some(Process {
+            raft,
+            machine,
+            membership,
+            to_apply: std::collections::VecDeque::new(),
+            reads: Vec::new(),
+            progress,
+            timer: None,
+            drain_scheduled: false,
+            apply_scheduled: false,
+            flush_scheduled: false,
+        });
+        let run = node.run();
+        self.log(|_| format!("{run} starts, applied {applied}"));
+        self.links_change(id, LinkEvent::Connected);
+        self.drain(run)
+    }
+
+    /// Kills the process of a node. What its disk had not synced may be lost.
+    pub(super) fn crash(&mut self, id: NodeId) -> Verdict {
+        let planted = self.options.planted;
+        let Some(node) = self.nodes.get_mut(id).filter(|node| node.process.is_some()) else {
+            return Ok(());
+        };
+        let run = node.run();
+        node.process = None;
+        node.paused_until = 0;
+        node.disk_fails = false;
+        node.disk.crash(&mut self.random.disk);
+        match planted {
+            Some(PlantedBug::LyingDisk) => node.disk.lose_entries(3),
+            Some(PlantedBug::ForgottenVote) => node.disk.lose_vote(),
+            _ => {}
+        }
+        if self.random.disk.chance(500_000) {
+            node.store.flush(node.store.batches_behind());
+        }
+        let hard_state = node.disk.durable.hard_state;
+        self.statistics.crashes += 1;
+        self.checkers.clients.stopped(run);
+        self.log(|_| format!("{run} crashes"));
+        self.links_change(id, LinkEvent::Refused);
+        if planted == Some(PlantedBug::ForgottenVote) {
+            return Ok(());
+        }
+        self.checkers.promises.durable(id, hard_state)
+    }
+
+    /// Switches a node off for ever.
+    pub(super) fn switch_off(&mut self, id: NodeId) -> Verdict {
+        self.crash(id)?;
+        if let Some(node) = self.nodes.get_mut(id) {
+            node.gone = true;
+        }
+        Ok(())
+    }
+
+    /// A membership is committed: who is new in it gets a machine, who is no longer in it may be switched off.
+    pub(super) fn membership_committed(&mut self, membership: &Membership) {
+        self.statistics.memberships += 1;
+        self.log(|_| format!("membership {membership:?} is committed"));
+        self.membership = membership.clone();
+        for (id, member) in membership.members() {
+            if self.nodes.get(*id).is_none() {
+                self.create(*id, member);
+                let delay = self.random.operator.around(100 * MILLISECOND);
+                self.schedule.after(delay, Event::Start(*id));
+            }
+        }
+        let leaving: Vec<NodeId> = self
+            .nodes
+            .iter()
+            .filter(|node| !node.gone && !membership.members().contains_key(&node.id))
+            .map(|node| node.id)
+            .collect();
+        for id in leaving {
+            if self.random.operator.chance(500_000) {
+                let delay = self.random.operator.around(2 * SECOND);
+                self.schedule.after(delay, Event::SwitchOff(id));
+            }
+        }
+    }
+
+    /// Ends a cut; transports connect again.
+    pub(super) fn heal(&mut self, cut: &Cut) {
+        self.network.heal(cut);
+        for (from, to) in cut {
+            self.link_changes(*from, *to, LinkEvent::Connected);
+        }
+    }
+
+    /// The transports on both sides of every link of a node notice something.
+    pub(super) fn links_change(&mut self, id: NodeId, event: LinkEvent) {
+        let peers: Vec<NodeId> = self
+            .nodes
+            .iter()
+            .map(|node| node.id)
+            .filter(|peer| *peer != id)
+            .collect();
+        for peer in peers {
+            self.link_changes(peer, id, event);
+            self.link_changes(id, peer, event);
+        }
+    }
+
+    /// The transport of a node notices something about a peer, a moment later; now and then it does not.
+    pub(super) fn link_changes(&mut self, id: NodeId, peer: NodeId, event: LinkEvent) {
+        if !self.plan.link_events || self.random.drivers.chance(100_000) {
+            return;
+        }
+        if !self.network.is_open(peer, id) && event != LinkEvent::Lost {
+            return;
+        }
+        let delay = self.random.drivers.around(3 * MILLISECOND);
+        if let Some(node) = self.nodes.get(id).filter(|node| node.process.is_some()) {
+            let run = node.run();
+            self.schedule.after(delay, Event::Link { run, peer, event });
+        }
+    }
+}

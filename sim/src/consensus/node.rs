@@ -1,0 +1,162 @@
+//! A simulated machine: a disk, a state store, a clock, and at times a process that runs on them.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use quorate_core::raft::{Apply, DirectoryId, Index, Membership, NodeId, Raft};
+use quorate_core::state::StateMachine;
+
+use super::checker::progress::Progress;
+use super::clock::Clock;
+use super::disk::Disk;
+use super::log::DiskLog;
+use super::schedule::Time;
+use super::store::Store;
+
+/// One life of a node: what was set in motion in one does not reach the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Run {
+    pub(super) node: NodeId,
+    pub(super) life: u32,
+}
+
+impl fmt::Display for Run {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "node {} (life {})", self.node, self.life)
+    }
+}
+
+/// A machine.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) id: NodeId,
+    pub(super) name: String,
+    pub(super) directory: DirectoryId,
+    pub(super) disk: Disk,
+    pub(super) store: Store,
+    pub(super) clock: Clock,
+    pub(super) life: u32,
+    pub(super) process: Option<Process>,
+    /// It never starts again: its disk was wiped, or it was let go and switched off.
+    pub(super) gone: bool,
+    /// Until then nothing moves on it, and everything that comes waits.
+    pub(super) paused_until: Time,
+    /// Until then its syncs take many times as long.
+    pub(super) slow_until: Time,
+    /// The next sync fails.
+    pub(super) disk_fails: bool,
+}
+
+/// What a running node keeps in memory.
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) raft: Raft,
+    pub(super) machine: StateMachine,
+    /// The membership in force at what the state machine has applied.
+    pub(super) membership: Membership,
+    pub(super) to_apply: VecDeque<Apply>,
+    /// Indexes that reads wait for.
+    pub(super) reads: Vec<Index>,
+    pub(super) progress: Progress,
+    /// The next wake-up that is scheduled.
+    pub(super) timer: Option<Time>,
+    pub(super) drain_scheduled: bool,
+    pub(super) apply_scheduled: bool,
+    pub(super) flush_scheduled: bool,
+}
+
+/// The parts of a node whose process runs.
+pub(super) struct Live<'a> {
+    pub(super) process: &'a mut Process,
+    pub(super) disk: &'a mut Disk,
+    pub(super) store: &'a mut Store,
+    pub(super) clock: Clock,
+    pub(super) slow_until: Time,
+    pub(super) disk_fails: &'a mut bool,
+}
+
+impl Node {
+    pub(super) fn new(
+        id: NodeId,
+        name: String,
+        directory: DirectoryId,
+        membership: Membership,
+        clock: Clock,
+    ) -> Node {
+        Node {
+            id,
+            name,
+            directory,
+            disk: Disk::new(DiskLog::new(membership)),
+            store: Store::default(),
+            clock,
+            life: 0,
+            process: None,
+            gone: false,
+            paused_until: 0,
+            slow_until: 0,
+            disk_fails: false,
+        }
+    }
+
+    /// The life that the node is in.
+    pub(super) fn run(&self) -> Run {
+        Run {
+            node: self.id,
+            life: self.life,
+        }
+    }
+}
+
+/// All machines that ever were, by id.
+#[derive(Debug, Default)]
+pub(super) struct Nodes(Vec<Option<Node>>);
+
+impl Nodes {
+    pub(super) fn insert(&mut self, node: Node) {
+        let place = place(node.id);
+        if self.0.len() <= place {
+            self.0.resize_with(place + 1, || None);
+        }
+        self.0[place] = Some(node);
+    }
+
+    pub(super) fn get(&self, id: NodeId) -> Option<&Node> {
+        self.0.get(place(id))?.as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, id: NodeId) -> Option<&mut Node> {
+        self.0.get_mut(place(id))?.as_mut()
+    }
+
+    /// The parts of a node, if it is in this life and its process runs.
+    pub(super) fn live(&mut self, run: Run) -> Option<Live<'_>> {
+        let node = self.get_mut(run.node).filter(|node| node.life == run.life)?;
+        Some(Live {
+            process: node.process.as_mut()?,
+            disk: &mut node.disk,
+            store: &mut node.store,
+            clock: node.clock,
+            slow_until: node.slow_until,
+            disk_fails: &mut node.disk_fails,
+        })
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Node> {
+        self.0.iter().flatten()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Node> {
+        self.0.iter_mut().flatten()
+    }
+
+    /// Nodes whose process runs.
+    pub(super) fn processes(&self) -> impl Iterator<Item = (&Node, &Process)> {
+        self.iter()
+            .filter_map(|node| node.process.as_ref().map(|process| (node, process)))
+    }
+}
+
+fn place(id: NodeId) -> usize {
+    usize::try_from(id.0).expect("a run has few nodes")
+}

@@ -1,0 +1,140 @@
+//! What kind of run a seed stands for: knobs that hold from its beginning to its end.
+//!
+//! Every knob has calm and wild settings, so that seeds differ in character: some runs hammer the network, some the
+//! disks, some the operators, and some are quiet.
+
+use std::time::Duration;
+
+use quorate_core::raft;
+
+use super::schedule::{MICROSECOND, MILLISECOND, SECOND, Time};
+use crate::random::{Concern, PartsPerMillion, Stream};
+
+/// The knobs of one run.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) raft: raft::Config,
+    // The network.
+    pub(super) latency_mean: Time,
+    pub(super) latency_spike: PartsPerMillion,
+    pub(super) loss: PartsPerMillion,
+    pub(super) duplication: PartsPerMillion,
+    /// Whether messages between two nodes keep their order.
+    pub(super) ordered_links: bool,
+    /// Whether nodes hear of links that come and go.
+    pub(super) link_events: bool,
+    /// Whether messages pass through their encoding.
+    pub(super) encode_messages: bool,
+    // The drivers.
+    /// How often a driver waits for further inputs before it drains.
+    pub(super) batching: PartsPerMillion,
+    /// How long it waits then.
+    pub(super) batch_mean: Time,
+    pub(super) sync_mean: Time,
+    pub(super) apply_mean: Time,
+    pub(super) flush_mean: Time,
+    pub(super) fetch_mean: Time,
+    pub(super) snapshot_mean: Time,
+    pub(super) snapshot_failure: PartsPerMillion,
+    /// How many of the last entries a restarted node finds in memory at the most.
+    pub(super) boot_tail_max: u64,
+    /// How many parts of a million a clock may run fast or slow.
+    pub(super) clock_skew: u64,
+    // The clients.
+    pub(super) request_mean: Time,
+    pub(super) keys: u64,
+    // Faults and operators. None when they never happen in this run.
+    pub(super) fault_mean: Option<Time>,
+    pub(super) operation_mean: Option<Time>,
+    pub(super) kinds: FaultKinds,
+    pub(super) membership_changes: bool,
+    pub(super) transfers: bool,
+}
+
+/// Which faults a run knows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FaultKinds {
+    pub(super) crashes: bool,
+    pub(super) partitions: bool,
+    pub(super) pauses: bool,
+    pub(super) slow_disks: bool,
+    pub(super) disk_errors: bool,
+    pub(super) link_flaps: bool,
+    pub(super) wiped_disks: bool,
+}
+
+impl Plan {
+    /// The plan of a seed.
+    pub(super) fn new(seed: u64) -> Plan {
+        let mut random = Stream::new(seed, Concern::Plan);
+        let random = &mut random;
+        Plan {
+            raft: raft_config(random),
+            latency_mean: *random.pick(&[100 * MICROSECOND, MILLISECOND, MILLISECOND, 8 * MILLISECOND]),
+            latency_spike: *random.pick(&[0, 0, 2_000, 20_000]),
+            loss: *random.pick(&[0, 0, 5_000, 20_000, 100_000]),
+            duplication: *random.pick(&[0, 5_000, 50_000]),
+            ordered_links: random.chance(500_000),
+            link_events: random.chance(700_000),
+            encode_messages: random.chance(150_000),
+            batching: *random.pick(&[0, 200_000, 800_000]),
+            batch_mean: *random.pick(&[50 * MICROSECOND, MILLISECOND, 10 * MILLISECOND]),
+            sync_mean: *random.pick(&[150 * MICROSECOND, MILLISECOND, 5 * MILLISECOND, 25 * MILLISECOND]),
+            apply_mean: *random.pick(&[10 * MICROSECOND, MILLISECOND, 20 * MILLISECOND]),
+            flush_mean: *random.pick(&[10 * MILLISECOND, 300 * MILLISECOND, 2 * SECOND]),
+            fetch_mean: *random.pick(&[100 * MICROSECOND, 5 * MILLISECOND]),
+            snapshot_mean: *random.pick(&[MILLISECOND, 50 * MILLISECOND, 600 * MILLISECOND]),
+            snapshot_failure: *random.pick(&[0, 100_000, 400_000]),
+            boot_tail_max: *random.pick(&[0, 5, 10_000]),
+            clock_skew: *random.pick(&[0, 1_000, 50_000]),
+            request_mean: *random.pick(&[2 * MILLISECOND, 10 * MILLISECOND, 40 * MILLISECOND]),
+            keys: *random.pick(&[1, 5, 50]),
+            fault_mean: *random.pick(&[
+                None,
+                Some(300 * MILLISECOND),
+                Some(SECOND),
+                Some(SECOND),
+                Some(3 * SECOND),
+            ]),
+            operation_mean: *random.pick(&[None, Some(200 * MILLISECOND), Some(SECOND), Some(2 * SECOND)]),
+            kinds: fault_kinds(random),
+            membership_changes: random.chance(700_000),
+            transfers: random.chance(700_000),
+        }
+    }
+
+    /// The largest election time-out, in nanoseconds.
+    pub(super) fn election_timeout(&self) -> Time {
+        Time::try_from(self.raft.election_timeout_max.as_nanos()).unwrap_or(Time::MAX)
+    }
+}
+
+fn fault_kinds(random: &mut Stream) -> FaultKinds {
+    FaultKinds {
+        crashes: random.chance(700_000),
+        partitions: random.chance(700_000),
+        pauses: random.chance(400_000),
+        slow_disks: random.chance(400_000),
+        disk_errors: random.chance(200_000),
+        link_flaps: random.chance(400_000),
+        wiped_disks: random.chance(300_000),
+    }
+}
+
+/// Small limits bring about in seconds what production meets in months.
+fn raft_config(random: &mut Stream) -> raft::Config {
+    raft::Config {
+        election_timeout_min: Duration::from_millis(150),
+        election_timeout_max: Duration::from_millis(300),
+        heartbeat_interval: Duration::from_millis(*random.pick(&[20, 50, 50])),
+        append_bytes_max: *random.pick(&[1, 300, 512 << 10]),
+        in_flight_bytes_max: *random.pick(&[1, 1_000, 4 << 20]),
+        uncommitted_bytes_max: *random.pick(&[2_000, 32 << 20, 32 << 20]),
+        tail_bytes_max: *random.pick(&[1, 1_000, 16 << 20]),
+        apply_bytes_max: *random.pick(&[1, 1_000, 8 << 20]),
+        reads_max: *random.pick(&[4, 100_000]),
+        retained_entries: *random.pick(&[0, 10, 100, 20_000]),
+        purge_step: *random.pick(&[1, 10, 50]),
+        ..raft::Config::default()
+    }
+}

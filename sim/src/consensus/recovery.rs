@@ -1,0 +1,169 @@
+//! The second phase: everything is healed, and the cluster must work again within a bounded time.
+//!
+//! It must have one leader, leave a joint phase that was begun, commit fresh writes, answer every request, and bring
+//! every member to the same state.
+
+use quorate_core::raft::{LinkEvent, NodeId, Role};
+
+use super::checker::client::Serial;
+use super::checker::{Breach, Verdict, demand};
+use super::schedule::{MILLISECOND, Time};
+use super::world::{Event, World};
+
+/// How far the recovery is.
+#[derive(Debug)]
+pub(super) struct Recovery {
+    since: Time,
+    fresh: Vec<Serial>,
+    acknowledged: usize,
+    pub(super) done: bool,
+}
+
+/// Largest election time-outs within which everything must have recovered.
+const ELECTION_TIMEOUTS_MAX: u64 = 40;
+/// Writes that must be acknowledged.
+const FRESH_WRITES: usize = 10;
+
+impl World {
+    /// Ends the phase with faults: everything is repaired, started and connected.
+    pub(super) fn recover(&mut self) -> Verdict {
+        self.log(|_| "everything is healed".to_owned());
+        let now = self.schedule.now();
+        self.recovery = Some(Recovery {
+            since: now,
+            fresh: Vec::new(),
+            acknowledged: 0,
+            done: false,
+        });
+        self.network.calm();
+        for node in self.nodes.iter_mut() {
+            node.paused_until = 0;
+            node.slow_until = 0;
+            node.disk_fails = false;
+        }
+        for id in self.present() {
+            self.links_change(id, LinkEvent::Connected);
+            let delay = self.random.faults.around(20 * MILLISECOND);
+            self.schedule.after(delay, Event::Start(id));
+        }
+        self.schedule.after(MILLISECOND, Event::Poll);
+        Ok(())
+    }
+
+    /// Whether everything has recovered; writes something until enough was acknowledged.
+    pub(super) fn poll(&mut self) -> Verdict {
+        let now = self.schedule.now();
+        let wanting = self.what_is_wanting();
+        let Some(recovery) = &mut self.recovery else {
+            return Ok(());
+        };
+        let took = now - recovery.since;
+        let Some(wanting) = wanting else {
+            recovery.done = true;
+            self.statistics.recovery += took;
+            return Ok(());
+        };
+        let limit = ELECTION_TIMEOUTS_MAX * self.plan.election_timeout();
+        demand(took < limit, "liveness", || {
+            format!(
+                "{wanting}, {} ms after everything was healed: {}",
+                took / MILLISECOND,
+                self.picture()
+            )
+        })?;
+        self.schedule.after(10 * MILLISECOND, Event::Poll);
+        self.write_something_fresh()
+    }
+
+    fn write_something_fresh(&mut self) -> Verdict {
+        let Some(recovery) = &mut self.recovery else {
+            return Ok(());
+        };
+        let clients = &self.checkers.clients;
+        recovery.acknowledged = recovery
+            .fresh
+            .iter()
+            .filter(|serial| clients.is_acknowledged(**serial))
+            .count();
+        let enough = recovery.acknowledged >= FRESH_WRITES;
+        let leader = self.current_leader().and_then(|id| self.nodes.get(id));
+        if let Some(run) = leader.map(super::node::Node::run).filter(|_| !enough) {
+            let serial = self.write_fresh(run)?;
+            if let Some(recovery) = &mut self.recovery {
+                recovery.fresh.push(serial);
+            }
+        }
+        Ok(())
+    }
+
+    /// What keeps the cluster from having recovered.
+    fn what_is_wanting(&self) -> Option<String> {
+        let recovery = self.recovery.as_ref()?;
+        let Some(leader) = self.current_leader() else {
+            return Some("there is no leader".to_owned());
+        };
+        let node = self.nodes.get(leader)?;
+        let status = node.process.as_ref()?.raft.status();
+        if status.membership.is_joint() {
+            return Some("the joint phase is not over".to_owned());
+        }
+        if recovery.acknowledged < FRESH_WRITES {
+            return Some(format!(
+                "{} of {FRESH_WRITES} fresh writes are acknowledged",
+                recovery.acknowledged
+            ));
+        }
+        if let Some((token, request)) = self.checkers.clients.oldest_open() {
+            let open = self.checkers.clients.open();
+            return Some(format!(
+                "{open} requests have no answer, such as {token:?}: {request:?}"
+            ));
+        }
+        if status.commit != status.last.index {
+            return Some(format!("{} of {} is committed", status.commit, status.last.index));
+        }
+        status
+            .membership
+            .members()
+            .keys()
+            .find_map(|member| self.what_a_member_lacks(*member, leader))
+    }
+
+    fn what_a_member_lacks(&self, id: NodeId, leader: NodeId) -> Option<String> {
+        let wanted = self.checkers.committed.last();
+        let Some(node) = self.nodes.get(id) else {
+            return Some(format!("member {id} has no machine"));
+        };
+        if node.gone {
+            return None;
+        }
+        let Some(process) = &node.process else {
+            return Some(format!("member {id} does not run"));
+        };
+        let applied = process.machine.applied().index;
+        let status = process.raft.status();
+        let follows = id == leader || matches!(status.role, Role::Follower | Role::Learner);
+        if applied != wanted || !process.reads.is_empty() || !follows {
+            return Some(format!("member {id} has applied {applied} of {wanted}"));
+        }
+        None
+    }
+
+    /// At the end: all members have the same state. The checkers compared each index as it was applied.
+    pub(super) fn check_end(&self) -> Verdict {
+        let mut states = self
+            .nodes
+            .processes()
+            .filter(|(node, _)| self.membership.members().contains_key(&node.id))
+            .map(|(_, process)| process.machine.fingerprint());
+        let first = states.next();
+        if states.all(|state| Some(state) == first) {
+            Ok(())
+        } else {
+            Err(Breach {
+                checker: "equal states",
+                seen: format!("members differ at the end: {}", self.picture()),
+            })
+        }
+    }
+}

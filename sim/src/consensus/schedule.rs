@@ -1,0 +1,90 @@
+//! Simulated time: a heap of events.
+//!
+//! Events at the same instant happen in the order in which they were put in.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// Nanoseconds of simulated time since the run began.
+pub(super) type Time = u64;
+
+/// A microsecond.
+pub(super) const MICROSECOND: Time = 1_000;
+/// A millisecond.
+pub(super) const MILLISECOND: Time = 1_000_000;
+/// A second.
+pub(super) const SECOND: Time = 1_000_000_000;
+
+/// Events to come. They lie in slots of their own, so that the heap moves only small keys.
+#[derive(Debug)]
+pub(super) struct Schedule<E> {
+    heap: BinaryHeap<Reverse<(Time, u64, usize)>>,
+    slots: Vec<Option<E>>,
+    free: Vec<usize>,
+    sequence: u64,
+    now: Time,
+}
+
+impl<E> Schedule<E> {
+    pub(super) fn new() -> Schedule<E> {
+        Schedule {
+            heap: BinaryHeap::new(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            sequence: 0,
+            now: 0,
+        }
+    }
+
+    /// The instant of the event that was taken last.
+    pub(super) fn now(&self) -> Time {
+        self.now
+    }
+
+    /// Puts in an event; an instant that has passed means now.
+    pub(super) fn at(&mut self, time: Time, event: E) {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() - 1
+        });
+        self.slots[slot] = Some(event);
+        self.heap.push(Reverse((time.max(self.now), self.sequence, slot)));
+        self.sequence += 1;
+    }
+
+    /// Puts in an event that happens `delay` from now.
+    pub(super) fn after(&mut self, delay: Time, event: E) {
+        self.at(self.now + delay, event);
+    }
+
+    /// Takes the next event and moves time to it.
+    pub(super) fn next(&mut self) -> Option<E> {
+        let Reverse((time, _, slot)) = self.heap.pop()?;
+        self.now = time;
+        self.free.push(slot);
+        self.slots[slot].take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_come_in_the_order_of_time_and_then_of_entry() {
+        let mut schedule = Schedule::new();
+        schedule.at(20, "c");
+        schedule.at(10, "a");
+        schedule.at(20, "d");
+        schedule.at(10, "b");
+        assert_eq!(schedule.next(), Some("a"));
+        schedule.at(5, "late");
+        assert_eq!(schedule.next(), Some("b"));
+        assert_eq!(schedule.next(), Some("late"));
+        assert_eq!(schedule.now(), 10);
+        assert_eq!(
+            (schedule.next(), schedule.next(), schedule.next()),
+            (Some("c"), Some("d"), None)
+        );
+    }
+}

@@ -1,0 +1,70 @@
+//! Counts of what happened, to see that a run was not idle.
+
+macro_rules! statistics {
+    ($($(#[$documentation:meta])* $name:ident: $title:literal,)*) => {
+        /// Counts of what happened in one run or in many.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Statistics {
+            $($(#[$documentation])* pub $name: u64,)*
+        }
+
+        impl Statistics {
+            /// Adds another run.
+            pub fn add(&mut self, other: &Statistics) {
+                $(self.$name += other.$name;)*
+            }
+
+            /// Every count with its name.
+            pub fn named(&self) -> Vec<(&'static str, u64)> {
+                vec![$(($title, self.$name),)*]
+            }
+        }
+    };
+}
+
+statistics! {
+    /// Inputs that consensus handled.
+    steps: "steps",
+    /// Nanoseconds of simulated time.
+    nanoseconds: "simulated nanoseconds",
+    /// Terms with a leader.
+    elections: "elections",
+    /// Campaigns that asked for votes.
+    campaigns: "campaigns",
+    /// Log entries that were committed.
+    commits: "commits",
+    /// Commands whose client heard the reply.
+    acknowledged: "acknowledged commands",
+    /// Linearizable reads that were answered.
+    reads: "linearizable reads",
+    /// Messages sent.
+    messages: "messages",
+    /// Processes that were killed.
+    crashes: "crashes",
+    /// Disks that failed a sync.
+    disk_errors: "disk errors",
+    /// Disks that were wiped.
+    wiped: "wiped disks",
+    /// Times that links were cut.
+    partitions: "partitions",
+    /// Times that a node stood still.
+    pauses: "pauses",
+    /// Log ends that were replaced.
+    truncations: "truncations",
+    /// Reads of old entries from disk.
+    fetches: "fetches from disk",
+    /// Purges of the log.
+    purges: "purges",
+    /// Snapshots that began their way.
+    snapshots_sent: "snapshots sent",
+    /// Snapshots that replaced a state.
+    snapshots: "snapshots installed",
+    /// Hand-overs of the leadership that succeeded.
+    transfers: "transfers",
+    /// Memberships that were committed.
+    memberships: "membership changes",
+    /// Learners that the leader's duty promoted.
+    promotions: "promotions by duty",
+    /// Nanoseconds from healing to full agreement.
+    recovery: "nanoseconds of recovery",
+}

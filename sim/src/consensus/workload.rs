@@ -1,0 +1,184 @@
+//! What clients do: writes that can be told from each other, conditional writes, removals, and linearizable reads.
+
+use bytes::Bytes;
+use quorate_core::raft::{Input, NodeId, Role};
+use quorate_core::state::{Command, Revision};
+
+use super::PlantedBug;
+use super::checker::Verdict;
+use super::checker::client::{Request, RequestKind, Serial, value_of};
+use super::node::Run;
+use super::schedule::MILLISECOND;
+use super::world::{Event, World};
+
+/// A command that was refused and is put to another node.
+#[derive(Clone, Debug)]
+pub(super) struct Attempt {
+    serial: Option<Serial>,
+    command: Bytes,
+    attempt: u32,
+}
+
+/// How often a refused command is tried.
+const ATTEMPTS_MAX: u32 = 4;
+
+impl World {
+    /// A client asks something, and will ask more.
+    pub(super) fn request(&mut self) -> Verdict {
+        if self.recovery.is_some() {
+            return Ok(());
+        }
+        let delay = self.random.clients.around(self.plan.request_mean);
+        self.schedule.after(delay, Event::Request);
+        let Some(run) = self.clients_choice() else {
+            return Ok(());
+        };
+        if self.random.clients.chance(250_000) {
+            return self.read(run);
+        }
+        let (serial, command) = self.invent_command();
+        self.put(
+            run,
+            Attempt {
+                serial,
+                command,
+                attempt: 1,
+            },
+        )
+    }
+
+    /// A client writes a value of its own to a node; returns what names it.
+    pub(super) fn write_fresh(&mut self, run: Run) -> Result<Serial, super::checker::Breach> {
+        let serial = self.checkers.clients.new_write();
+        let command = self.plain_put(serial);
+        let serial_named = Some(serial);
+        self.put(
+            run,
+            Attempt {
+                serial: serial_named,
+                command,
+                attempt: ATTEMPTS_MAX,
+            },
+        )?;
+        Ok(serial)
+    }
+
+    /// A refused command is put to the node that is said to lead.
+    pub(super) fn ask_again(&mut self, attempt: Attempt) -> Verdict {
+        if self.recovery.is_some() {
+            return Ok(());
+        }
+        match self.clients_choice() {
+            Some(run) => self.put(run, attempt),
+            None => Ok(()),
+        }
+    }
+
+    /// A refused command is tried again a moment later, some times.
+    pub(super) fn try_elsewhere(&mut self, request: &Request) {
+        if let RequestKind::Command {
+            serial,
+            command,
+            attempt,
+        } = &request.kind
+            && *attempt < ATTEMPTS_MAX
+        {
+            let delay = self.random.clients.around(2 * MILLISECOND);
+            let again = Attempt {
+                serial: *serial,
+                command: command.clone(),
+                attempt: attempt + 1,
+            };
+            self.schedule.after(delay, Event::Again(again));
+        }
+    }
+
+    fn put(&mut self, run: Run, attempt: Attempt) -> Verdict {
+        let Attempt {
+            serial,
+            command,
+            attempt,
+        } = attempt;
+        let kind = RequestKind::Command {
+            serial,
+            command: command.clone(),
+            attempt,
+        };
+        let token = self.checkers.clients.ask(run, kind);
+        self.input(run, Input::Propose { token, command })
+    }
+
+    fn read(&mut self, run: Run) -> Verdict {
+        let floor = self.checkers.clients.floor();
+        let token = self.checkers.clients.ask(run, RequestKind::Read { floor });
+        if self.options.planted == Some(PlantedBug::UnconfirmedRead)
+            && let Some(live) = self.nodes.live(run)
+        {
+            let index = live.process.raft.status().commit;
+            let outcome = quorate_core::raft::Outcome::ReadReady { index };
+            return self.checkers.clients.outcome(run, token, &outcome).map(drop);
+        }
+        self.input(run, Input::Read { token })
+    }
+
+    /// Mostly the node that leads or is said to, often any.
+    fn clients_choice(&mut self) -> Option<Run> {
+        let leader = self
+            .leader
+            .filter(|_| self.random.clients.chance(700_000))
+            .and_then(|leader| self.nodes.get(leader))
+            .filter(|node| node.process.is_some());
+        if let Some(node) = leader {
+            return Some(node.run());
+        }
+        let running = self.nodes.processes().count() as u64;
+        if running == 0 {
+            return None;
+        }
+        let place = usize::try_from(self.random.clients.below(running)).ok()?;
+        self.nodes.processes().nth(place).map(|(node, _)| node.run())
+    }
+
+    /// The node that leads the latest term.
+    pub(super) fn current_leader(&self) -> Option<NodeId> {
+        self.nodes
+            .processes()
+            .filter(|(_, process)| process.raft.status().role == Role::Leader)
+            .max_by_key(|(_, process)| process.progress.term())
+            .map(|(node, _)| node.id)
+    }
+
+    fn invent_command(&mut self) -> (Option<Serial>, Bytes) {
+        let kind = self.random.clients.below(10);
+        if kind == 0 {
+            let key = self.some_key();
+            return (None, Command::Delete { key, expected: None }.encode());
+        }
+        let serial = self.checkers.clients.new_write();
+        if kind > 2 {
+            return (Some(serial), self.plain_put(serial));
+        }
+        let command = Command::Put {
+            key: self.some_key(),
+            value: value_of(serial),
+            expected: Some(Revision(
+                self.random.clients.below(self.checkers.clients.acknowledged + 2),
+            )),
+        };
+        (Some(serial), command.encode())
+    }
+
+    fn plain_put(&mut self, serial: Serial) -> Bytes {
+        Command::Put {
+            key: self.some_key(),
+            value: value_of(serial),
+            expected: None,
+        }
+        .encode()
+    }
+
+    fn some_key(&mut self) -> Bytes {
+        let number = self.random.clients.below(self.plan.keys);
+        format!("key-{number}").into_bytes().into()
+    }
+}

@@ -1,0 +1,162 @@
+//! The simulator's command line.
+
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use clap::{Parser, Subcommand};
+use quorate_sim::consensus::{Options, Statistics, Violation, simulate};
+use quorate_sim::report;
+
+/// Deterministic simulation of Quorate: the same seed gives the same run, on every machine.
+#[derive(Debug, Parser)]
+#[command(name = "quorate-sim", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Simulate consensus and the replicated state with faulty networks, disks, clocks and operators.
+    ///
+    /// Every seed is one run. Exits with 1 and a command that replays the run when a checker finds a violation.
+    #[command(
+        after_help = "Examples:\n  quorate-sim core --nodes 5 --seeds 1..1000\n  quorate-sim core --seeds 17 --verbose"
+    )]
+    Core(CoreArguments),
+}
+
+#[derive(Debug, clap::Args)]
+struct CoreArguments {
+    /// Voters at the beginning of a run.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=9))]
+    nodes: u64,
+    /// Seeds to run: one, or the first and the last as in 1..1000.
+    #[arg(long, default_value = "1..100")]
+    seeds: Seeds,
+    /// Simulated seconds with faults in each run, before everything is healed.
+    #[arg(long, default_value_t = 20)]
+    seconds: u64,
+    /// Runs at a time; by default one a processor.
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Print everything that happens; best with one seed.
+    #[arg(long)]
+    verbose: bool,
+}
+
+/// A range of seeds with both ends.
+#[derive(Clone, Copy, Debug)]
+struct Seeds {
+    first: u64,
+    last: u64,
+}
+
+impl FromStr for Seeds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Seeds, String> {
+        let number = |text: &str| {
+            text.parse::<u64>()
+                .map_err(|error| format!("`{text}` is no seed: {error}"))
+        };
+        let (first, last) = match text.split_once("..") {
+            Some((first, last)) => (number(first)?, number(last.trim_start_matches('='))?),
+            None => (number(text)?, number(text)?),
+        };
+        if first > last {
+            return Err(format!("the first seed, {first}, comes after the last, {last}"));
+        }
+        Ok(Seeds { first, last })
+    }
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Core(arguments) => core(&arguments),
+    }
+}
+
+fn core(arguments: &CoreArguments) -> ExitCode {
+    let options = Options {
+        nodes: arguments.nodes,
+        seconds: arguments.seconds,
+        verbose: arguments.verbose,
+        planted: None,
+    };
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let jobs = if arguments.verbose {
+        1
+    } else {
+        arguments.jobs.unwrap_or(processors).max(1)
+    };
+    let began = Instant::now();
+    let batch = run_batch(&options, arguments.seeds, jobs);
+    print!(
+        "{}",
+        report::summary(batch.done, &batch.statistics, began.elapsed(), jobs)
+    );
+    match batch.violation {
+        None => ExitCode::SUCCESS,
+        Some(violation) => {
+            eprintln!("\nVIOLATION: {violation}");
+            eprintln!("replay: {}", report::replay_command(&options, &violation));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What came of many seeds.
+#[derive(Debug, Default)]
+struct Batch {
+    done: u64,
+    statistics: Statistics,
+    /// Of the lowest seed that has one.
+    violation: Option<Violation>,
+}
+
+/// Runs seeds in ascending order on some threads; stops at the first violation.
+fn run_batch(options: &Options, seeds: Seeds, jobs: usize) -> Batch {
+    let bar = report::progress(seeds.last - seeds.first + 1);
+    let next = AtomicU64::new(seeds.first);
+    let stop = AtomicBool::new(false);
+    let batch = Mutex::new(Batch::default());
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed > seeds.last || stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let result = simulate(seed, options);
+                    let mut batch = batch.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    bar.inc(1);
+                    match result {
+                        Ok(outcome) => {
+                            batch.done += 1;
+                            batch.statistics.add(&outcome.statistics);
+                        }
+                        Err(violation) => {
+                            stop.store(true, Ordering::Relaxed);
+                            if batch
+                                .violation
+                                .as_ref()
+                                .is_none_or(|known| violation.seed < known.seed)
+                            {
+                                batch.violation = Some(violation);
+                            }
+                        }
+                    }
+                }
+            });
+        }
+    });
+    bar.finish_and_clear();
+    batch
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,78 @@
+//! What a terminal shows: progress while seeds run, a summary at the end.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::consensus::{Options, Statistics, Violation};
+
+/// A bar with seeds a second; it shows only on a terminal.
+pub fn progress(seeds: u64) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(seeds), ProgressDrawTarget::stderr_with_hz(5));
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} seeds, {per_sec}, {eta} to go");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}
+
+/// The summary of a batch of seeds.
+pub fn summary(seeds: u64, statistics: &Statistics, elapsed: Duration, jobs: usize) -> String {
+    let mut text = String::new();
+    let mut row = |name: &str, value: String| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{name:<28}{value:>18}");
+    };
+    row("seeds", grouped(seeds));
+    for (name, value) in statistics.named() {
+        match name {
+            "simulated nanoseconds" => row("simulated seconds", grouped(value / 1_000_000_000)),
+            "nanoseconds of recovery" => {
+                row("mean recovery (ms)", grouped(value / 1_000_000 / seeds.max(1)));
+            }
+            _ => row(name, grouped(value)),
+        }
+    }
+    let milliseconds = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).max(1);
+    row("wall milliseconds", grouped(milliseconds));
+    row("jobs", jobs.to_string());
+    row(
+        "steps a second",
+        grouped(statistics.steps.saturating_mul(1_000) / milliseconds),
+    );
+    row(
+        "simulated s a wall s",
+        grouped(statistics.nanoseconds / 1_000_000 / milliseconds),
+    );
+    text
+}
+
+/// What an operator of the simulator does with a violation.
+pub fn replay_command(options: &Options, violation: &Violation) -> String {
+    let (nodes, seconds, seed) = (options.nodes, options.seconds, violation.seed);
+    format!(
+        "cargo run --release -p quorate-sim -- core --nodes {nodes} --seconds {seconds} --seeds {seed}..{seed} --verbose"
+    )
+}
+
+fn grouped(value: u64) -> String {
+    let digits = value.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        let texts: Vec<String> = [0, 999, 1_000, 1_234_567].into_iter().map(grouped).collect();
+        assert_eq!(texts, ["0", "999", "1 000", "1 234 567"]);
+    }
+}
