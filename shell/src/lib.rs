@@ -4,6 +4,7 @@ pub mod api;
 pub mod config;
 pub mod logging;
 pub mod metrics;
+pub mod node;
 pub mod notify;
 pub mod port;
 pub mod storage;

@@ -34,6 +34,25 @@ pub struct Ports {
     pub files: Arc<dyn Files>,
     /// Sockets.
     pub network: Arc<dyn Network>,
+    /// How busy the machine is.
+    pub machine: Arc<dyn Machine>,
+}
+
+/// How busy a machine is.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct MachineLoad {
+    /// Share of the processors in use since the last call, in percent.
+    pub cpu_percent: f32,
+    /// Share of the memory in use, in percent.
+    pub memory_percent: f32,
+    /// The load average of one minute.
+    pub load_average: f32,
+}
+
+/// The machine that the node runs on.
+pub trait Machine: Send + Sync {
+    /// How busy it is. Numbers that the system does not tell are zero.
+    fn load(&self) -> MachineLoad;
 }
 
 /// Monotonic and wall time.

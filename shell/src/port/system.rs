@@ -5,7 +5,7 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use quorate_core::Instant;
@@ -13,8 +13,8 @@ use ring::rand::{SecureRandom, SystemRandom};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{
-    BoxFuture, ByteStream, Clock, Entropy, Executor, File, Files, Lane, Listener, Network, OpenMode, Ports,
-    Probe,
+    BoxFuture, ByteStream, Clock, Entropy, Executor, File, Files, Lane, Listener, Machine, MachineLoad,
+    Network, OpenMode, Ports, Probe,
 };
 
 /// The ports of this machine.
@@ -25,6 +25,7 @@ pub fn ports(listener: ListenerOptions) -> Ports {
         executor: Arc::new(Threads),
         files: Arc::new(SystemFiles),
         network: Arc::new(SystemNetwork { listener }),
+        machine: Arc::new(SystemMachine(Mutex::new(sysinfo::System::new().ok()))),
     }
 }
 
@@ -272,5 +273,25 @@ impl Listener for TcpListener {
 
     fn local_address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+}
+
+/// None where the system tells nothing of itself.
+struct SystemMachine(Mutex<Option<sysinfo::System>>);
+
+impl Machine for SystemMachine {
+    fn load(&self) -> MachineLoad {
+        let mut system = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(system) = system.as_mut() else {
+            return MachineLoad::default();
+        };
+        system.refresh_cpu_usage();
+        system.refresh_memory();
+        let used = system.used_memory() as f64 / system.total_memory().max(1) as f64;
+        MachineLoad {
+            cpu_percent: system.global_cpu_usage(),
+            memory_percent: (used * 100.0) as f32,
+            load_average: sysinfo::System::load_average().map_or(0.0, |load| load.one as f32),
+        }
     }
 }
