@@ -245,7 +245,12 @@ impl Shared {
         let remote = connection.remote_address();
         match read_message(&mut receive).await? {
             HelloAnswer::Welcome(hello) => {
-                self.check_answerer(connection, expected, purpose, &hello)?;
+                if let Err(refusal) = self.check_answerer(connection, expected, purpose, &hello) {
+                    if refusal.code == RefusalCode::Identity {
+                        self.events.put(Event::Stranger { hello }).await;
+                    }
+                    return Err(GreetError::Refusal(refusal));
+                }
                 Ok(Greeted {
                     connection: connection.clone(),
                     send,

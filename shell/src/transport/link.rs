@@ -55,8 +55,10 @@ pub(super) enum Ending {
     NobodyListens,
     /// A newer connection takes over.
     Replaced,
-    /// The peer was let go, or this node changed its identity, or it stops.
+    /// The peer was let go, or this node changed its identity.
     Unwanted,
+    /// This node stops, and why.
+    Stopping(String),
 }
 
 impl Ending {
@@ -90,6 +92,7 @@ impl Ending {
             Ending::NobodyListens => (close::DEAD, String::new()),
             Ending::Replaced => (close::REPLACED, "replaced by a newer connection".to_owned()),
             Ending::Unwanted => (close::CHANGED, "no longer a peer under this identity".to_owned()),
+            Ending::Stopping(reason) => (close::STOPPING, reason.clone()),
             Ending::Broken(_) => (close::DONE, String::new()),
         }
     }
@@ -106,6 +109,7 @@ impl fmt::Display for Ending {
             Ending::NobodyListens => formatter.write_str("nobody listens there any more"),
             Ending::Replaced => formatter.write_str("the peer has dialled anew"),
             Ending::Unwanted => formatter.write_str("this node has let it go"),
+            Ending::Stopping(_) => formatter.write_str("this node stops"),
         }
     }
 }

@@ -18,8 +18,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use quorate_core::raft::{DirectoryId, Lineage, NodeId};
@@ -234,7 +233,7 @@ impl Transport {
                 watched: None,
                 jitter: settings::split(&mut seeds),
             }),
-            stopped: AtomicBool::new(false),
+            stopped: OnceLock::new(),
         });
         shared.spawn(accept::run(Arc::clone(&shared)));
         let guard = Arc::new(Guard(Arc::clone(&shared)));

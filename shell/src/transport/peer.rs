@@ -282,6 +282,9 @@ impl PeerHandle {
     /// Completes when this side wants the connection to end.
     async fn interrupted(&self, shared: &Shared, epoch: u64) -> Ending {
         loop {
+            if let Some(reason) = shared.stopped.get() {
+                return Ending::Stopping(reason.clone());
+            }
             if self.is_stopped() || shared.identity().epoch != epoch {
                 return Ending::Unwanted;
             }

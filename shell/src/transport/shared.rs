@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use quinn::{Connection, VarInt};
@@ -52,7 +51,8 @@ pub(super) struct Shared {
     /// Room for connections that are no peer's link: questions, transfers, and whatever is still greeting.
     pub(super) visitors: Arc<Semaphore>,
     pub(super) state: Mutex<State>,
-    pub(super) stopped: AtomicBool,
+    /// Why this node stops, once it does.
+    pub(super) stopped: OnceLock<String>,
 }
 
 /// What changes while the transport runs.
@@ -211,7 +211,8 @@ impl Shared {
 
     /// Ends every task and connection.
     pub(super) fn stop(&self, reason: &str) {
-        self.stopped.store(true, Ordering::Relaxed);
+        // The first reason is the true one.
+        let _ = self.stopped.set(reason.to_owned());
         for peer in self.state().peers.values() {
             peer.stop();
         }
