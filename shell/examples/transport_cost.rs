@@ -25,10 +25,12 @@ fn main() {
         .enable_all()
         .build()
         .unwrap();
-    match arguments.as_slice() {
-        [secret, number] => runtime.block_on(child(secret, number.parse().unwrap())),
-        _ => runtime.block_on(parent()),
-    }
+    // As a task: waking the future that `block_on` runs itself costs a system call each time.
+    let task = match arguments.as_slice() {
+        [secret, number] => runtime.spawn(child(secret.clone(), number.parse().unwrap())),
+        _ => runtime.spawn(parent()),
+    };
+    runtime.block_on(task).unwrap();
 }
 
 fn start(secret: &Secret, number: u64) -> (Transport, Events) {
@@ -69,8 +71,8 @@ fn processor_time() -> Duration {
 
 /// A follower: echoes every frame, takes transfers, watches node 1. Each line on its input is a list of peers
 /// (`number=address ...`), or `cpu` to print its processor time.
-async fn child(secret: &str, number: u64) {
-    let (transport, mut events) = start(&Secret::parse(secret).unwrap(), number);
+async fn child(secret: String, number: u64) {
+    let (transport, mut events) = start(&Secret::parse(&secret).unwrap(), number);
     transport.watch_closely(Some(NodeId(1)));
     println!("{}", transport.local_address().unwrap());
     let (sender, mut lines) = tokio::sync::mpsc::unbounded_channel();

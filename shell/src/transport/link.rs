@@ -5,7 +5,6 @@
 //! ends the others.
 
 use std::fmt;
-use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -231,27 +230,16 @@ async fn watch(connection: &Connection, peer: &PeerHandle, shared: &Shared) -> E
         return std::future::pending().await;
     };
     loop {
-        if is_refused(&probe.poke()) {
-            return Ending::NobodyListens;
-        }
         let closely = peer.watched.load(Ordering::Relaxed);
         let interval = if closely { CLOSE_WATCH } else { WATCH };
         tokio::select! {
             biased;
-            () = probe.answered() => {
-                if is_refused(&probe.poke()) {
+            refused = shared.is_refused(probe.as_mut(), interval) => {
+                if refused {
                     return Ending::NobodyListens;
                 }
-                // Another answer (such as an unreachable host) proves nothing and may come again at once.
-                shared.sleep(interval).await;
             }
             () = peer.watch_changed.notified() => {}
-            () = shared.sleep(interval) => {}
         }
     }
-}
-
-/// Whether the answer to a poke says that nobody has the port.
-pub(super) fn is_refused(answer: &io::Result<()>) -> bool {
-    matches!(answer, Err(error) if error.kind() == io::ErrorKind::ConnectionRefused)
 }

@@ -30,6 +30,7 @@ use tokio::sync::Semaphore;
 use crate::port::Ports;
 
 mod accept;
+mod ask;
 mod bulk;
 mod certificate;
 mod complaint;
@@ -37,12 +38,15 @@ mod dial;
 mod event;
 mod frame;
 mod hello;
+mod judge;
 mod link;
 mod peer;
 mod queue;
 mod secret;
 mod settings;
 mod shared;
+#[cfg(test)]
+mod tests;
 
 pub use bulk::{BulkReceiver, BulkSender, BulkStream};
 pub use certificate::{Credentials, CredentialsError};
