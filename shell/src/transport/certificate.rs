@@ -358,3 +358,94 @@ impl quinn::TimeSource for WallTime {
         self.0.wall()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::port::system::{ListenerOptions, ports};
+
+    fn issue(secrets: &[Secret], cluster: &str, node: &str) -> Credentials {
+        let system = ports(ListenerOptions {
+            tcp_nodelay: true,
+            keepalive: false,
+        });
+        Credentials::issue(
+            secrets,
+            cluster,
+            node,
+            system.clock.as_ref(),
+            system.entropy.as_ref(),
+        )
+        .unwrap()
+    }
+
+    fn secret(character: char) -> Secret {
+        let mut bytes = [0; 32];
+        bytes[0] = character as u8;
+        Secret::generate(&Fixed(bytes)).unwrap()
+    }
+
+    struct Fixed([u8; 32]);
+
+    impl Entropy for Fixed {
+        fn fill(&self, buffer: &mut [u8]) -> io::Result<()> {
+            buffer.copy_from_slice(&self.0[..buffer.len()]);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn every_node_derives_the_same_authority_and_each_secret_another() {
+        let make = |character| authority_certificate(&secret(character)).unwrap();
+        assert_eq!(make('a'), make('a'));
+        assert_ne!(make('a'), make('b'));
+    }
+
+    #[test]
+    fn certificate_names_its_cluster_and_node_and_no_other_whatever_the_text() {
+        for node in [
+            "node1",
+            "1",
+            "quorate-0.example.com",
+            "Knoten \u{fc}",
+            "a b",
+            &"x".repeat(253),
+        ] {
+            let certificate = issue(&[secret('a')], "c", node).certificate;
+            assert!(names_cluster(&certificate, "c") && names_node(&certificate, "c", node));
+            assert!(!names_cluster(&certificate, "d"));
+            assert!(!names_node(&certificate, "d", node));
+            assert!(!names_node(&certificate, "c", "node2"));
+            assert!(!names_node(&certificate, "c", ""));
+        }
+        // The pair ("ab", "c") is not the pair ("a", "bc").
+        let certificate = issue(&[secret('a')], "ab", "c").certificate;
+        assert!(!names_node(&certificate, "a", "bc"));
+    }
+
+    #[test]
+    fn certificates_of_one_cluster_have_one_length() {
+        let lengths: Vec<usize> = (0..50)
+            .map(|_| issue(&[secret('a')], "c", "n").certificate.len())
+            .collect();
+        assert!(lengths.iter().all(|length| *length == lengths[0]), "{lengths:?}");
+    }
+
+    #[test]
+    fn clock_beyond_all_reason_still_gives_a_certificate() {
+        let key = private_key(&[1; 32]);
+        let far = SystemTime::UNIX_EPOCH + Duration::from_secs(253_000_000_000);
+        let before = SystemTime::UNIX_EPOCH - Duration::from_secs(1_000_000);
+        for now in [SystemTime::UNIX_EPOCH, before, far] {
+            node_certificate(&secret('a'), "c", "n", &key, now).unwrap();
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_key() {
+        assert_eq!(
+            format!("{:?}", issue(&[secret('a')], "c", "n")),
+            "Credentials { anchors: 1, .. }"
+        );
+    }
+}

@@ -12,38 +12,49 @@ use super::hello::RefusalCode;
 
 /// How long the same trouble is not mentioned again.
 const QUIET: Duration = Duration::from_secs(60);
+/// How long a node may be no member before that is mentioned: a node that joins dials the others a moment before they
+/// learn of it.
+const GRACE: Duration = Duration::from_secs(1);
 /// How many troubles are remembered; beyond, the oldest is forgotten and may be mentioned again.
 const REMEMBERED_MAX: usize = 256;
 
 type Trouble = (String, RefusalCode, RefusedBy);
 
-/// The troubles mentioned lately.
+/// What is remembered of one trouble.
+#[derive(Clone, Copy)]
+struct Memory {
+    began: Instant,
+    mentioned: Option<Instant>,
+}
+
+/// The troubles of late.
 #[derive(Default)]
-pub(super) struct Complaints(Mutex<BTreeMap<Trouble, Instant>>);
+pub(super) struct Complaints(Mutex<BTreeMap<Trouble, Memory>>);
 
 impl Complaints {
-    /// Logs `refusal` and returns true, unless that was done within the last minute.
+    /// Logs `refusal` and returns true, unless that was done within the last minute, or it may pass by itself.
     pub(super) fn mention(&self, refusal: &Refusal, now: Instant) -> bool {
         let who = refusal.name.clone().unwrap_or_else(|| refusal.address.clone());
-        let trouble = (who, refusal.code, refusal.by);
-        let mut mentioned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if mentioned
-            .get(&trouble)
-            .is_some_and(|last| now.since(*last) < QUIET)
-        {
-            return false;
-        }
-        if mentioned.len() >= REMEMBERED_MAX {
-            let oldest = mentioned
-                .iter()
-                .min_by_key(|(_, at)| **at)
-                .map(|(trouble, _)| trouble.clone());
-            if let Some(oldest) = oldest {
-                mentioned.remove(&oldest);
+        let mut troubles = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if troubles.len() >= REMEMBERED_MAX {
+            let oldest = troubles.iter().min_by_key(|(_, memory)| memory.began);
+            if let Some(oldest) = oldest.map(|(trouble, _)| trouble.clone()) {
+                troubles.remove(&oldest);
             }
         }
-        mentioned.insert(trouble, now);
-        drop(mentioned);
+        let memory = troubles.entry((who, refusal.code, refusal.by)).or_insert(Memory {
+            began: now,
+            mentioned: None,
+        });
+        let due = match memory.mentioned {
+            Some(last) => now.since(last) >= QUIET,
+            None => refusal.code != RefusalCode::NotMember || now.since(memory.began) >= GRACE,
+        };
+        if !due {
+            return false;
+        }
+        memory.mentioned = Some(now);
+        drop(troubles);
         let node = refusal.name.as_deref().unwrap_or("unknown");
         let (address, code) = (&refusal.address, refusal.code);
         match refusal.by {
@@ -89,6 +100,17 @@ mod tests {
         assert!(complaints.mention(&refusal("a", RefusalCode::Lineage), at(61)));
         complaints.resolved("a");
         assert!(complaints.mention(&refusal("a", RefusalCode::Lineage), at(62)));
+    }
+
+    #[test]
+    fn node_that_is_no_member_yet_is_mentioned_only_when_it_stays_so() {
+        let complaints = Complaints::default();
+        let refusal = refusal("a", RefusalCode::NotMember);
+        let at = |milliseconds| Instant::ORIGIN + Duration::from_millis(milliseconds);
+        assert!(!complaints.mention(&refusal, at(0)));
+        assert!(!complaints.mention(&refusal, at(999)));
+        assert!(complaints.mention(&refusal, at(1_000)));
+        assert!(!complaints.mention(&refusal, at(2_000)));
     }
 
     #[test]

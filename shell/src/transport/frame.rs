@@ -12,6 +12,8 @@ use thiserror::Error;
 
 /// Bytes of the largest frame, without the length in front.
 pub const FRAME_BYTES_MAX: usize = 8 << 20;
+/// Room for the beginning of a frame that is kept for the next one; more is given back.
+const KEPT_BYTES: usize = 256 << 10;
 /// Bytes of the length in front of a frame.
 pub(super) const LENGTH_BYTES: usize = 4;
 
@@ -175,6 +177,9 @@ impl FrameReader {
         }
         let frame = Frame::decode(&self.partial[LENGTH_BYTES..])?;
         self.partial.clear();
+        if self.partial.capacity() > KEPT_BYTES {
+            self.partial = BytesMut::new();
+        }
         Ok(Some((frame, whole)))
     }
 

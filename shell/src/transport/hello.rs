@@ -295,6 +295,25 @@ mod tests {
     }
 
     #[test]
+    fn random_bytes_give_errors_and_never_panic() {
+        use rand_chacha::rand_core::{Rng, SeedableRng};
+        let mut random = rand_chacha::ChaCha12Rng::from_seed([3; 32]);
+        let mut refused = 0;
+        for _ in 0..20_000 {
+            let mut bytes = vec![0; random.next_u32() as usize % 120];
+            random.fill_bytes(&mut bytes);
+            if let Some(head) = bytes.first_chunk_mut::<2>() {
+                *head = [Kind::Frame as u8, wire::VERSION];
+            }
+            refused += usize::from(wire::decode::<Hello>(Kind::Frame, &bytes).is_err());
+            refused += usize::from(wire::decode::<HelloAnswer>(Kind::Frame, &bytes).is_err());
+            refused += usize::from(wire::decode::<Ask>(Kind::Frame, &bytes).is_err());
+            refused += usize::from(wire::decode::<Answer>(Kind::Frame, &bytes).is_err());
+        }
+        assert!(refused > 70_000, "most of it means nothing: {refused}");
+    }
+
+    #[test]
     fn numbers_of_refusals_lead_back_to_their_codes() {
         for (place, code) in RefusalCode::ALL.into_iter().enumerate() {
             assert_eq!(code as usize, place + 1);

@@ -5,7 +5,6 @@
 //! ends the others.
 
 use std::fmt;
-use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -55,8 +54,10 @@ pub(super) enum Ending {
     NobodyListens,
     /// A newer connection takes over.
     Replaced,
-    /// The peer was let go, or this node changed its identity, or it stops.
+    /// The peer was let go, or this node changed its identity.
     Unwanted,
+    /// This node stops, and why.
+    Stopping(String),
 }
 
 impl Ending {
@@ -90,6 +91,7 @@ impl Ending {
             Ending::NobodyListens => (close::DEAD, String::new()),
             Ending::Replaced => (close::REPLACED, "replaced by a newer connection".to_owned()),
             Ending::Unwanted => (close::CHANGED, "no longer a peer under this identity".to_owned()),
+            Ending::Stopping(reason) => (close::STOPPING, reason.clone()),
             Ending::Broken(_) => (close::DONE, String::new()),
         }
     }
@@ -106,6 +108,7 @@ impl fmt::Display for Ending {
             Ending::NobodyListens => formatter.write_str("nobody listens there any more"),
             Ending::Replaced => formatter.write_str("the peer has dialled anew"),
             Ending::Unwanted => formatter.write_str("this node has let it go"),
+            Ending::Stopping(_) => formatter.write_str("this node stops"),
         }
     }
 }
@@ -227,27 +230,16 @@ async fn watch(connection: &Connection, peer: &PeerHandle, shared: &Shared) -> E
         return std::future::pending().await;
     };
     loop {
-        if is_refused(&probe.poke()) {
-            return Ending::NobodyListens;
-        }
         let closely = peer.watched.load(Ordering::Relaxed);
         let interval = if closely { CLOSE_WATCH } else { WATCH };
         tokio::select! {
             biased;
-            () = probe.answered() => {
-                if is_refused(&probe.poke()) {
+            refused = shared.is_refused(probe.as_mut(), interval) => {
+                if refused {
                     return Ending::NobodyListens;
                 }
-                // Another answer (such as an unreachable host) proves nothing and may come again at once.
-                shared.sleep(interval).await;
             }
             () = peer.watch_changed.notified() => {}
-            () = shared.sleep(interval) => {}
         }
     }
-}
-
-/// Whether the answer to a poke says that nobody has the port.
-pub(super) fn is_refused(answer: &io::Result<()>) -> bool {
-    matches!(answer, Err(error) if error.kind() == io::ErrorKind::ConnectionRefused)
 }

@@ -18,8 +18,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use quorate_core::raft::{DirectoryId, Lineage, NodeId};
@@ -31,6 +30,7 @@ use tokio::sync::Semaphore;
 use crate::port::Ports;
 
 mod accept;
+mod ask;
 mod bulk;
 mod certificate;
 mod complaint;
@@ -38,12 +38,15 @@ mod dial;
 mod event;
 mod frame;
 mod hello;
+mod judge;
 mod link;
 mod peer;
 mod queue;
 mod secret;
 mod settings;
 mod shared;
+#[cfg(test)]
+mod tests;
 
 pub use bulk::{BulkReceiver, BulkSender, BulkStream};
 pub use certificate::{Credentials, CredentialsError};
@@ -234,7 +237,7 @@ impl Transport {
                 watched: None,
                 jitter: settings::split(&mut seeds),
             }),
-            stopped: AtomicBool::new(false),
+            stopped: OnceLock::new(),
         });
         shared.spawn(accept::run(Arc::clone(&shared)));
         let guard = Arc::new(Guard(Arc::clone(&shared)));

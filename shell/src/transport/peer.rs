@@ -4,6 +4,7 @@
 //! Of two members the one with the smaller name dials; the other waits. A new connection from the peer replaces the
 //! one that stands: the peer would not dial if it still had that one.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use quorate_core::raft::LinkEvent;
 use tokio::sync::Notify;
 use tracing::{debug, info};
 
-use super::dial::{Expected, Greeted, close};
+use super::dial::{ConnectError, Expected, Greeted, close};
 use super::event::{Event, FrameBudget};
 use super::hello::Purpose;
 use super::link::{self, Ending, Link};
@@ -182,6 +183,8 @@ impl PeerHandle {
 
     /// The next connection, dialled or arrived; none when the peer was let go.
     async fn next_link(&self, shared: &Arc<Shared>, backoff: &mut Duration) -> Option<Link> {
+        // Where the last attempt found that nobody listens.
+        let mut absent = None;
         loop {
             if self.is_stopped() {
                 return None;
@@ -197,50 +200,66 @@ impl PeerHandle {
             }
             let wait = shared.jittered(*backoff);
             let attempt = async {
-                shared.sleep(wait).await;
+                self.pause(shared, wait, absent).await;
                 self.dial(shared, identity.epoch).await
             };
-            let link = tokio::select! {
+            let dialled = tokio::select! {
                 biased;
                 () = self.changed.notified() => continue,
-                link = attempt => link,
+                dialled = attempt => dialled,
             };
             *backoff = (*backoff * 2).min(BACKOFF_MAX);
-            if link.is_some() {
-                return link;
+            match dialled {
+                Ok(link) => return Some(link),
+                Err(error) => {
+                    debug!(peer = %self.peer.name, address = %self.address(), "cannot connect: {error}");
+                    absent = match error {
+                        ConnectError::NobodyListens { address } => Some(address),
+                        _ => None,
+                    };
+                }
             }
         }
     }
 
-    async fn dial(&self, shared: &Arc<Shared>, epoch: u64) -> Option<Link> {
+    /// Waits before the next attempt: as long as the backoff says, or until somebody takes the port at which nobody
+    /// listened.
+    async fn pause(&self, shared: &Shared, wait: Duration, absent: Option<SocketAddr>) {
+        let somebody = async {
+            match absent {
+                Some(address) => shared.somebody_listens(address).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = shared.sleep(wait) => {}
+            () = somebody => {}
+        }
+    }
+
+    async fn dial(&self, shared: &Arc<Shared>, epoch: u64) -> Result<Link, ConnectError> {
         let address = self.address();
-        let dialled = shared
-            .dial(&address, Expected::Member(&self.peer), Purpose::Peer)
-            .await;
         let Greeted {
             connection,
             send,
             receive,
             ..
-        } = match dialled {
-            Ok(greeted) => greeted,
-            Err(error) => {
-                debug!(peer = %self.peer.name, %address, "cannot connect: {error}");
-                return None;
-            }
-        };
-        match link::open_second(&connection).await {
-            Ok(other) => Some(Link {
-                connection,
-                consensus: (send, receive),
-                other,
-                epoch,
-            }),
-            Err(error) => {
-                debug!(peer = %self.peer.name, %address, "the connection broke at once: {error}");
-                None
-            }
-        }
+        } = shared
+            .dial(&address, Expected::Member(&self.peer), Purpose::Peer)
+            .await?;
+        let other = link::open_second(&connection)
+            .await
+            .map_err(|error| ConnectError::Broken {
+                address,
+                reason: error.to_string(),
+            })?;
+        Ok(Link {
+            connection,
+            consensus: (send, receive),
+            other,
+            epoch,
+        })
     }
 
     /// Carries frames over a connection until it ends.
@@ -282,6 +301,9 @@ impl PeerHandle {
     /// Completes when this side wants the connection to end.
     async fn interrupted(&self, shared: &Shared, epoch: u64) -> Ending {
         loop {
+            if let Some(reason) = shared.stopped.get() {
+                return Ending::Stopping(reason.clone());
+            }
             if self.is_stopped() || shared.identity().epoch != epoch {
                 return Ending::Unwanted;
             }

@@ -1,23 +1,21 @@
-//! What all tasks of one transport share, and its judgement of other nodes.
+//! What all tasks of one transport share.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use quinn::{Connection, VarInt};
+use quinn::VarInt;
 use quorate_core::raft::{DirectoryId, Lineage, NodeId};
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::Rng;
 use tokio::sync::Semaphore;
 
-use super::Peer;
 use super::complaint::Complaints;
 use super::dial::close;
-use super::event::{EventSender, Refusal};
-use super::hello::{Hello, Invitation, Protocols, Purpose, RefusalCode};
+use super::event::EventSender;
+use super::hello::{Hello, Invitation, Protocols, Purpose};
 use super::peer::PeerHandle;
 use super::settings::Settings;
 use crate::port::{BoxFuture, Ports};
@@ -52,7 +50,8 @@ pub(super) struct Shared {
     /// Room for connections that are no peer's link: questions, transfers, and whatever is still greeting.
     pub(super) visitors: Arc<Semaphore>,
     pub(super) state: Mutex<State>,
-    pub(super) stopped: AtomicBool,
+    /// Why this node stops, once it does.
+    pub(super) stopped: OnceLock<String>,
 }
 
 /// What changes while the transport runs.
@@ -92,6 +91,15 @@ impl Shared {
         duration.mul_f64(0.5 + random / 2.0)
     }
 
+    /// Runs `future` for at most `limit`.
+    pub(super) async fn within<T>(&self, limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            output = future => Some(output),
+            () = self.sleep(limit) => None,
+        }
+    }
+
     /// Runs a task of this transport.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.ports.network.quic_runtime().spawn(Box::pin(task));
@@ -129,89 +137,10 @@ impl Shared {
         Some(Invitation { lineage, members })
     }
 
-    /// The peer that a greeting comes from, or why it comes from none.
-    pub(super) fn check_caller(
-        &self,
-        connection: &Connection,
-        hello: &Hello,
-    ) -> Result<Arc<PeerHandle>, Refusal> {
-        if hello.name == self.own.name {
-            let message = if hello.directory == self.own.directory {
-                format!(
-                    "node `{}` dialled itself: correct the address of the peer that it meant",
-                    hello.name
-                )
-            } else {
-                format!(
-                    "two nodes are called `{}`, one with data directory {} and one with {}: give one of them another \
-                     name",
-                    hello.name, hello.directory, self.own.directory
-                )
-            };
-            return Err(self.refusal(RefusalCode::Name, connection, hello, message));
-        }
-        let peer = {
-            let state = self.state();
-            let found = state.peers.values().find(|peer| peer.peer.name == hello.name);
-            found.cloned()
-        };
-        self.check_member(connection, hello, peer.as_ref().map(|peer| &peer.peer))?;
-        peer.ok_or_else(|| self.no_member(connection, hello))
-    }
-
-    /// Whether the node that greets is `expected`, a member of the same history with its data.
-    pub(super) fn check_member(
-        &self,
-        connection: &Connection,
-        hello: &Hello,
-        expected: Option<&Peer>,
-    ) -> Result<(), Refusal> {
-        let (own, name) = (&self.own.name, &hello.name);
-        let refusal = |code, message| Err(self.refusal(code, connection, hello, message));
-        let Some((lineage, _)) = self.identity().of else {
-            let message = format!(
-                "node `{own}` holds no data yet, so node `{name}` cannot count on it: it must join the cluster first"
-            );
-            return refusal(RefusalCode::Blank, message);
-        };
-        match hello.lineage {
-            Some(other) if other != lineage => {
-                let message = format!(
-                    "node `{name}` belongs to history {other} of the cluster and node `{own}` to history {lineage}: \
-                     they were founded apart; wipe the data directory of the one that is wrong and let it join again"
-                );
-                return refusal(RefusalCode::Lineage, message);
-            }
-            _ => {}
-        }
-        let Some(expected) = expected else {
-            return Err(self.no_member(connection, hello));
-        };
-        if hello.id != Some(expected.id) || hello.directory != expected.directory {
-            let id = hello
-                .id
-                .map_or_else(|| "no id".to_owned(), |id| format!("id {id}"));
-            let message = format!(
-                "node `{name}` comes with {id} and data directory {}, where the membership that node `{own}` knows \
-                 has id {} and data directory {}: if its data was lost, let it join again",
-                hello.directory, expected.id, expected.directory
-            );
-            return refusal(RefusalCode::Identity, message);
-        }
-        Ok(())
-    }
-
-    fn no_member(&self, connection: &Connection, hello: &Hello) -> Refusal {
-        let message = format!(
-            "node `{}` is no member in the membership that node `{}` knows: let it join; if it was removed, stop it",
-            hello.name, self.own.name
-        );
-        self.refusal(RefusalCode::NotMember, connection, hello, message)
-    }
-
     /// Ends every task and connection.
     pub(super) fn stop(&self, reason: &str) {
-        self.stopped.store(true, Ordering::Relaxed);
+        // The first reason is the true one.
+        let _ = self.stopped.set(reason.to_owned());
         for peer in self.state().peers.values() {
             peer.stop();
         }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use quorate::port::{BoxFuture, Listener, Network, Probe};
 use quorate::transport::{Peer, Secret};
 use quorate_core::raft::{DirectoryId, LinkEvent, NodeId};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{LINEAGE, Node, heartbeat, new_secret, options, system};
 
@@ -164,4 +165,50 @@ async fn restarted_process_is_noticed_by_its_reset_of_the_old_connection() {
         restarted.elapsed()
     );
     node.link(NodeId(2), LinkEvent::Connected).await;
+}
+
+#[tokio::test]
+async fn frozen_process_is_lost_and_found_again_when_it_goes_on() {
+    let secret = new_secret();
+    let mut node = Node::member(options("a", 1, &secret), 1);
+    let victim = Victim::start("b", ANY_PORT, &secret, &node.as_peer());
+    let process = Pid::from_raw(victim.process.id() as i32).unwrap();
+    node.transport.watch_closely(Some(NodeId(2)));
+    node.transport.set_peers(vec![victim.peer.clone()]);
+    node.link(NodeId(2), LinkEvent::Connected).await;
+    kill_process(process, Signal::STOP).unwrap();
+    let frozen = Instant::now();
+    node.link(NodeId(2), LinkEvent::Lost).await;
+    eprintln!("frozen process lost after {:?}", frozen.elapsed());
+    assert!(
+        frozen.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        frozen.elapsed()
+    );
+    kill_process(process, Signal::CONT).unwrap();
+    node.link(NodeId(2), LinkEvent::Connected).await;
+}
+
+#[tokio::test]
+async fn killed_and_restarted_process_is_connected_again_soon_whoever_dials() {
+    for (survivor, victim) in [("a", "b"), ("b", "a")] {
+        let secret = new_secret();
+        let mut node = Node::member(options(survivor, 1, &secret), 1);
+        let mut process = Victim::start(victim, ANY_PORT, &secret, &node.as_peer());
+        node.transport.set_peers(vec![process.peer.clone()]);
+        node.link(NodeId(2), LinkEvent::Connected).await;
+        process.kill();
+        node.link(NodeId(2), LinkEvent::Refused).await;
+        // Long enough that the wait between attempts has grown to its limit.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let _successor = Victim::start(victim, &process.peer.cluster_address, &secret, &node.as_peer());
+        let restarted = Instant::now();
+        node.link(NodeId(2), LinkEvent::Connected).await;
+        eprintln!("connected {:?} after the process was back", restarted.elapsed());
+        assert!(
+            restarted.elapsed() < Duration::from_secs(2),
+            "{:?}",
+            restarted.elapsed()
+        );
+    }
 }

@@ -1,4 +1,5 @@
 //! The transport between nodes, over real sockets on loopback.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod bulk;
 mod death;

@@ -1,11 +1,16 @@
 //! Nodes that must not talk to each other, and what both sides are told.
 
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use quorate::port::{BoxFuture, Clock};
 use quorate::transport::{
     Ask, ConnectError, Event, Invitation, Options, Protocols, Refusal, RefusalCode, RefusedBy, Secret,
 };
+use quorate_core::Instant;
 use quorate_core::raft::{DirectoryId, Lineage, NodeId};
 
-use crate::support::{LINEAGE, Node, SOON, introduce, new_secret, options};
+use crate::support::{LINEAGE, Node, SOON, introduce, new_secret, options, system};
 
 /// Two nodes as `change` makes the second one, introduced to each other; what each is told.
 async fn refused(change: impl FnOnce(&mut Options)) -> (Refusal, Refusal) {
@@ -243,4 +248,34 @@ async fn question_with_another_secret_is_refused_with_its_reason() {
         panic!("{error}");
     };
     assert_eq!(refusal.code, RefusalCode::Secret);
+}
+
+/// The clock of this machine, some years fast.
+struct FastClock(Arc<dyn Clock>);
+
+impl Clock for FastClock {
+    fn now(&self) -> Instant {
+        self.0.now()
+    }
+
+    fn wall(&self) -> SystemTime {
+        self.0.wall() + Duration::from_secs(3 * 366 * 24 * 3600)
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> BoxFuture<'static, ()> {
+        self.0.sleep_until(deadline)
+    }
+}
+
+#[tokio::test]
+async fn clock_that_is_years_off_is_named_as_the_reason_on_both_sides() {
+    let secret = new_secret();
+    let mut ports = system();
+    ports.clock = Arc::new(FastClock(ports.clock));
+    let mut fast = Node::start_on(&ports, options("a", 1, &secret), 1).unwrap();
+    fast.transport.set_identity(Some((LINEAGE, NodeId(1))));
+    let mut right = Node::member(options("b", 2, &secret), 2);
+    introduce(&[&fast, &right]);
+    let refusals = (fast.refusal().await, right.refusal().await);
+    both_are(&refusals, RefusalCode::Clock);
 }
