@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -48,9 +49,9 @@ impl FromStr for Consistency {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyValue {
     /// The key.
-    pub key: Vec<u8>,
+    pub key: Bytes,
     /// The value.
-    pub value: Vec<u8>,
+    pub value: Bytes,
     /// The revision that created the key.
     pub create_revision: u64,
     /// The revision that wrote this value; what a compare-and-set names.
@@ -112,11 +113,12 @@ fn text_or_base64(bytes: &[u8]) -> (Option<Cow<'_, str>>, Option<String>) {
     }
 }
 
-fn bytes_of(field: &str, text: Option<Cow<'_, str>>, base64: Option<String>) -> Result<Vec<u8>, String> {
+fn bytes_of(field: &str, text: Option<Cow<'_, str>>, base64: Option<String>) -> Result<Bytes, String> {
     match (text, base64) {
-        (Some(text), None) => Ok(text.into_owned().into_bytes()),
+        (Some(text), None) => Ok(text.into_owned().into_bytes().into()),
         (None, Some(base64)) => STANDARD
             .decode(base64)
+            .map(Bytes::from)
             .map_err(|error| format!("`{field}_base64`: {error}")),
         _ => Err(format!("expected either `{field}` or `{field}_base64`")),
     }
@@ -164,8 +166,8 @@ mod tests {
 
     fn key_value(key: &[u8], value: &[u8]) -> KeyValue {
         KeyValue {
-            key: key.to_vec(),
-            value: value.to_vec(),
+            key: Bytes::copy_from_slice(key),
+            value: Bytes::copy_from_slice(value),
             create_revision: 3,
             mod_revision: 5,
             version: 2,

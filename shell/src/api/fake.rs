@@ -101,8 +101,8 @@ impl Store {
             Write::Put { value, .. } => {
                 self.revision += 1;
                 let entry = KeyValue {
-                    key: key.clone(),
-                    value: value.to_vec(),
+                    key: key.clone().into(),
+                    value,
                     create_revision: previous
                         .as_ref()
                         .map_or(self.revision, |entry| entry.create_revision),

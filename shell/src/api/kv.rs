@@ -135,7 +135,7 @@ pub(super) async fn list(State(shared): State<Arc<Shared>>, uri: Uri) -> Result<
         .await?;
     // The next page begins with the smallest key after the last one shown.
     let next = reply.entries.last().filter(|_| reply.more).map(|last| {
-        let mut key = last.key.clone();
+        let mut key = last.key.to_vec();
         key.push(0);
         percent_encode(&key, NON_ALPHANUMERIC).to_string()
     });
