@@ -2,7 +2,8 @@
 //!
 //! Invariants: a node votes for at most one candidate a term, and its vote leaves only when it is on disk; a
 //! candidate wins only with its own vote on disk, since it would otherwise forget after a crash that it led the term;
-//! a learner never campaigns, but votes when asked, since it may be a voter that does not know it yet.
+//! a learner never campaigns, but votes when asked, since it may be a voter that does not know it yet; a voter that
+//! leaves campaigns until it knows that the membership without it is committed.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +28,16 @@ impl Raft {
 
     /// Whether this node may ask for votes.
     pub(super) fn can_campaign(&self) -> bool {
-        self.log.membership().is_voter(self.id) && !self.cursor.is_installing()
+        let votes = self.log.membership().is_voter(self.id) || self.is_leaving_voter();
+        votes && !self.cursor.is_installing()
+    }
+
+    /// Whether this node was a voter up to a membership that may not be committed. The others may lack that membership
+    /// and still need this node, whose longer log nobody else can bring them; its own vote does not count
+    /// (Raft dissertation, section 4.2.2).
+    fn is_leaving_voter(&self) -> bool {
+        let position = self.log.membership_position().index;
+        position > self.commit && self.log.membership_at(position.previous()).is_voter(self.id)
     }
 
     /// Whether a leader was heard of within the smallest election time-out, so that votes are refused.

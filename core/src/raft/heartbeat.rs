@@ -180,10 +180,12 @@ impl Raft {
             }
             State::Probe { .. } | State::Replicate { .. } | State::Snapshot { .. } => {}
         }
-        if let Some(index) = ask_again
-            && let Some(term) = self.log.term_at(index)
-        {
-            self.send_append(from, Position { term, index }, Vec::new());
+        if let Some(index) = ask_again {
+            match self.log.term_at(index) {
+                Some(term) => self.send_append(from, Position { term, index }, Vec::new()),
+                // Purged meanwhile: only a snapshot helps.
+                None => self.peer_mut(from, |peer| peer.probe(index.next())),
+            }
         }
         self.confirm_reads();
         self.hand_over_if_ready(from);

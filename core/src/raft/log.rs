@@ -219,6 +219,16 @@ impl Log {
         self.base.clone()
     }
 
+    /// The membership in force at `index`, which is at or after the base.
+    pub(super) fn membership_at(&self, index: Index) -> &Membership {
+        let before = self
+            .memberships
+            .partition_point(|(position, _)| position.index <= index);
+        before
+            .checked_sub(1)
+            .map_or(&self.base.membership, |place| &self.memberships[place].1)
+    }
+
     /// Takes the entries that no write carries yet.
     pub(super) fn take_unwritten(&mut self) -> Vec<Entry> {
         let first = self.unwritten;

@@ -118,7 +118,7 @@ impl World {
         Ok(())
     }
 
-    fn check_promise(&self, run: Run, to: NodeId, message: &Message) -> Verdict {
+    fn check_promise(&mut self, run: Run, to: NodeId, message: &Message) -> Verdict {
         let promises = matches!(
             message.body,
             Body::VoteResponse { granted: true } | Body::AppendAccepted { .. }

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use quorate_core::raft::{Base, Write, WriteId};
+use quorate_core::raft::{Base, HardState, Write, WriteId};
 
 use super::log::DiskLog;
 use crate::random::Stream;
@@ -14,6 +14,14 @@ use crate::random::Stream;
 enum Operation {
     Write(Write),
     Purge(Base),
+}
+
+/// A write that is durable.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Done {
+    pub(super) write: WriteId,
+    /// The term and vote in it.
+    pub(super) hard_state: Option<HardState>,
 }
 
 /// A disk with one log.
@@ -61,15 +69,15 @@ impl Disk {
         true
     }
 
-    /// Ends the sync under way; returns the writes that are durable now, in order.
-    pub(super) fn end_sync(&mut self) -> Vec<WriteId> {
+    /// Ends the sync under way; returns what is durable now, in order.
+    pub(super) fn end_sync(&mut self) -> Vec<Done> {
         let count = std::mem::take(&mut self.syncing);
         self.make_durable(count)
     }
 
     /// The sync under way fails: some of it is durable, the caller does not learn how much. Returns the first write
-    /// of it, if it has one.
-    pub(super) fn fail_sync(&mut self, random: &mut Stream) -> Option<WriteId> {
+    /// of it, if it has one, and what is durable.
+    pub(super) fn fail_sync(&mut self, random: &mut Stream) -> Option<(WriteId, Vec<Done>)> {
         let count = std::mem::take(&mut self.syncing);
         let first = self
             .queue
@@ -80,30 +88,35 @@ impl Disk {
                 Operation::Purge(_) => None,
             });
         let kept = random.between(0, count as u64);
-        self.make_durable(usize::try_from(kept).unwrap_or(count));
-        first
+        let done = self.make_durable(usize::try_from(kept).unwrap_or(count));
+        first.map(|first| (first, done))
     }
 
-    /// The node stops: only what is durable remains.
-    pub(super) fn crash(&mut self, random: &mut Stream) {
+    /// The node stops: only what is durable remains. Returns what became durable without anyone hearing of it.
+    pub(super) fn crash(&mut self, random: &mut Stream) -> Vec<Done> {
         self.syncing = 0;
+        let mut done = Vec::new();
         if random.chance(500_000) {
             let kept = random.between(0, self.queue.len() as u64);
-            self.make_durable(usize::try_from(kept).unwrap_or(0));
+            done = self.make_durable(usize::try_from(kept).unwrap_or(0));
         }
         self.queue.clear();
         self.written = self.durable.clone();
+        done
     }
 
-    fn make_durable(&mut self, count: usize) -> Vec<WriteId> {
-        let mut writes = Vec::new();
+    fn make_durable(&mut self, count: usize) -> Vec<Done> {
+        let mut done = Vec::new();
         for operation in self.queue.drain(..count) {
             match operation {
                 Operation::Write(write) => {
                     self.durable
                         .write(&write)
                         .expect("it was carried out on `written` from the same state");
-                    writes.push(write.id);
+                    done.push(Done {
+                        write: write.id,
+                        hard_state: write.hard_state,
+                    });
                 }
                 Operation::Purge(base) => self
                     .durable
@@ -111,7 +124,7 @@ impl Disk {
                     .expect("it was carried out on `written` from the same state"),
             }
         }
-        writes
+        done
     }
 }
 

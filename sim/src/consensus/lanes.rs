@@ -7,6 +7,7 @@ use quorate_core::state::Command;
 
 use super::PlantedBug;
 use super::checker::{Breach, Verdict};
+use super::disk::Done;
 use super::node::Run;
 use super::schedule::{MICROSECOND, MILLISECOND};
 use super::store::{self, Snapshot};
@@ -19,19 +20,19 @@ impl World {
             return Ok(());
         };
         if std::mem::take(live.disk_fails)
-            && let Some(write) = live.disk.fail_sync(&mut self.random.disk)
+            && let Some((write, done)) = live.disk.fail_sync(&mut self.random.disk)
         {
+            self.now_durable(run.node, &done)?;
             return self.disk_failed(run, write);
         }
         let mut writes = live.disk.end_sync();
-        let hard_state = live.disk.durable.hard_state;
-        self.checkers.promises.durable(run.node, hard_state)?;
+        self.now_durable(run.node, &writes)?;
         self.sync(run);
         if self.random.drivers.chance(800_000) {
             // An acknowledgement covers all before it.
             writes = writes.split_off(writes.len().saturating_sub(1));
         }
-        for write in writes {
+        for Done { write, .. } in writes {
             self.input(
                 run,
                 Input::Persisted {
@@ -41,6 +42,13 @@ impl World {
             )?;
         }
         Ok(())
+    }
+
+    /// Notes the terms and votes that a disk holds now, one after the other.
+    pub(super) fn now_durable(&mut self, node: NodeId, done: &[Done]) -> Verdict {
+        done.iter()
+            .filter_map(|done| done.hard_state)
+            .try_for_each(|hard_state| self.checkers.promises.durable(node, hard_state))
     }
 
     /// A process that hears of a failed sync stops. What the disk holds of it is not known.
@@ -138,7 +146,7 @@ impl World {
         let Some(live) = self.nodes.live(run) else {
             return Ok(());
         };
-        let switched = live.disk.durable.base.position == base.position;
+        let switched = live.disk.durable.base.position.index >= base.position.index;
         let snapshot = live.store.snapshot(base.position).filter(|_| switched);
         let Some(Snapshot { rows, .. }) = snapshot.cloned() else {
             return Err(Breach {
@@ -251,7 +259,7 @@ impl World {
             return Ok(());
         }
         let open = self.network.is_open(from.node, to) && self.network.is_open(to, from.node);
-        let fails = self.recovery.is_none() && self.random.disk.chance(self.plan.snapshot_failure);
+        let fails = self.random.disk.chance(self.plan.snapshot_failure);
         let receiver = self
             .nodes
             .get_mut(to)

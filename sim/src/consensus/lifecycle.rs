@@ -1,6 +1,6 @@
 //! Nodes come into being, start, crash, and are let go; and what their peers' transports notice of it.
 
-use quorate_core::raft::{LinkEvent, Member, Membership, NodeId, Raft};
+use quorate_core::raft::{LinkEvent, Membership, NodeId, Raft};
 
 use super::PlantedBug;
 use super::checker::progress::Progress;
@@ -13,7 +13,7 @@ use super::world::{Event, World};
 
 impl World {
     /// A machine with a blank disk.
-    pub(super) fn create(&mut self, id: NodeId, member: &Member) {
+    pub(super) fn create(&mut self, id: NodeId) {
         let skew = self.plan.clock_skew;
         let rate = 1_000_000 - skew + self.random.clocks.between(0, 2 * skew);
         let clock = Clock::new(self.random.clocks.below(1_000 * SECOND), rate);
@@ -23,9 +23,7 @@ impl World {
         } else {
             self.membership.clone()
         };
-        let (name, directory) = (member.name.clone(), member.directory);
-        self.nodes
-            .insert(Node::new(id, name, directory, membership, clock));
+        self.nodes.insert(Node::new(id, membership, clock));
     }
 
     /// Starts the process of a node from what its disk holds, unless it runs or is gone.
@@ -93,7 +91,7 @@ impl World {
         node.process = None;
         node.paused_until = 0;
         node.disk_fails = false;
-        node.disk.crash(&mut self.random.disk);
+        let done = node.disk.crash(&mut self.random.disk);
         match planted {
             Some(PlantedBug::LyingDisk) => node.disk.lose_entries(3),
             Some(PlantedBug::ForgottenVote) => node.disk.lose_vote(),
@@ -102,15 +100,11 @@ impl World {
         if self.random.disk.chance(500_000) {
             node.store.flush(node.store.batches_behind());
         }
-        let hard_state = node.disk.durable.hard_state;
         self.statistics.crashes += 1;
         self.checkers.clients.stopped(run);
         self.log(|_| format!("{run} crashes"));
         self.links_change(id, LinkEvent::Refused);
-        if planted == Some(PlantedBug::ForgottenVote) {
-            return Ok(());
-        }
-        self.checkers.promises.durable(id, hard_state)
+        self.now_durable(id, &done)
     }
 
     /// Switches a node off for ever.
@@ -127,13 +121,7 @@ impl World {
         self.statistics.memberships += 1;
         self.log(|_| format!("membership {membership:?} is committed"));
         self.membership = membership.clone();
-        for (id, member) in membership.members() {
-            if self.nodes.get(*id).is_none() {
-                self.create(*id, member);
-                let delay = self.random.operator.around(100 * MILLISECOND);
-                self.schedule.after(delay, Event::Start(*id));
-            }
-        }
+        self.create_members(membership);
         let leaving: Vec<NodeId> = self
             .nodes
             .iter()
@@ -144,6 +132,17 @@ impl World {
             if self.random.operator.chance(500_000) {
                 let delay = self.random.operator.around(2 * SECOND);
                 self.schedule.after(delay, Event::SwitchOff(id));
+            }
+        }
+    }
+
+    /// Gives every member a machine that has none yet, and starts it soon.
+    pub(super) fn create_members(&mut self, membership: &Membership) {
+        for id in membership.members().keys() {
+            if self.nodes.get(*id).is_none() {
+                self.create(*id);
+                let delay = self.random.operator.around(100 * MILLISECOND);
+                self.schedule.after(delay, Event::Start(*id));
             }
         }
     }

@@ -79,10 +79,11 @@ impl Network {
         self.loss = loss;
     }
 
-    /// Everything is open and nothing is lost from now on.
+    /// Everything is open from now on, and nothing is lost, repeated or out of order.
     pub(super) fn calm(&mut self) {
         self.links.iter_mut().flatten().for_each(|link| link.cuts = 0);
         self.latency_mean = self.latency_mean.min(MILLISECOND);
+        self.ordered = true;
         self.loss = 0;
         self.duplication = 0;
         self.spike = 0;

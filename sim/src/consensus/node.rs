@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use quorate_core::raft::{Apply, DirectoryId, Index, Membership, NodeId, Raft};
+use quorate_core::raft::{Apply, Index, Membership, NodeId, Raft};
 use quorate_core::state::StateMachine;
 
 use super::checker::progress::Progress;
@@ -30,8 +30,6 @@ impl fmt::Display for Run {
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) id: NodeId,
-    pub(super) name: String,
-    pub(super) directory: DirectoryId,
     pub(super) disk: Disk,
     pub(super) store: Store,
     pub(super) clock: Clock,
@@ -76,17 +74,9 @@ pub(super) struct Live<'a> {
 }
 
 impl Node {
-    pub(super) fn new(
-        id: NodeId,
-        name: String,
-        directory: DirectoryId,
-        membership: Membership,
-        clock: Clock,
-    ) -> Node {
+    pub(super) fn new(id: NodeId, membership: Membership, clock: Clock) -> Node {
         Node {
             id,
-            name,
-            directory,
             disk: Disk::new(DiskLog::new(membership)),
             store: Store::default(),
             clock,

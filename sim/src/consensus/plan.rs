@@ -103,6 +103,17 @@ impl Plan {
         }
     }
 
+    /// Healthy machines from now on: what is small stays small, what is slow gets faster.
+    pub(super) fn calm(&mut self) {
+        self.batch_mean = self.batch_mean.min(200 * MICROSECOND);
+        self.sync_mean = self.sync_mean.min(2 * MILLISECOND);
+        self.apply_mean = self.apply_mean.min(MILLISECOND);
+        self.fetch_mean = self.fetch_mean.min(MILLISECOND);
+        self.flush_mean = self.flush_mean.min(300 * MILLISECOND);
+        self.snapshot_mean = self.snapshot_mean.min(50 * MILLISECOND);
+        self.snapshot_failure = 0;
+    }
+
     /// The largest election time-out, in nanoseconds.
     pub(super) fn election_timeout(&self) -> Time {
         Time::try_from(self.raft.election_timeout_max.as_nanos()).unwrap_or(Time::MAX)
@@ -127,7 +138,7 @@ fn raft_config(random: &mut Stream) -> raft::Config {
         election_timeout_min: Duration::from_millis(150),
         election_timeout_max: Duration::from_millis(300),
         heartbeat_interval: Duration::from_millis(*random.pick(&[20, 50, 50])),
-        append_bytes_max: *random.pick(&[1, 300, 512 << 10]),
+        append_bytes_max: *random.pick(&[500, 2_000, 512 << 10]),
         in_flight_bytes_max: *random.pick(&[1, 1_000, 4 << 20]),
         uncommitted_bytes_max: *random.pick(&[2_000, 32 << 20, 32 << 20]),
         tail_bytes_max: *random.pick(&[1, 1_000, 16 << 20]),

@@ -3,7 +3,7 @@
 //! It must have one leader, leave a joint phase that was begun, commit fresh writes, answer every request, and bring
 //! every member to the same state.
 
-use quorate_core::raft::{LinkEvent, NodeId, Role};
+use quorate_core::raft::{LinkEvent, Membership, NodeId, Role};
 
 use super::checker::client::Serial;
 use super::checker::{Breach, Verdict, demand};
@@ -36,10 +36,20 @@ impl World {
             done: false,
         });
         self.network.calm();
+        self.plan.calm();
         for node in self.nodes.iter_mut() {
             node.paused_until = 0;
             node.slow_until = 0;
             node.disk_fails = false;
+        }
+        // A member may have been taken in just now, by a leader that nobody heard of since.
+        let memberships: Vec<Membership> = self
+            .nodes
+            .iter()
+            .map(|node| node.disk.written.membership().clone())
+            .collect();
+        for membership in memberships {
+            self.create_members(&membership);
         }
         for id in self.present() {
             self.links_change(id, LinkEvent::Connected);

@@ -30,8 +30,8 @@ pub(super) enum Event {
         to: NodeId,
         message: Box<Message>,
     },
-    /// A deadline of consensus has come.
-    Timer(Run),
+    /// A deadline of consensus has come, or had come at that time while the node stood still.
+    Timer(Run, Time),
     /// A driver carries out what consensus wants.
     Drain(Run),
     /// A sync of the log ends.
@@ -93,7 +93,7 @@ impl Event {
     fn node(&self) -> Option<NodeId> {
         match self {
             Event::Deliver { to, .. } => Some(*to),
-            Event::Timer(run)
+            Event::Timer(run, _)
             | Event::Drain(run)
             | Event::Sync(run)
             | Event::FalseAcknowledgement(run, _)
@@ -124,7 +124,6 @@ pub(super) struct Streams {
 /// One run.
 #[derive(Debug)]
 pub(super) struct World {
-    pub(super) seed: u64,
     pub(super) options: Options,
     pub(super) plan: Plan,
     pub(super) schedule: Schedule<Event>,
@@ -156,7 +155,6 @@ impl World {
             .collect();
         let membership = Membership::bootstrap(Lineage(u128::from(seed)), members);
         World {
-            seed,
             options: options.clone(),
             network: Network::new(stream(Concern::Network), &plan),
             plan,
@@ -191,8 +189,9 @@ impl World {
     /// Runs to the end.
     pub(super) fn run(&mut self) -> Result<Outcome, Breach> {
         self.log(|world| format!("{:?}", world.plan));
-        for (id, member) in self.first_membership.members().clone() {
-            self.create(id, &member);
+        for number in 1..=self.options.nodes {
+            let id = NodeId(number);
+            self.create(id);
             let delay = self.random.faults.around(5 * MICROSECOND);
             self.schedule.after(delay, Event::Start(id));
         }
@@ -233,7 +232,7 @@ impl World {
         self.trace.note(self.schedule.now());
         match event {
             Event::Deliver { from, to, message } => self.deliver(from, to, *message),
-            Event::Timer(run) => self.timer(run),
+            Event::Timer(run, due) => self.timer(run, due),
             Event::Drain(run) => self.drain_scheduled(run),
             Event::Sync(run) => self.synced(run),
             Event::FalseAcknowledgement(run, write) => self.input(
@@ -286,12 +285,12 @@ impl World {
         }
     }
 
-    fn timer(&mut self, run: Run) -> Verdict {
+    fn timer(&mut self, run: Run, due: Time) -> Verdict {
         let now = self.schedule.now();
         let Some(live) = self.nodes.live(run) else {
             return Ok(());
         };
-        if live.process.timer != Some(now) {
+        if live.process.timer != Some(due) {
             return Ok(());
         }
         live.process.timer = None;
@@ -349,7 +348,7 @@ impl World {
         let time = live.clock.when(deadline).max(now + MICROSECOND);
         if live.process.timer.is_none_or(|timer| time < timer) {
             live.process.timer = Some(time);
-            self.schedule.at(time, Event::Timer(run));
+            self.schedule.at(time, Event::Timer(run, time));
         }
     }
 

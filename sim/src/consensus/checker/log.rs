@@ -3,7 +3,7 @@
 //! Every written entry is noted with the term of its predecessor. When each position has one content and one
 //! predecessor, equal positions have equal prefixes by induction.
 
-use quorate_core::raft::{Entry, Index, Payload, Position, Term, Write};
+use quorate_core::raft::{Entry, Index, Payload, Term, Write};
 
 use super::{Breach, Verdict, demand};
 use crate::consensus::log::DiskLog;
@@ -57,16 +57,6 @@ impl Entries {
             predecessor = Some(entry.position.term);
         }
         Ok(())
-    }
-
-    /// The hash of the entry at a position, if it was ever written.
-    pub(in crate::consensus) fn content(&self, position: Position) -> Option<u64> {
-        let place = usize::try_from(position.index.0).ok()?;
-        let known = self.known.get(place)?;
-        known
-            .iter()
-            .find(|known| known.term == position.term)
-            .map(|known| known.content)
     }
 
     fn check(&mut self, entry: &Entry, predecessor: Option<Term>) -> Verdict {

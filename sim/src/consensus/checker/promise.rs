@@ -39,7 +39,7 @@ impl Promises {
         })
     }
 
-    /// Whom a node's disk held as its vote in a term.
+    /// Whom a node's disk held as its vote in a term, or whom it promised it to and can give it to nobody else.
     pub(in crate::consensus) fn durable_vote(&self, node: NodeId, term: Term) -> Option<NodeId> {
         self.votes.get(&(node, term)).copied()
     }
@@ -47,7 +47,7 @@ impl Promises {
     /// A message leaves a node in `term` whose disk holds `durable`. `leader` is the log of the receiver if it leads
     /// the message's term right now.
     pub(in crate::consensus) fn leaves(
-        &self,
+        &mut self,
         from: NodeId,
         to: NodeId,
         message: &Message,
@@ -57,7 +57,12 @@ impl Promises {
     ) -> Verdict {
         match message.body {
             Body::VoteResponse { granted: true } => {
-                let vote = self.durable_vote(from, message.term);
+                // A disk that holds a later term keeps the promise too: no other vote in this one can follow.
+                let vote = if durable.hard_state.term > message.term {
+                    Some(*self.votes.entry((from, message.term)).or_insert(to))
+                } else {
+                    self.durable_vote(from, message.term)
+                };
                 demand(vote == Some(to), "no promise before it is durable", || {
                     format!(
                         "{from} votes for {to} in term {}; its disk holds {vote:?}",
