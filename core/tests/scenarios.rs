@@ -26,6 +26,7 @@ macro_rules! scenarios {
 
 scenarios! {
     first_election
+    reconnect_before_the_first_answer
 }
 
 #[test]

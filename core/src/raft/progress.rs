@@ -84,6 +84,19 @@ impl Progress {
         self.fetch = None;
     }
 
+    /// The link to the follower broke or is new: what was under way may be lost. A probe goes on from where it was:
+    /// that nothing is known of a follower does not mean that it has nothing.
+    pub(super) fn link_changed(&mut self, waiting: bool) {
+        match self.state {
+            State::Probe { .. } => self.state = State::Probe { waiting },
+            State::Replicate { .. } => {
+                self.probe(self.matched.next());
+                self.state = State::Probe { waiting };
+            }
+            State::Snapshot { .. } => {}
+        }
+    }
+
     /// The follower needs a snapshot; nothing else is sent until it has one.
     pub(super) fn needs_snapshot(&mut self) {
         self.state = State::Snapshot { sent_in_round: None };

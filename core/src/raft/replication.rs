@@ -210,11 +210,7 @@ impl Raft {
 
     /// The transport connected: what was under way may be lost.
     pub(super) fn link_connected(&mut self, peer: NodeId) {
-        self.peer_mut(peer, |peer| {
-            if !matches!(peer.state, State::Snapshot { .. }) {
-                peer.probe(peer.matched.next());
-            }
-        });
+        self.peer_mut(peer, |peer| peer.link_changed(false));
         if self.leading().is_some() {
             self.send_heartbeat(peer);
         }
@@ -222,12 +218,7 @@ impl Raft {
 
     /// The transport lost a follower: nothing more is sent ahead of answers that will not come.
     pub(super) fn link_to_follower_cut(&mut self, peer: NodeId) {
-        self.peer_mut(peer, |peer| {
-            if !matches!(peer.state, State::Snapshot { .. }) {
-                peer.probe(peer.matched.next());
-                peer.state = State::Probe { waiting: true };
-            }
-        });
+        self.peer_mut(peer, |peer| peer.link_changed(true));
     }
 
     /// Followers hear of a commit with the next append, or a moment later on their own.
