@@ -26,6 +26,7 @@ macro_rules! scenarios {
 
 scenarios! {
     first_election
+    late_append_in_one_batch
     reconnect_before_the_first_answer
 }
 
