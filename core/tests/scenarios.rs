@@ -27,6 +27,7 @@ macro_rules! scenarios {
 scenarios! {
     first_election
     late_append_in_one_batch
+    lost_acceptance
     reconnect_before_the_first_answer
 }
 
