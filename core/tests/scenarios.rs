@@ -28,6 +28,7 @@ scenarios! {
     first_election
     late_append_in_one_batch
     lost_acceptance
+    pre_vote_from_an_earlier_term
     reconnect_before_the_first_answer
 }
 

@@ -288,7 +288,13 @@ impl Raft {
             self.enter_term(term);
         }
         if term < self.hard_state.term {
-            self.answer_stale(from, &body);
+            match body {
+                // A promise names the term that it is for; its sender need not have seen the one before.
+                Body::PreVoteResponse { proposed, granted } => {
+                    self.pre_vote_answered(from, proposed, granted)
+                }
+                _ => self.answer_stale(from, &body),
+            }
             return;
         }
         self.heard_from(from);
