@@ -298,12 +298,11 @@ impl Raft {
         }
         if term < self.hard_state.term {
             match body {
-                // A voter that missed some terms is behind in its own, and a pre-vote does not bring it up: its
-                // promise is judged by the term that was proposed, or it could never help to elect anyone.
+                // A promise names the term that it is for; its sender need not have seen the one before.
                 Body::PreVoteResponse { proposed, granted } => {
                     self.pre_vote_answered(from, proposed, granted)
                 }
-                body => self.answer_stale(from, &body),
+                _ => self.answer_stale(from, &body),
             }
             return;
         }
