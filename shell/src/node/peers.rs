@@ -200,7 +200,6 @@ impl Consensus {
                     connected: self.peers.connected.contains(id),
                     heard: self.peers.reports.get(id).map(|(heard, _)| now.since(*heard)),
                     report: self.peers.reports.get(id).map(|(_, report)| report.clone()),
-                    round_trip: self.transport.peer_rtt(*id),
                 })
                 .collect(),
             progress: status.peers,
