@@ -1,5 +1,7 @@
 //! What a client repeats and what it does not, against servers that follow a script.
 
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
