@@ -291,7 +291,9 @@ impl Raft {
             match body {
                 // A voter that missed some terms is behind in its own, and a pre-vote does not bring it up: its
                 // promise is judged by the term that was proposed, or it could never help to elect anyone.
-                Body::PreVoteResponse { proposed, granted } => self.pre_vote_answered(from, proposed, granted),
+                Body::PreVoteResponse { proposed, granted } => {
+                    self.pre_vote_answered(from, proposed, granted)
+                }
                 body => self.answer_stale(from, &body),
             }
             return;
