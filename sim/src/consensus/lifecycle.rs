@@ -122,6 +122,10 @@ impl World {
         self.log(|_| format!("membership {membership:?} is committed"));
         self.membership = membership.clone();
         self.create_members(membership);
+        if self.recovery.is_some() {
+            // Memberships are seen late at times: a machine may be of a later one than this.
+            return;
+        }
         let leaving: Vec<NodeId> = self
             .nodes
             .iter()
