@@ -1,3 +1,12 @@
 //! The Quorate node: thin I/O around the deterministic core.
 
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod logging;
+pub mod metrics;
+pub mod node;
+pub mod notify;
 pub mod port;
+pub mod storage;
+pub mod transport;

@@ -91,21 +91,15 @@ impl Raft {
             self.output.send.push((to, message));
             return;
         };
-        // Of the acknowledgements that one write releases, the last says it all.
-        if let Some(held) = durability
+        let mut released_together = durability
             .held
             .iter_mut()
             .rev()
             .take_while(|held| held.after == after)
-            .find(|held| {
-                held.to == to && held.message.term == message.term && is_acknowledgement(&held.message.body)
-            })
-            && is_acknowledgement(&message.body)
-        {
-            held.message = message;
-            return;
+            .filter(|held| held.to == to && held.message.term == message.term);
+        if !released_together.any(|held| held.absorbs(&message.body)) {
+            durability.held.push_back(Held { after, to, message });
         }
-        durability.held.push_back(Held { after, to, message });
     }
 
     /// Emits one write with everything that changed.
@@ -182,6 +176,16 @@ impl Raft {
     }
 }
 
-fn is_acknowledgement(body: &Body) -> bool {
-    matches!(body, Body::AppendAccepted { .. })
+impl Held {
+    /// Whether this message says what `body` says too, once it is raised to the further of two acceptances: a late
+    /// append is accepted with less than what is known already.
+    fn absorbs(&mut self, body: &Body) -> bool {
+        match (&mut self.message.body, body) {
+            (Body::AppendAccepted { matched: held }, Body::AppendAccepted { matched }) => {
+                *held = (*held).max(*matched);
+                true
+            }
+            (held, body) => held == body,
+        }
+    }
 }

@@ -226,3 +226,15 @@ pub enum StepDown {
     /// Its disk failed.
     DiskFailed,
 }
+
+impl StepDown {
+    /// The reason in words for operators.
+    pub fn explain(self) -> &'static str {
+        match self {
+            StepDown::NewerTerm => "another node began a newer term",
+            StepDown::QuorumLost => "no majority answered for the largest election time-out",
+            StepDown::Removed => "it is no voter any more",
+            StepDown::DiskFailed => "its disk failed",
+        }
+    }
+}

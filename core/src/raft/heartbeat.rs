@@ -3,14 +3,14 @@
 //! Invariants: a heartbeat says nothing about the log, and its answer moves no match index; a leader that a majority
 //! has not answered for the largest election time-out steps down (check-quorum, Raft dissertation, section 6.2).
 
-use super::progress::State;
+use super::progress::{Fate, State};
 use super::quorum::reached_by_majority;
 use super::role::{Follower, Leader, Part};
-use super::{Body, Index, NodeId, PeerState, PeerStatus, Position, Raft, StepDown, TraceEvent};
+use super::{Body, Index, NodeId, PeerState, PeerStatus, Raft, StepDown, TraceEvent};
 use crate::time::Instant;
 
-/// Heartbeat rounds that a follower may leave unanswered the last byte of a snapshot before it is asked where it is.
-const SNAPSHOT_PATIENCE_ROUNDS: u64 = 20;
+/// Heartbeat intervals that a follower may leave the last byte of a snapshot unanswered before it is asked where it is.
+const SNAPSHOT_PATIENCE: u32 = 20;
 
 impl Raft {
     pub(super) fn leader_deadline(&self, leader: &Leader) -> Instant {
@@ -157,38 +157,33 @@ impl Raft {
             return;
         }
         peer.round = peer.round.max(round);
-        let mut ask_again = None;
-        match &mut peer.state {
-            State::Probe { waiting } if round > peer.append_round => *waiting = false,
-            State::Replicate { .. } if round > peer.append_round && matched < peer.next.previous() => {
-                // The follower had not seen the last append when it saw a heartbeat that left after it.
-                peer.probe(peer.matched.next());
-            }
-            State::Replicate { .. }
-                if round > peer.append_round
-                    && peer.matched < peer.next.previous()
-                    && self.now.since(peer.appended_at) >= self.config.heartbeat_interval =>
-            {
-                // It has everything, and its acceptance is overdue: it may be lost, and if this was the last append,
-                // or no more may be in flight, no other one follows.
-                ask_again = Some(peer.next.previous());
-            }
-            State::Snapshot {
-                sent_in_round: Some(sent),
-            } if round > *sent + SNAPSHOT_PATIENCE_ROUNDS => {
-                peer.probe(self.log.last().index.next());
-            }
-            State::Probe { .. } | State::Replicate { .. } | State::Snapshot { .. } => {}
-        }
-        if let Some(index) = ask_again {
-            match self.log.term_at(index) {
-                Some(term) => self.send_append(from, Position { term, index }, Vec::new()),
-                // Purged meanwhile: only a snapshot helps.
-                None => self.peer_mut(from, |peer| peer.probe(index.next())),
-            }
-        }
+        self.resume_after_loss(from, round, matched);
         self.confirm_reads();
         self.hand_over_if_ready(from);
+    }
+
+    /// Nobody reports a lost message: the answer to a heartbeat shows what is missing.
+    fn resume_after_loss(&mut self, from: NodeId, round: u64, matched: Index) {
+        let (now, interval) = (self.now, self.config.heartbeat_interval);
+        let last = self.log.last().index;
+        let Some(peer) = self.leading().and_then(|leader| leader.peers.get(&from)) else {
+            return;
+        };
+        if let State::Snapshot { sent: Some(sent) } = peer.state
+            && now.since(sent) >= interval * SNAPSHOT_PATIENCE
+        {
+            self.peer_mut(from, |peer| peer.probe(last.next()));
+            return;
+        }
+        match peer.judge_last_append(round, matched) {
+            Fate::Unknown => {}
+            Fate::Lost => self.peer_mut(from, |peer| match peer.state {
+                State::Replicate { .. } => peer.probe(matched.next()),
+                _ => peer.state = State::Probe { waiting: false },
+            }),
+            Fate::Arrived if now.since(peer.last_append.at) >= interval => self.ask_for_acceptance(from),
+            Fate::Arrived => {}
+        }
     }
 
     pub(super) fn peer_statuses(&self) -> Vec<PeerStatus> {

@@ -75,16 +75,17 @@ impl Raft {
         let Some(round) = self.leading().map(|leader| leader.round) else {
             return;
         };
+        let now = self.now;
         let last = self.log.last().index;
         self.peer_mut(to, |peer| {
-            if let State::Snapshot { sent_in_round } = &mut peer.state {
+            if let State::Snapshot { sent } = &mut peer.state {
                 if complete {
-                    *sent_in_round = Some(round);
+                    *sent = Some(now);
                 } else {
                     // Asked where it is with the next heartbeat that it answers, and sent another one then.
                     peer.probe(last.next());
                     peer.state = State::Probe { waiting: true };
-                    peer.append_round = round;
+                    peer.last_append.round = round;
                 }
             }
         });

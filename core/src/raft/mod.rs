@@ -61,7 +61,7 @@ pub use id::{DirectoryId, FetchId, Index, Lineage, NodeId, Position, Term, Token
 pub use input::{DiskError, FetchError, Input, LinkEvent, Operation, SnapshotEvent};
 pub use membership::{Change, ChangeError, Member, Membership};
 pub use message::{Body, Message};
-pub use status::{PeerState, PeerStatus, Role, Status};
+pub use status::{Advance, PeerState, PeerStatus, Role, Status};
 
 /// One member of a group that agrees on a log.
 #[derive(Clone, Debug)]
@@ -235,6 +235,15 @@ impl Raft {
         }
     }
 
+    /// How far the node is.
+    pub fn progress(&self) -> Advance {
+        Advance {
+            term: self.hard_state.term,
+            commit: self.commit,
+            applied: self.cursor.applied(),
+        }
+    }
+
     fn role(&self) -> Role {
         match &self.part {
             _ if self.failed.is_some() => Role::Failed,
@@ -289,12 +298,11 @@ impl Raft {
         }
         if term < self.hard_state.term {
             match body {
-                // A voter that missed some terms is behind in its own, and a pre-vote does not bring it up: its
-                // promise is judged by the term that was proposed, or it could never help to elect anyone.
+                // A promise names the term that it is for; its sender need not have seen the one before.
                 Body::PreVoteResponse { proposed, granted } => {
                     self.pre_vote_answered(from, proposed, granted)
                 }
-                body => self.answer_stale(from, &body),
+                _ => self.answer_stale(from, &body),
             }
             return;
         }

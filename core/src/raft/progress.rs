@@ -13,7 +13,7 @@ use crate::time::Instant;
 pub(super) enum State {
     /// Where the logs agree is not known: one append at a time.
     Probe {
-        /// Whether an append is under way; a heartbeat that outran it shows that it was lost.
+        /// Whether an append is under way; an answered heartbeat that left after it shows whether it was lost.
         waiting: bool,
     },
     /// The logs agree up to `next - 1` if nothing was lost: appends are sent ahead of their answers.
@@ -23,8 +23,8 @@ pub(super) enum State {
     },
     /// The follower needs what the log no longer holds.
     Snapshot {
-        /// The heartbeat round in which the last byte left; the follower's answer counts, not this.
-        sent_in_round: Option<u64>,
+        /// When the last byte left; the follower's answer counts, not this.
+        sent: Option<Instant>,
     },
 }
 
@@ -33,6 +33,28 @@ pub(super) enum State {
 pub(super) struct InFlight {
     pub(super) last: Index,
     pub(super) bytes: u64,
+}
+
+/// The append that left last. Heartbeats use the same way, so one that left after it and was answered tells its fate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LastAppend {
+    /// The last index that it spoke of.
+    pub(super) index: Index,
+    /// The heartbeat round that was under way when it left.
+    pub(super) round: u64,
+    /// When it left.
+    pub(super) at: Instant,
+}
+
+/// What an answered heartbeat shows of the last append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Nothing is waited for, or nothing can be said yet.
+    Unknown,
+    /// The follower has not seen it.
+    Lost,
+    /// The follower has it; the acceptance waits for its disk, or was lost.
+    Arrived,
 }
 
 #[derive(Clone, Debug)]
@@ -46,10 +68,7 @@ pub(super) struct Progress {
     pub(super) fetch: Option<FetchId>,
     /// The highest heartbeat round that it answered.
     pub(super) round: u64,
-    /// The heartbeat round that was under way when the last append left.
-    pub(super) append_round: u64,
-    /// When the last append left.
-    pub(super) appended_at: Instant,
+    pub(super) last_append: LastAppend,
     /// The commit index that it was told.
     pub(super) commit_sent: Index,
     /// When it was last heard of in this term.
@@ -65,10 +84,30 @@ impl Progress {
             state: State::Probe { waiting: false },
             fetch: None,
             round: 0,
-            append_round: 0,
-            appended_at: now,
+            last_append: LastAppend {
+                index: last,
+                round: 0,
+                at: now,
+            },
             commit_sent: Index(0),
             heard: now,
+        }
+    }
+
+    /// Whether the last append reached the follower, which agrees up to `matched` and answered heartbeat `round`.
+    pub(super) fn judge_last_append(&self, round: u64, matched: Index) -> Fate {
+        let sent = match self.state {
+            State::Probe { waiting: true } => self.last_append.index,
+            State::Replicate { .. } => self.next.previous(),
+            State::Probe { waiting: false } | State::Snapshot { .. } => return Fate::Unknown,
+        };
+        let waiting = matches!(self.state, State::Probe { .. }) || self.matched < sent;
+        if !waiting || round <= self.last_append.round {
+            Fate::Unknown
+        } else if matched < sent {
+            Fate::Lost
+        } else {
+            Fate::Arrived
         }
     }
 
@@ -87,9 +126,22 @@ impl Progress {
         self.fetch = None;
     }
 
+    /// The link to the follower broke or is new: what was under way may be lost. A probe goes on from where it was:
+    /// that nothing is known of a follower does not mean that it has nothing.
+    pub(super) fn link_changed(&mut self, waiting: bool) {
+        match self.state {
+            State::Probe { .. } => self.state = State::Probe { waiting },
+            State::Replicate { .. } => {
+                self.probe(self.matched.next());
+                self.state = State::Probe { waiting };
+            }
+            State::Snapshot { .. } => {}
+        }
+    }
+
     /// The follower needs a snapshot; nothing else is sent until it has one.
     pub(super) fn needs_snapshot(&mut self) {
-        self.state = State::Snapshot { sent_in_round: None };
+        self.state = State::Snapshot { sent: None };
         self.fetch = None;
     }
 
@@ -122,9 +174,9 @@ impl Progress {
     }
 
     /// An append of entries up to `last`, or of none, is on its way.
-    pub(super) fn appended(&mut self, last: Index, bytes: u64, round: u64, now: Instant) {
-        self.append_round = round;
-        self.appended_at = now;
+    pub(super) fn appended(&mut self, append: LastAppend, bytes: u64) {
+        self.last_append = append;
+        let last = append.index;
         match &mut self.state {
             State::Probe { waiting } => *waiting = true,
             State::Replicate { in_flight } => {

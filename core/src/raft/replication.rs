@@ -4,7 +4,7 @@
 //! Invariants: a follower's match index moves only on its own acceptance in this term; a late or repeated answer
 //! moves nothing back; what is in flight to one follower is bounded in bytes.
 
-use super::progress::{Progress, State};
+use super::progress::{LastAppend, Progress, State};
 use super::role::Part;
 use super::{Body, Entry, FetchId, FetchReason, Index, NodeId, Position, Raft, SnapshotOp, TraceEvent};
 
@@ -100,8 +100,8 @@ impl Raft {
         }
     }
 
-    pub(super) fn send_append(&mut self, to: NodeId, previous: Position, entries: Vec<Entry>) {
-        let (commit, now) = (self.commit, self.now);
+    fn send_append(&mut self, to: NodeId, previous: Position, entries: Vec<Entry>) {
+        let commit = self.commit;
         let last = entries
             .last()
             .map_or(previous.index, |entry| entry.position.index);
@@ -109,11 +109,15 @@ impl Raft {
         let Part::Leader(leader) = &mut self.part else {
             unreachable!("only a leader replicates")
         };
-        let round = leader.round;
+        let append = LastAppend {
+            index: last,
+            round: leader.round,
+            at: self.now,
+        };
         let Some(peer) = leader.peers.get_mut(&to) else {
             return;
         };
-        peer.appended(last, bytes, round, now);
+        peer.appended(append, bytes);
         peer.commit_sent = commit;
         self.send(
             to,
@@ -123,6 +127,22 @@ impl Raft {
                 commit,
             },
         );
+    }
+
+    /// Asks a follower once more up to where its disk agrees: it has what was sent, and its answer is overdue.
+    pub(super) fn ask_for_acceptance(&mut self, to: NodeId) {
+        let Some(index) = self
+            .leading()
+            .and_then(|leader| leader.peers.get(&to))
+            .map(|peer| peer.last_append.index)
+        else {
+            return;
+        };
+        match self.log.term_at(index) {
+            Some(term) => self.send_append(to, Position { term, index }, Vec::new()),
+            // Purged: the follower starts over from what it is known to have.
+            None => self.peer_mut(to, |peer| peer.probe(peer.matched.next())),
+        }
     }
 
     pub(super) fn fetched_to_replicate(&mut self, to: NodeId, fetch: FetchId, entries: Option<Vec<Entry>>) {
@@ -210,11 +230,7 @@ impl Raft {
 
     /// The transport connected: what was under way may be lost.
     pub(super) fn link_connected(&mut self, peer: NodeId) {
-        self.peer_mut(peer, |peer| {
-            if !matches!(peer.state, State::Snapshot { .. }) {
-                peer.probe(peer.matched.next());
-            }
-        });
+        self.peer_mut(peer, |peer| peer.link_changed(false));
         if self.leading().is_some() {
             self.send_heartbeat(peer);
         }
@@ -222,12 +238,7 @@ impl Raft {
 
     /// The transport lost a follower: nothing more is sent ahead of answers that will not come.
     pub(super) fn link_to_follower_cut(&mut self, peer: NodeId) {
-        self.peer_mut(peer, |peer| {
-            if !matches!(peer.state, State::Snapshot { .. }) {
-                peer.probe(peer.matched.next());
-                peer.state = State::Probe { waiting: true };
-            }
-        });
+        self.peer_mut(peer, |peer| peer.link_changed(true));
     }
 
     /// Followers hear of a commit with the next append, or a moment later on their own.

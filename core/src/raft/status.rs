@@ -93,3 +93,14 @@ pub enum PeerState {
     /// It receives a snapshot.
     Snapshot,
 }
+
+/// How far a node is; cheap to take after every step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Advance {
+    /// Its term.
+    pub term: Term,
+    /// The last index known to be committed.
+    pub commit: Index,
+    /// The last index that its state machine reported as applied.
+    pub applied: Index,
+}

@@ -34,6 +34,25 @@ pub struct Ports {
     pub files: Arc<dyn Files>,
     /// Sockets.
     pub network: Arc<dyn Network>,
+    /// How busy the machine is.
+    pub machine: Arc<dyn Machine>,
+}
+
+/// How busy a machine is.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct MachineLoad {
+    /// Share of the processors in use since the last call, in percent.
+    pub cpu_percent: f32,
+    /// Share of the memory in use, in percent.
+    pub memory_percent: f32,
+    /// The load average of one minute.
+    pub load_average: f32,
+}
+
+/// The machine that the node runs on.
+pub trait Machine: Send + Sync {
+    /// How busy it is. Numbers that the system does not tell are zero.
+    fn load(&self) -> MachineLoad;
 }
 
 /// Monotonic and wall time.
@@ -168,6 +187,8 @@ pub trait Network: Send + Sync {
     fn bind_quic(&self, address: SocketAddr) -> io::Result<Arc<dyn quinn::AsyncUdpSocket>>;
     /// The timers and tasks that QUIC runs on.
     fn quic_runtime(&self) -> Arc<dyn quinn::Runtime>;
+    /// The algorithms of TLS, with the random numbers and the key exchange that they draw on.
+    fn tls(&self) -> Arc<rustls::crypto::CryptoProvider>;
     /// A socket that tells whether anybody listens at a UDP port of another machine.
     ///
     /// # Errors
@@ -181,12 +202,14 @@ pub trait Network: Send + Sync {
 
 /// A connected UDP socket: the other machine's kernel answers a datagram for a port that nobody holds, and the
 /// answer comes back as an error within a round trip.
-pub trait Probe: Send {
+pub trait Probe: Send + Sync {
     /// Sends one byte, which a QUIC endpoint ignores, and reports an answer to an earlier one.
     ///
     /// # Errors
     /// [`io::ErrorKind::ConnectionRefused`] when nobody holds the port; otherwise as the system reports.
     fn poke(&mut self) -> io::Result<()>;
+    /// Completes when an answer has come, which the next [`Probe::poke`] reports.
+    fn answered(&self) -> BoxFuture<'static, ()>;
 }
 
 /// Takes connections of clients.

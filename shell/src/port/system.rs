@@ -5,7 +5,7 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use quorate_core::Instant;
@@ -13,8 +13,8 @@ use ring::rand::{SecureRandom, SystemRandom};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{
-    BoxFuture, ByteStream, Clock, Entropy, Executor, File, Files, Lane, Listener, Network, OpenMode, Ports,
-    Probe,
+    BoxFuture, ByteStream, Clock, Entropy, Executor, File, Files, Lane, Listener, Machine, MachineLoad,
+    Network, OpenMode, Ports, Probe,
 };
 
 /// The ports of this machine.
@@ -25,6 +25,7 @@ pub fn ports(listener: ListenerOptions) -> Ports {
         executor: Arc::new(Threads),
         files: Arc::new(SystemFiles),
         network: Arc::new(SystemNetwork { listener }),
+        machine: Arc::new(SystemMachine(Mutex::new(sysinfo::System::new().ok()))),
     }
 }
 
@@ -195,6 +196,10 @@ impl Network for SystemNetwork {
         Arc::new(quinn::TokioRuntime)
     }
 
+    fn tls(&self) -> Arc<rustls::crypto::CryptoProvider> {
+        Arc::new(rustls::crypto::ring::default_provider())
+    }
+
     fn probe(&self, address: SocketAddr) -> io::Result<Box<dyn Probe>> {
         let any: SocketAddr = if address.is_ipv4() {
             ([0, 0, 0, 0], 0).into()
@@ -204,7 +209,8 @@ impl Network for SystemNetwork {
         let socket = UdpSocket::bind(any)?;
         socket.set_nonblocking(true)?;
         socket.connect(address)?;
-        Ok(Box::new(ConnectedProbe(socket)))
+        let socket = tokio::net::UdpSocket::from_std(socket)?;
+        Ok(Box::new(ConnectedProbe(Arc::new(socket))))
     }
 
     fn resolve<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
@@ -220,16 +226,31 @@ impl Network for SystemNetwork {
     }
 }
 
-struct ConnectedProbe(UdpSocket);
+struct ConnectedProbe(Arc<tokio::net::UdpSocket>);
 
 impl Probe for ConnectedProbe {
     fn poke(&mut self) -> io::Result<()> {
-        // Linux reports the refusal of an earlier datagram on the next call of any kind, and only once.
-        match self.0.send(&[0]) {
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            Err(error) => Err(error),
+        // Linux reports the refusal of an earlier datagram on the next call of any kind, and only once. The call goes
+        // past tokio's readiness, which a refusal would leave unset.
+        match rustix::net::send(&*self.0, &[0], rustix::net::SendFlags::DONTWAIT) {
+            Ok(_) | Err(rustix::io::Errno::WOULDBLOCK) => Ok(()),
+            Err(error) => {
+                let empty = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+                // Only this makes tokio wait for the next answer instead of reporting this one again.
+                let _ = self.0.try_io(tokio::io::Interest::ERROR, empty);
+                Err(error.into())
+            }
         }
+    }
+
+    fn answered(&self) -> BoxFuture<'static, ()> {
+        let socket = Arc::clone(&self.0);
+        Box::pin(async move {
+            // An endpoint never answers a poke with a datagram, so an error is all that can come.
+            if socket.ready(tokio::io::Interest::ERROR).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        })
     }
 }
 
@@ -252,5 +273,25 @@ impl Listener for TcpListener {
 
     fn local_address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+}
+
+/// None where the system tells nothing of itself.
+struct SystemMachine(Mutex<Option<sysinfo::System>>);
+
+impl Machine for SystemMachine {
+    fn load(&self) -> MachineLoad {
+        let mut system = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(system) = system.as_mut() else {
+            return MachineLoad::default();
+        };
+        system.refresh_cpu_usage();
+        system.refresh_memory();
+        let used = system.used_memory() as f64 / system.total_memory().max(1) as f64;
+        MachineLoad {
+            cpu_percent: system.global_cpu_usage(),
+            memory_percent: (used * 100.0) as f32,
+            load_average: sysinfo::System::load_average().map_or(0.0, |load| load.one as f32),
+        }
     }
 }

@@ -1,0 +1,222 @@
+//! Errors: `application/problem+json` (RFC 9457) with a stable code.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The content type of a [`Problem`].
+pub const PROBLEM_CONTENT_TYPE: &str = "application/problem+json";
+
+/// Why a request failed.
+///
+/// `code` is stable and meant for programs; `detail` and `action` are meant for people and may change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Names the kind of problem; `urn:quorate:problem:` and the code.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The kind of problem in a few words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// The stable code.
+    pub code: ProblemCode,
+    /// What happened, to what.
+    pub detail: String,
+    /// What to do about it.
+    pub action: String,
+    /// The limit that was exceeded, in its unit (bytes for sizes).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+    /// When to try again, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u64>,
+    /// The revision that a compare-and-set found instead of the expected one; 0 when there is no such key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current_revision: Option<u64>,
+    /// The leader's client address, where that would help.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<String>,
+    /// The title again, where another product's clients look for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+macro_rules! codes {
+    ($($(#[$documentation:meta])* $name:ident = $text:literal, $status:literal, $title:literal;)*) => {
+        /// The stable code of a [`Problem`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[non_exhaustive]
+        pub enum ProblemCode {
+            $($(#[$documentation])* #[serde(rename = $text)] $name,)*
+            /// A code that this version does not know.
+            #[serde(other, rename = "other")]
+            Other,
+        }
+
+        impl ProblemCode {
+            /// The code as it is written.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(ProblemCode::$name => $text,)*
+                    ProblemCode::Other => "other",
+                }
+            }
+
+            /// The HTTP status it usually comes with.
+            pub fn status(self) -> u16 {
+                match self {
+                    $(ProblemCode::$name => $status,)*
+                    ProblemCode::Other => 500,
+                }
+            }
+
+            /// The kind of problem in a few words.
+            pub fn title(self) -> &'static str {
+                match self {
+                    $(ProblemCode::$name => $title,)*
+                    ProblemCode::Other => "Error",
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    /// A parameter, header or body does not say what it should.
+    BadRequest = "bad_request", 400, "Bad request";
+    /// There is nothing at the path.
+    NotFound = "not_found", 404, "Not found";
+    /// There is no such key.
+    KeyNotFound = "key_not_found", 404, "Key not found";
+    /// There is no such member.
+    MemberNotFound = "member_not_found", 404, "Member not found";
+    /// The path does not take the method.
+    MethodNotAllowed = "method_not_allowed", 405, "Method not allowed";
+    /// A compare-and-set found another revision; nothing changed.
+    RevisionConflict = "revision_conflict", 409, "Revision conflict";
+    /// The cluster refuses the operation; nothing changed.
+    Refused = "refused", 409, "Refused";
+    /// The key is longer than the limit.
+    KeyTooLarge = "key_too_large", 413, "Key too large";
+    /// The value is longer than the limit.
+    ValueTooLarge = "value_too_large", 413, "Value too large";
+    /// The body is longer than the limit.
+    BodyTooLarge = "body_too_large", 413, "Body too large";
+    /// The request was too slow in coming.
+    RequestTimeout = "request_timeout", 408, "Request too slow";
+    /// The node broke one of its own rules.
+    Internal = "internal", 500, "Internal error";
+    /// The cluster has no leader, or this node cannot reach it; nothing was appended.
+    NoLeader = "no_leader", 503, "No leader available";
+    /// Another node leads; nothing was appended.
+    NotLeader = "not_leader", 307, "Not the leader";
+    /// Too much is under way; nothing was appended.
+    Busy = "busy", 503, "Busy";
+    /// The node has as many connections as it takes; nothing was read.
+    TooManyConnections = "too_many_connections", 503, "Too many connections";
+    /// The node cannot serve: it starts, stops, is no member, or its disk failed; nothing was appended.
+    Unavailable = "unavailable", 503, "Unavailable";
+    /// No answer in time; nothing was appended.
+    TimedOut = "timed_out", 504, "Timed out";
+    /// The write was appended and its fate is not known: it may be applied, now or later, or never.
+    UnknownOutcome = "unknown_outcome", 504, "Outcome unknown";
+}
+
+impl ProblemCode {
+    /// Whether the request certainly changed nothing and may succeed when it is repeated.
+    pub fn is_safe_to_retry(self) -> bool {
+        matches!(
+            self,
+            ProblemCode::NoLeader
+                | ProblemCode::NotLeader
+                | ProblemCode::Busy
+                | ProblemCode::TooManyConnections
+                | ProblemCode::Unavailable
+                | ProblemCode::TimedOut
+        )
+    }
+}
+
+impl fmt::Display for ProblemCode {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+impl Problem {
+    /// A problem with its code's title and status, what happened, and what to do.
+    pub fn new(code: ProblemCode, detail: impl Into<String>, action: impl Into<String>) -> Problem {
+        Problem {
+            kind: format!("urn:quorate:problem:{code}"),
+            title: code.title().to_owned(),
+            status: code.status(),
+            code,
+            detail: detail.into(),
+            action: action.into(),
+            limit: None,
+            retry_after: None,
+            current_revision: None,
+            leader: None,
+            error: None,
+        }
+    }
+
+    /// With the limit that was exceeded.
+    #[must_use]
+    pub fn with_limit(mut self, limit: u64) -> Problem {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// With the time after which to try again, in seconds.
+    #[must_use]
+    pub fn with_retry_after(mut self, seconds: u64) -> Problem {
+        self.retry_after = Some(seconds);
+        self
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.detail)?;
+        if !self.action.is_empty() {
+            write!(formatter, " ({})", self.action)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_of_a_later_version_is_read_as_other() {
+        let json = r#"{"type":"t","title":"T","status":418,"code":"brewing","detail":"d","action":"a"}"#;
+        let problem: Problem = serde_json::from_str(json).unwrap();
+        assert_eq!(problem.code, ProblemCode::Other);
+        assert_eq!(problem.status, 418);
+    }
+
+    #[test]
+    fn an_unknown_outcome_is_never_safe_to_retry() {
+        assert!(!ProblemCode::UnknownOutcome.is_safe_to_retry());
+        assert!(!ProblemCode::Internal.is_safe_to_retry());
+        assert!(!ProblemCode::Other.is_safe_to_retry());
+        assert!(ProblemCode::NoLeader.is_safe_to_retry());
+    }
+
+    #[test]
+    fn fields_without_a_value_are_left_out() {
+        let problem = Problem::new(ProblemCode::ValueTooLarge, "d", "a").with_limit(7);
+        let json = serde_json::to_value(problem).unwrap();
+        assert_eq!(
+            json,
+            serde_json::json!({
+                "type": "urn:quorate:problem:value_too_large", "title": "Value too large", "status": 413,
+                "code": "value_too_large", "detail": "d", "action": "a", "limit": 7
+            })
+        );
+    }
+}

@@ -1,0 +1,133 @@
+//! Connections to one endpoint: HTTP/1.1, kept alive, each used by one request at a time.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// An answer is never longer than this.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// What an exchange failed with, and what that says about its effect.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The node never saw the request.
+    NotSent(String),
+    /// The node may have seen it.
+    MaybeSent(String),
+    /// The time was over; the flag tells whether the node may have seen it.
+    TimedOut { maybe_sent: bool },
+}
+
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    /// `host:port`.
+    pub(crate) authority: String,
+    idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
+    /// How many connections may be in use.
+    permits: Semaphore,
+}
+
+impl Endpoint {
+    pub(crate) fn new(authority: String, connections_max: usize) -> Endpoint {
+        Endpoint {
+            authority,
+            idle: Mutex::default(),
+            permits: Semaphore::new(connections_max),
+        }
+    }
+
+    /// Sends one request and reads the whole answer.
+    pub(crate) async fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+        deadline: Instant,
+    ) -> Result<Response<Bytes>, Failure> {
+        let late = |_| Failure::TimedOut { maybe_sent: false };
+        let _permit = timeout_at(deadline, self.permits.acquire())
+            .await
+            .map_err(late)?
+            .expect("the semaphore is never closed");
+        let mut sender = self.connection(deadline).await?;
+        let exchange = async {
+            let response = sender.try_send_request(request).await.map_err(|mut error| {
+                let reason = describe(error.error());
+                // Handed back: not a byte of it left.
+                match error.take_message() {
+                    Some(_) => Failure::NotSent(reason),
+                    None => Failure::MaybeSent(reason),
+                }
+            })?;
+            let (head, body) = response.into_parts();
+            let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+            let body = body.map_err(|error| Failure::MaybeSent(error.to_string()))?;
+            Ok(Response::from_parts(head, body.to_bytes()))
+        };
+        let result = timeout_at(deadline, exchange)
+            .await
+            .unwrap_or(Err(Failure::TimedOut { maybe_sent: true }));
+        if result.is_ok() && !sender.is_closed() {
+            self.idle().push(sender);
+        }
+        result
+    }
+
+    /// A connection that waits for a request: an idle one, or a new one.
+    async fn connection(&self, deadline: Instant) -> Result<SendRequest<Full<Bytes>>, Failure> {
+        loop {
+            let Some(mut idle) = self.idle().pop() else {
+                break;
+            };
+            // It becomes ready right after its last answer, or never when the node closed it.
+            if idle.ready().await.is_ok() {
+                return Ok(idle);
+            }
+        }
+        let until = deadline.min(Instant::now() + CONNECT_TIMEOUT);
+        match timeout_at(until, connect(&self.authority)).await {
+            Ok(result) => result.map_err(Failure::NotSent),
+            Err(_) if until == deadline => Err(Failure::TimedOut { maybe_sent: false }),
+            Err(_) => Err(Failure::NotSent(format!(
+                "no connection within {} ms",
+                CONNECT_TIMEOUT.as_millis()
+            ))),
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<SendRequest<Full<Bytes>>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn connect(authority: &str) -> Result<SendRequest<Full<Bytes>>, String> {
+    let stream = TcpStream::connect(authority)
+        .await
+        .map_err(|error| error.to_string())?;
+    stream.set_nodelay(true).map_err(|error| error.to_string())?;
+    let (sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| describe(&error))?;
+    // How the connection ends shows in the requests on it.
+    tokio::spawn(async { drop(connection.await) });
+    Ok(sender)
+}
+
+/// An error with its causes, which hyper keeps apart.
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

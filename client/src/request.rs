@@ -1,0 +1,177 @@
+//! One request, repeated where that is safe.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, HOST};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use quorate_api::{PROBLEM_CONTENT_TYPE, Problem};
+use tokio::time::{Instant, sleep};
+
+use crate::Error;
+use crate::connection::{Endpoint, Failure};
+
+const BACKOFF_MIN: Duration = Duration::from_millis(20);
+const BACKOFF_MAX: Duration = Duration::from_millis(500);
+
+/// What repeating a request could do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Nothing: it only reads.
+    None,
+    /// It changes something, perhaps twice.
+    Change,
+}
+
+/// Endpoints, and how long to try.
+#[derive(Debug)]
+pub(crate) struct Sender {
+    pub(crate) endpoints: Vec<Endpoint>,
+    /// The endpoint in use.
+    pub(crate) current: AtomicUsize,
+    /// The longest time for one request with its repetitions.
+    pub(crate) timeout: Duration,
+    /// How often each endpoint is tried.
+    pub(crate) rounds_max: u32,
+}
+
+/// How one attempt went.
+enum Attempt {
+    Answered(Response<Bytes>),
+    /// It may be repeated.
+    Again(Error),
+    Failed(Error),
+}
+
+impl Sender {
+    /// Sends until there is an answer that counts, the deadline is over, or every endpoint had its tries.
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        effect: Effect,
+    ) -> Result<Response<Bytes>, Error> {
+        let deadline = Instant::now() + self.timeout;
+        let tries = u64::from(self.rounds_max) * self.endpoints.len() as u64;
+        let mut backoff = BACKOFF_MIN;
+        let mut tried = 0;
+        loop {
+            let index = self.current.load(Ordering::Relaxed);
+            let endpoint = &self.endpoints[index % self.endpoints.len()];
+            let request = Request::builder()
+                .method(method.clone())
+                .uri(path)
+                .header(HOST, &endpoint.authority)
+                .header(ACCEPT, "application/json")
+                .body(Full::new(body.clone()))
+                .map_err(|error| Error::Protocol {
+                    endpoint: endpoint.authority.clone(),
+                    reason: format!("the path {path} cannot be sent: {error}"),
+                })?;
+            let error = match self.attempt(endpoint, request, effect, deadline).await {
+                Attempt::Answered(response) => return Ok(response),
+                Attempt::Failed(error) => return Err(error),
+                Attempt::Again(error) => error,
+            };
+            // Another task may have moved on already.
+            let next = index.wrapping_add(1);
+            let _ = self
+                .current
+                .compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
+            tried += 1;
+            if tried >= tries {
+                return Err(error);
+            }
+            if tried.is_multiple_of(self.endpoints.len() as u64) {
+                let pause = jittered(backoff);
+                if Instant::now() + pause >= deadline {
+                    return Err(error);
+                }
+                sleep(pause).await;
+                backoff = (backoff * 2).min(BACKOFF_MAX);
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        endpoint: &Endpoint,
+        request: Request<Full<Bytes>>,
+        effect: Effect,
+        deadline: Instant,
+    ) -> Attempt {
+        let name = || endpoint.authority.clone();
+        let reads = effect == Effect::None;
+        match endpoint.exchange(request, deadline).await {
+            Ok(response) => self.judge(endpoint, response, reads),
+            Err(Failure::NotSent(reason)) => Attempt::Again(Error::Connection {
+                endpoint: name(),
+                reason,
+            }),
+            Err(Failure::MaybeSent(reason)) if reads => Attempt::Again(Error::Connection {
+                endpoint: name(),
+                reason,
+            }),
+            Err(Failure::MaybeSent(reason)) => Attempt::Failed(Error::UnknownOutcome {
+                endpoint: name(),
+                reason,
+            }),
+            Err(Failure::TimedOut { maybe_sent }) if maybe_sent && !reads => {
+                Attempt::Failed(Error::UnknownOutcome {
+                    endpoint: name(),
+                    reason: format!("no answer within {} ms", self.timeout.as_millis()),
+                })
+            }
+            Err(Failure::TimedOut { .. }) => Attempt::Failed(Error::TimedOut { after: self.timeout }),
+        }
+    }
+
+    fn judge(&self, endpoint: &Endpoint, response: Response<Bytes>, reads: bool) -> Attempt {
+        let status = response.status();
+        if status.is_success() {
+            return Attempt::Answered(response);
+        }
+        let content_type = response.headers().get(http::header::CONTENT_TYPE);
+        let is_problem =
+            content_type.is_some_and(|value| value.as_bytes().starts_with(PROBLEM_CONTENT_TYPE.as_bytes()));
+        let problem = is_problem.then(|| serde_json::from_slice::<Problem>(response.body()));
+        let Some(Ok(problem)) = problem else {
+            // Not a node: a proxy in between, perhaps.
+            let error = Error::Protocol {
+                endpoint: endpoint.authority.clone(),
+                reason: format!("it answered {status}"),
+            };
+            return match status {
+                StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
+                    if reads =>
+                {
+                    Attempt::Again(error)
+                }
+                // A proxy that says so may have passed the request on.
+                _ if !reads && status.is_server_error() => Attempt::Failed(Error::UnknownOutcome {
+                    endpoint: endpoint.authority.clone(),
+                    reason: format!("something that is no node answered {status}"),
+                }),
+                _ => Attempt::Failed(error),
+            };
+        };
+        let again = problem.code.is_safe_to_retry();
+        let error = Error::from_problem(&endpoint.authority, Box::new(problem));
+        if again {
+            Attempt::Again(error)
+        } else {
+            Attempt::Failed(error)
+        }
+    }
+}
+
+/// Half to all of `pause`, so that many clients do not come back at once.
+fn jittered(pause: Duration) -> Duration {
+    let random = RandomState::new().hash_one(0u8) as u32;
+    let half = pause / 2;
+    half + half.mul_f64(f64::from(random) / f64::from(u32::MAX))
+}

@@ -1,0 +1,440 @@
+//! The nodes of a script, with their links, disks and clocks.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use quorate_core::Instant;
+use quorate_core::raft::*;
+
+use super::checks::{Before, Checks};
+use super::disk::{Disk, State};
+use super::words;
+
+/// One node: what its process holds, and is gone with it.
+pub(super) struct Node {
+    pub(super) raft: Raft,
+    pub(super) writes: VecDeque<Write>,
+    pub(super) applies: VecDeque<Apply>,
+    pub(super) fetches: VecDeque<Fetch>,
+    pub(super) state: State,
+    /// Reads that may be answered when the state machine has come so far.
+    reads: Vec<(Index, String)>,
+    /// Whether inputs are gathered before anything is carried out, as a busy driver does.
+    pub(super) gathering: bool,
+}
+
+/// A snapshot on its way.
+pub(super) struct Transfer {
+    pub(super) term: Term,
+    pub(super) state: State,
+}
+
+pub(super) type Link = (NodeId, NodeId);
+
+#[derive(Default)]
+pub(super) struct World {
+    pub(super) config: Config,
+    /// Entries that a restarted node has in memory.
+    pub(super) boot_tail: usize,
+    pub(super) nodes: BTreeMap<NodeId, Node>,
+    pub(super) disks: BTreeMap<NodeId, Disk>,
+    clocks: BTreeMap<NodeId, Instant>,
+    pub(super) links: BTreeMap<Link, VecDeque<Message>>,
+    pub(super) cut: BTreeSet<Link>,
+    pub(super) stalled_disks: BTreeSet<NodeId>,
+    pub(super) stalled_applies: BTreeSet<NodeId>,
+    pub(super) snapshots: BTreeMap<Link, VecDeque<Transfer>>,
+    pub(super) kept: BTreeMap<String, (Link, Message)>,
+    requests: BTreeMap<Token, (NodeId, String)>,
+    next_token: u64,
+    checks: Checks,
+    /// Whether messages, writes and entries to apply are told, or only what comes of them.
+    pub(super) detailed: bool,
+    pub(super) told: Vec<String>,
+}
+
+impl World {
+    pub(super) fn tell(&mut self, line: String) {
+        self.told.push(line);
+    }
+
+    pub(super) fn now(&self, id: NodeId) -> Instant {
+        self.clocks.get(&id).copied().unwrap_or_default()
+    }
+
+    pub(super) fn pass(&mut self, id: NodeId, time: Duration) {
+        let later = self.now(id) + time;
+        self.clocks.insert(id, later);
+    }
+
+    pub(super) fn pass_until(&mut self, id: NodeId, instant: Instant) {
+        let later = self.now(id).max(instant);
+        self.clocks.insert(id, later);
+    }
+
+    /// Starts a process on the node's disk.
+    pub(super) fn start(&mut self, id: NodeId) {
+        assert!(!self.nodes.contains_key(&id), "{} runs already", words::node(id));
+        let disk = self.disks.get_mut(&id).expect("the node has a disk");
+        let boot = disk.boot(id, self.boot_tail);
+        let state = disk.state.clone();
+        // A clock that starts anew must not matter; a random stream that repeats itself would.
+        let lives = self.clocks.get(&id).map_or(1, |now| now.as_nanoseconds() | 1);
+        let mut seed = [0; 32];
+        seed[..8].copy_from_slice(&lives.to_le_bytes());
+        seed[8] = id.0 as u8;
+        self.pass(id, Duration::from_nanos(1));
+        let raft = Raft::new(self.config.clone(), boot, seed, self.now(id)).expect("the disk is sound");
+        let node = Node {
+            raft,
+            writes: VecDeque::new(),
+            applies: VecDeque::new(),
+            fetches: VecDeque::new(),
+            state,
+            reads: Vec::new(),
+            gathering: false,
+        };
+        self.nodes.insert(id, node);
+    }
+
+    /// Ends the process; what it had not written is gone, and what its clients waited for stays unanswered.
+    pub(super) fn crash(&mut self, id: NodeId) {
+        let node = self.nodes.remove(&id).expect("the node runs");
+        for (_, name) in node.reads {
+            self.tell(format!("{name} is left unanswered"));
+        }
+        let lost: Vec<Token> = self
+            .requests
+            .iter()
+            .filter(|(_, (at, _))| *at == id)
+            .map(|(token, _)| *token)
+            .collect();
+        for token in lost {
+            let (_, name) = self.requests.remove(&token).unwrap();
+            self.tell(format!("{name} is left unanswered"));
+        }
+    }
+
+    /// A new request of a client of `id`.
+    pub(super) fn request(&mut self, id: NodeId, name: &str) -> Token {
+        self.next_token += 1;
+        let token = Token(self.next_token);
+        self.requests.insert(token, (id, name.to_owned()));
+        token
+    }
+
+    /// What clients wait for.
+    pub(super) fn unanswered(&self) -> Vec<String> {
+        let asked = self
+            .requests
+            .values()
+            .map(|(id, name)| format!("{name} waits at {}", words::node(*id)));
+        let ready = self.nodes.iter().flat_map(|(id, node)| {
+            let line = move |(index, name): &(Index, String)| {
+                format!("{name} waits at {} for index {index}", words::node(*id))
+            };
+            node.reads.iter().map(line)
+        });
+        asked.chain(ready).collect()
+    }
+
+    /// Ends a request. Every request is answered exactly once.
+    fn answered(&mut self, token: Token) -> String {
+        let (_, name) = self
+            .requests
+            .remove(&token)
+            .unwrap_or_else(|| panic!("{token:?} is answered twice, or was never asked"));
+        name
+    }
+
+    /// Feeds one input, at the node's own time, and carries the effects out as far as the script allows.
+    pub(super) fn step(&mut self, id: NodeId, input: Input) {
+        let now = self.now(id);
+        let Some(node) = self.nodes.get_mut(&id) else {
+            return;
+        };
+        let before = Before::of(&node.raft.status());
+        node.raft.step(now, input);
+        if !node.gathering {
+            self.carry_out(id);
+        }
+        let node = &self.nodes[&id];
+        let status = node.raft.status();
+        let commit = status.commit;
+        let position = self
+            .log(id)
+            .iter()
+            .map(|entry| entry.position)
+            .find(|position| position.index == commit)
+            .unwrap_or(Position {
+                term: status.term,
+                index: Index(0),
+            });
+        if !node.gathering {
+            self.checks.stepped(&before, &status, position, &self.disks);
+        }
+    }
+
+    /// The log as the node sees it: what its disk holds, with the writes under way.
+    pub(super) fn log(&self, id: NodeId) -> Vec<Entry> {
+        let mut disk = self.disks[&id].clone();
+        if let Some(node) = self.nodes.get(&id) {
+            for write in &node.writes {
+                disk.write(write);
+            }
+        }
+        disk.entries
+    }
+
+    pub(super) fn carry_out(&mut self, id: NodeId) {
+        let mut effects = Effects::default();
+        self.nodes.get_mut(&id).unwrap().raft.drain(&mut effects);
+        let name = words::node(id);
+        for event in effects.trace {
+            if let TraceEvent::Elected { term } = event {
+                self.checks.elected(id, term);
+            }
+            self.tell(format!("{name} {}", words::trace(&event)));
+        }
+        for (token, outcome) in effects.outcome {
+            let request = self.answered(token);
+            self.tell(format!("{request}: {}", words::outcome(&outcome)));
+            if let Outcome::ReadReady { index } = outcome {
+                self.nodes.get_mut(&id).unwrap().reads.push((index, request));
+            }
+        }
+        for write in effects.write {
+            self.tell_detail(format!("{name} writes {}", words::write(&write)));
+            self.nodes.get_mut(&id).unwrap().writes.push_back(write);
+        }
+        for apply in effects.apply {
+            match &apply {
+                Apply::Committed(committed) => {
+                    self.tell_detail(format!("{name} commits {}", words::entry(&committed.entry)));
+                }
+                Apply::Install(base) => {
+                    self.tell(format!("{name} loads the snapshot at {}", base.position));
+                }
+            }
+            self.nodes.get_mut(&id).unwrap().applies.push_back(apply);
+        }
+        for fetch in effects.fetch {
+            self.tell_detail(format!(
+                "{name} reads its log from {} to {}",
+                fetch.first, fetch.last
+            ));
+            self.nodes.get_mut(&id).unwrap().fetches.push_back(fetch);
+        }
+        for operation in effects.snapshot {
+            self.snapshot_operation(id, operation);
+        }
+        for (to, message) in effects.send {
+            self.send(id, to, message);
+        }
+        self.answer_reads(id);
+    }
+
+    fn snapshot_operation(&mut self, id: NodeId, operation: SnapshotOp) {
+        let name = words::node(id);
+        match operation {
+            SnapshotOp::Send { to, term } => {
+                let state = self.nodes[&id].state.clone();
+                let position = state.position;
+                self.tell(format!("{name} => {}: a snapshot at {position}", words::node(to)));
+                let queue = self.snapshots.entry((id, to)).or_default();
+                queue.push_back(Transfer { term, state });
+            }
+            SnapshotOp::Purge(base) => {
+                self.tell(format!("{name} purges its log up to {}", base.position));
+                self.disks.get_mut(&id).unwrap().purge(&base);
+            }
+        }
+    }
+
+    fn send(&mut self, from: NodeId, to: NodeId, message: Message) {
+        self.checks.promised(from, to, &message, &self.disks[&from]);
+        let lost = self.cut.contains(&(from, to));
+        self.tell_detail(format!(
+            "{} -> {}: {}{}",
+            words::node(from),
+            words::node(to),
+            words::message(&message),
+            if lost { " (lost)" } else { "" }
+        ));
+        if !lost {
+            self.links.entry((from, to)).or_default().push_back(message);
+        }
+    }
+
+    fn tell_detail(&mut self, line: String) {
+        if self.detailed {
+            self.tell(line);
+        }
+    }
+
+    /// Delivers one message.
+    pub(super) fn deliver(&mut self, (from, to): Link, message: Message) {
+        if self.nodes.contains_key(&to) {
+            self.step(to, Input::Receive { from, message });
+        }
+    }
+
+    /// Makes the node's oldest write durable. False when there is none.
+    pub(super) fn persist(&mut self, id: NodeId) -> bool {
+        let Some(write) = self.nodes.get_mut(&id).and_then(|node| node.writes.pop_front()) else {
+            return false;
+        };
+        self.disks.get_mut(&id).unwrap().write(&write);
+        self.step(
+            id,
+            Input::Persisted {
+                write: write.id,
+                result: Ok(()),
+            },
+        );
+        true
+    }
+
+    /// Makes all of the node's writes durable with one sync, which is acknowledged once.
+    pub(super) fn persist_together(&mut self, id: NodeId) {
+        let writes = std::mem::take(&mut self.nodes.get_mut(&id).unwrap().writes);
+        let disk = self.disks.get_mut(&id).unwrap();
+        for write in &writes {
+            disk.write(write);
+        }
+        if let Some(write) = writes.back() {
+            let (write, result) = (write.id, Ok(()));
+            self.step(id, Input::Persisted { write, result });
+        }
+    }
+
+    /// Applies the node's oldest committed entry. False when there is none.
+    pub(super) fn apply(&mut self, id: NodeId) -> bool {
+        let Some(node) = self.nodes.get_mut(&id) else {
+            return false;
+        };
+        let Some(apply) = node.applies.pop_front() else {
+            return false;
+        };
+        match apply {
+            Apply::Committed(Committed { entry, token }) => {
+                node.state.apply(&entry);
+                self.checks.applied(id, &entry);
+                let index = entry.position.index;
+                if let Some(token) = token {
+                    let request = self.answered(token);
+                    self.tell(format!("{request}: acknowledged by {}", words::node(id)));
+                }
+                self.step(id, Input::Applied { index });
+            }
+            Apply::Install(base) => {
+                let disk = self.disks.get_mut(&id).unwrap();
+                disk.load(&base);
+                node.state = disk.state.clone();
+                let index = base.position.index;
+                self.step(id, Input::Snapshot(SnapshotEvent::Installed { index }));
+            }
+        }
+        self.answer_reads(id);
+        true
+    }
+
+    fn answer_reads(&mut self, id: NodeId) {
+        let Some(node) = self.nodes.get_mut(&id) else {
+            return;
+        };
+        let at = node.state.position.index;
+        let (ready, waiting) = std::mem::take(&mut node.reads)
+            .into_iter()
+            .partition(|(index, _)| *index <= at);
+        node.reads = waiting;
+        let values: Vec<String> = node
+            .state
+            .values
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        let ready: Vec<(Index, String)> = ready;
+        for (_, name) in ready {
+            let values = values.join(" ");
+            self.tell(format!("{name} at {} sees [{values}]", words::node(id)));
+        }
+    }
+
+    /// Answers the node's oldest read of its log. False when there is none.
+    pub(super) fn fetch(&mut self, id: NodeId) -> bool {
+        let Some(fetch) = self.nodes.get_mut(&id).and_then(|node| node.fetches.pop_front()) else {
+            return false;
+        };
+        let disk = &self.disks[&id];
+        let result = if fetch.first <= disk.base.position.index {
+            Err(FetchError::Purged)
+        } else {
+            let mut bytes = 0;
+            let wanted = disk.entries.iter().filter(|entry| {
+                let index = entry.position.index;
+                bytes += if index >= fetch.first { entry.size() } else { 0 };
+                index == fetch.first
+                    || (index > fetch.first && index <= fetch.last && bytes <= fetch.bytes_max)
+            });
+            Ok(wanted.cloned().collect())
+        };
+        let fetch = fetch.id;
+        self.step(id, Input::Fetched { fetch, result });
+        true
+    }
+
+    /// Lets everything take its course, but for snapshots and timers, until nothing is under way.
+    pub(super) fn settle(&mut self) {
+        for _ in 0..10_000 {
+            if !self.progress() && !self.notify_commits() {
+                return;
+            }
+        }
+        panic!("no rest: nodes keep each other busy without time passing");
+    }
+
+    fn progress(&mut self) -> bool {
+        let mut progress = false;
+        let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
+        for id in ids {
+            while !self.stalled_disks.contains(&id) && self.persist(id) {
+                progress = true;
+            }
+            while self.fetch(id) {
+                progress = true;
+            }
+            while !self.stalled_applies.contains(&id) && self.apply(id) {
+                progress = true;
+            }
+        }
+        let links: Vec<Link> = self.links.keys().copied().collect();
+        for link in links {
+            if let Some(message) = self.links.get_mut(&link).and_then(VecDeque::pop_front) {
+                self.deliver(link, message);
+                progress = true;
+            }
+        }
+        progress
+    }
+
+    /// Lets the moment pass after which a leader tells of a commit that no append carried.
+    fn notify_commits(&mut self) -> bool {
+        let notice = self.config.commit_notice_delay;
+        let mut progress = false;
+        let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
+        for id in ids {
+            let status = self.nodes[&id].raft.status();
+            let leads = status.role == Role::Leader;
+            let Some(due) = self.nodes[&id].raft.deadline() else {
+                continue;
+            };
+            if leads && due <= self.now(id) + notice {
+                self.pass_until(id, due);
+                self.step(id, Input::Timeout);
+                progress = true;
+            }
+        }
+        progress
+    }
+}

@@ -1,0 +1,163 @@
+//! Answers and problems as HTTP responses.
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use http::{HeaderValue, StatusCode};
+use quorate_api::{PROBLEM_CONTENT_TYPE, Problem, ProblemCode};
+use serde::Serialize;
+
+use super::backend::{BackendError, Oversized};
+
+/// After how many seconds a client should try again when there was no leader, or too much to do.
+const RETRY_AFTER_SECONDS: u64 = 1;
+
+/// A problem on its way to a client.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    pub(super) problem: Box<Problem>,
+    /// Where the request should go instead.
+    location: Option<String>,
+}
+
+impl Failure {
+    pub(super) fn new(code: ProblemCode, detail: impl Into<String>, action: impl Into<String>) -> Failure {
+        Problem::new(code, detail, action).into()
+    }
+
+    /// A parameter, header or body that does not say what it should.
+    pub(super) fn bad_request(detail: impl Into<String>, action: impl Into<String>) -> Failure {
+        Failure::new(ProblemCode::BadRequest, detail, action)
+    }
+
+    pub(super) fn too_large(what: Oversized, limit: usize) -> Failure {
+        BackendError::TooLarge {
+            what,
+            limit: limit as u64,
+        }
+        .into()
+    }
+
+    /// A compare-and-set that found another revision. Preconditions of HTTP (RFC 9110, section 13) have a status of
+    /// their own.
+    pub(super) fn conflict(current: u64, precondition: bool) -> Failure {
+        let detail = match current {
+            0 => "the key does not exist".to_owned(),
+            current => format!("the key is at revision {current}, not at the expected one"),
+        };
+        let action = "nothing changed; read the key again and decide anew";
+        let mut problem = Problem::new(ProblemCode::RevisionConflict, detail, action);
+        problem.current_revision = Some(current);
+        if precondition {
+            problem.status = StatusCode::PRECONDITION_FAILED.as_u16();
+        }
+        problem.into()
+    }
+
+    /// With the place to send the request to: the same path at the leader.
+    pub(super) fn redirected(mut self, path: &str) -> Failure {
+        if let Some(leader) = &self.problem.leader {
+            self.location = Some(format!("http://{leader}{path}"));
+        }
+        self
+    }
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Failure {
+        Failure {
+            problem: Box::new(problem),
+            location: None,
+        }
+    }
+}
+
+impl From<BackendError> for Failure {
+    fn from(error: BackendError) -> Failure {
+        let detail = error.to_string();
+        let problem = |code, action: &str| Problem::new(code, detail.clone(), action);
+        match error {
+            BackendError::NoLeader => {
+                let action =
+                    "try again: a leader is elected once a majority of the voters is up and connected";
+                let mut problem =
+                    problem(ProblemCode::NoLeader, action).with_retry_after(RETRY_AFTER_SECONDS);
+                problem.error = Some(problem.title.clone());
+                problem
+            }
+            BackendError::NotLeader { leader } => {
+                let mut problem = problem(ProblemCode::NotLeader, "send the request to the leader");
+                problem.leader = Some(leader);
+                problem
+            }
+            BackendError::Busy => problem(ProblemCode::Busy, "nothing was done; try again, more slowly")
+                .with_retry_after(RETRY_AFTER_SECONDS),
+            BackendError::UnknownOutcome => problem(
+                ProblemCode::UnknownOutcome,
+                "it may be applied, now or later, or never: read the key before writing again, or write with \
+                 ?revision=",
+            ),
+            BackendError::TimedOut => problem(ProblemCode::TimedOut, "nothing was done; try again"),
+            BackendError::Unavailable(_) => {
+                problem(ProblemCode::Unavailable, "nothing was done; try another node")
+                    .with_retry_after(RETRY_AFTER_SECONDS)
+            }
+            BackendError::Refused(_) => problem(ProblemCode::Refused, "nothing changed"),
+            BackendError::NoSuchMember(_) => problem(
+                ProblemCode::MemberNotFound,
+                "GET /cluster/nodes lists the members",
+            ),
+            BackendError::TooLarge { what, limit } => {
+                let code = match what {
+                    Oversized::Key => ProblemCode::KeyTooLarge,
+                    Oversized::Value => ProblemCode::ValueTooLarge,
+                    Oversized::Body => ProblemCode::BodyTooLarge,
+                };
+                problem(
+                    code,
+                    "send less, or raise the limit on every node (limits in its configuration)",
+                )
+                .with_limit(limit)
+            }
+        }
+        .into()
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = json_with(status, &*self.problem);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_CONTENT_TYPE));
+        if let Some(seconds) = self.problem.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(location) = self.location.and_then(|text| HeaderValue::try_from(text).ok()) {
+            headers.insert(LOCATION, location);
+        }
+        response
+    }
+}
+
+/// 200 with `value` as JSON.
+pub(super) fn json(value: &impl Serialize) -> Response {
+    json_with(StatusCode::OK, value)
+}
+
+pub(super) fn json_with(status: StatusCode, value: &impl Serialize) -> Response {
+    let mut body =
+        serde_json::to_vec(value).expect("the types of the API have string keys and no failing parts");
+    body.push(b'\n');
+    with_type(status, "application/json", body)
+}
+
+pub(super) fn with_type(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response {
+    let mut response = Response::new(Body::from(body.into()));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}

@@ -1,0 +1,153 @@
+//! The cluster: health, status, nodes, members and leadership.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use quorate_api::{AddMember, ClusterBrief, Health, HealthStatus, NodeName, StepDownRequest};
+use serde::de::DeserializeOwned;
+
+use super::Shared;
+use super::answer::{Failure, json, json_with, with_type};
+use super::backend::Oversized;
+use super::query::Query;
+
+/// The content type of the OpenMetrics text format, which Prometheus reads.
+const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// `GET /health`: 200 as long as the process can answer, `degraded` without a leader.
+pub(super) async fn health(State(shared): State<Arc<Shared>>) -> Response {
+    let status = shared.backend.status();
+    let degraded = status.leader.is_none();
+    json(&Health {
+        status: if degraded {
+            HealthStatus::Degraded
+        } else {
+            HealthStatus::Healthy
+        },
+        cluster: ClusterBrief {
+            node_id: status.node_id,
+            role: status.role,
+            leader: status.leader,
+            term: status.term,
+        },
+        reason: degraded.then(|| "the cluster has no leader that this node can reach".to_owned()),
+    })
+}
+
+/// `GET /livez`: 200 as long as the process can answer.
+pub(super) async fn live() -> Response {
+    with_type(StatusCode::OK, "text/plain; charset=utf-8", "ok\n")
+}
+
+/// `GET /readyz`: 200 when the node serves linearizable reads and writes, else 503 with the reasons.
+pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> Response {
+    let readiness = shared.backend.readiness();
+    if readiness.ready {
+        return json(&readiness);
+    }
+    let mut response = json_with(StatusCode::SERVICE_UNAVAILABLE, &readiness);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(1));
+    response
+}
+
+/// `GET /cluster/status`
+pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Response {
+    json(&shared.backend.status())
+}
+
+/// `GET /cluster/nodes`
+pub(super) async fn nodes(State(shared): State<Arc<Shared>>) -> Response {
+    json(&shared.backend.nodes())
+}
+
+/// `GET /metrics`
+pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    with_type(
+        StatusCode::OK,
+        METRICS_CONTENT_TYPE,
+        shared.backend.metrics_text(),
+    )
+}
+
+/// `POST /cluster/members`
+pub(super) async fn add_member(
+    State(shared): State<Arc<Shared>>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Failure> {
+    Query::parse(uri.query(), &[])?;
+    let request: AddMember = read_json(&shared, &headers, body).await?.ok_or_else(|| {
+        Failure::bad_request(
+            "the body is empty",
+            r#"expected {"id": 4, "host": "10.0.0.4", "port": 9100}"#,
+        )
+    })?;
+    let deadline = shared.deadline();
+    let changed = shared
+        .until_leader(deadline, true, || {
+            shared.backend.add_member(request.clone(), deadline)
+        })
+        .await?;
+    Ok(json(&changed))
+}
+
+/// `DELETE /cluster/members/{name}`
+pub(super) async fn remove_member(
+    State(shared): State<Arc<Shared>>,
+    uri: Uri,
+    Path(name): Path<String>,
+) -> Result<Response, Failure> {
+    Query::parse(uri.query(), &[])?;
+    let name = NodeName::new(name)
+        .map_err(|error| Failure::bad_request(error.to_string(), "GET /cluster/nodes lists the members"))?;
+    let deadline = shared.deadline();
+    let changed = shared
+        .until_leader(deadline, true, || {
+            shared.backend.remove_member(name.clone(), deadline)
+        })
+        .await?;
+    Ok(json(&changed))
+}
+
+/// `POST /cluster/step-down`
+pub(super) async fn step_down(
+    State(shared): State<Arc<Shared>>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Failure> {
+    Query::parse(uri.query(), &[])?;
+    let request: StepDownRequest = read_json(&shared, &headers, body).await?.unwrap_or_default();
+    let deadline = shared.deadline();
+    let leadership = shared
+        .until_leader(deadline, true, || {
+            shared.backend.step_down(request.target_node.clone(), deadline)
+        })
+        .await?;
+    Ok(json(&leadership))
+}
+
+/// The body as JSON, whatever its content type says; none when it is empty.
+async fn read_json<T: DeserializeOwned>(
+    shared: &Shared,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Option<T>, Failure> {
+    let bytes = shared
+        .read_body(body, headers, Oversized::Body, shared.limits.body_bytes)
+        .await?;
+    if bytes.trim_ascii().is_empty() {
+        return Ok(None);
+    }
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+        Failure::bad_request(
+            format!("the body is not the expected JSON: {error}"),
+            "mend the body",
+        )
+    })
+}

@@ -1,0 +1,222 @@
+//! The client port: REST and JSON over HTTP/1.1 and HTTP/2.
+//!
+//! - [`backend`]: what the handlers need of the node; the node implements it.
+//! - [`router`]: the paths, as an axum router over a backend.
+//! - [`server`]: serves a router on listeners of the network port.
+//!
+//! Everything here is bounded: connections, the bytes of requests in flight ([`Shared::admit`]), the sizes of keys,
+//! values and bodies, and time: a request has one deadline from its first byte to its answer. A request that finds no leader waits
+//! for one for a part of that time, so that a failover shows as a slow answer and not as an error.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::routing::{delete, get, post};
+use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Method, Uri};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use quorate_api::ProblemCode;
+use quorate_core::Instant;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::config::{Limits, Timeouts};
+use crate::port::Clock;
+
+mod answer;
+pub mod backend;
+mod cluster;
+#[cfg(test)]
+mod fake;
+mod kv;
+mod query;
+pub mod server;
+#[cfg(test)]
+mod tests;
+
+use answer::Failure;
+use backend::{Backend, BackendError, Oversized, Write, WriteOptions, WriteReply};
+
+/// How many bytes of requests and answers may be in flight, all connections together, in KiB. Health, status and
+/// membership are outside it, so that an operator gets through when data does not.
+const IN_FLIGHT_KIB: usize = 64 << 10;
+
+/// A backend that misses its deadline by this much is not waited for any longer.
+const BACKEND_GRACE: Duration = Duration::from_millis(500);
+
+/// The least pause between two tries to find a leader.
+const LEADER_RETRY: Duration = Duration::from_millis(5);
+
+/// What all handlers share.
+struct Shared {
+    backend: Arc<dyn Backend>,
+    clock: Arc<dyn Clock>,
+    limits: Limits,
+    timeouts: Timeouts,
+    in_flight: Arc<Semaphore>,
+}
+
+/// Every path of the client port, answered by `backend`.
+pub fn router(
+    backend: Arc<dyn Backend>,
+    clock: Arc<dyn Clock>,
+    limits: Limits,
+    timeouts: Timeouts,
+) -> Router {
+    let shared = Arc::new(Shared {
+        backend,
+        clock,
+        limits,
+        timeouts,
+        in_flight: Arc::new(Semaphore::new(IN_FLIGHT_KIB)),
+    });
+    Router::new()
+        .route("/v1/kv/{*key}", get(kv::get).put(kv::put).delete(kv::delete))
+        .route("/v1/kv", get(kv::list))
+        .route(kv::PATH, get(kv::list))
+        .route("/health", get(cluster::health))
+        .route("/livez", get(cluster::live))
+        .route("/readyz", get(cluster::ready))
+        .route("/health/live", get(cluster::live))
+        .route("/health/ready", get(cluster::ready))
+        .route("/metrics", get(cluster::metrics))
+        .route("/cluster/status", get(cluster::status))
+        .route("/cluster/nodes", get(cluster::nodes))
+        .route("/cluster/members", get(cluster::nodes).post(cluster::add_member))
+        .route("/cluster/members/{name}", delete(cluster::remove_member))
+        .route("/cluster/step-down", post(cluster::step_down))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(shared)
+}
+
+async fn no_such_path(uri: Uri) -> Failure {
+    let paths =
+        "keys are under /v1/kv/, the cluster under /health, /cluster/status, /cluster/nodes and /metrics";
+    Failure::new(
+        ProblemCode::NotFound,
+        format!("there is nothing at {}", uri.path()),
+        paths,
+    )
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Failure {
+    let detail = format!("{} does not take {method}", uri.path());
+    Failure::new(
+        ProblemCode::MethodNotAllowed,
+        detail,
+        "the header Allow lists the methods that it takes",
+    )
+}
+
+impl Shared {
+    fn deadline(&self) -> Instant {
+        self.clock.now() + self.timeouts.request
+    }
+
+    /// Takes `bytes` of the room for requests in flight, until the permit is dropped.
+    fn admit(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Failure> {
+        let kib = u32::try_from(1 + bytes / 1024).unwrap_or(u32::MAX);
+        let permit = Arc::clone(&self.in_flight).try_acquire_many_owned(kib);
+        permit.map_err(|_| BackendError::Busy.into())
+    }
+
+    /// The body of a request about data, and its share of the room for requests in flight.
+    async fn body(
+        &self,
+        body: Body,
+        headers: &HeaderMap,
+        what: Oversized,
+        limit: usize,
+    ) -> Result<(Bytes, OwnedSemaphorePermit), Failure> {
+        // A body that does not say how long it is may become as long as the limit.
+        let expected = content_length(headers).unwrap_or(limit).min(limit);
+        let permit = self.admit(expected)?;
+        let bytes = self.read_body(body, headers, what, limit).await?;
+        Ok((bytes, permit))
+    }
+
+    /// All of a body that must not be longer than `limit`, before the deadline of a request.
+    async fn read_body(
+        &self,
+        body: Body,
+        headers: &HeaderMap,
+        what: Oversized,
+        limit: usize,
+    ) -> Result<Bytes, Failure> {
+        if content_length(headers).is_some_and(|length| length > limit) {
+            return Err(Failure::too_large(what, limit));
+        }
+        let deadline = self.deadline();
+        let collected = tokio::select! {
+            biased;
+            collected = Limited::new(body, limit).collect() => collected,
+            () = self.clock.sleep_until(deadline) => {
+                let detail = format!("the {what} did not arrive within {} ms", self.timeouts.request.as_millis());
+                return Err(Failure::new(ProblemCode::RequestTimeout, detail, "nothing was done; try again"));
+            }
+        };
+        match collected {
+            Ok(collected) => Ok(collected.to_bytes()),
+            Err(error) if error.is::<LengthLimitError>() => Err(Failure::too_large(what, limit)),
+            Err(error) => Err(Failure::bad_request(
+                format!("the {what} broke off: {error}"),
+                "nothing was done; try again",
+            )),
+        }
+    }
+
+    async fn write(&self, write: Write, forward: bool) -> Result<WriteReply, BackendError> {
+        let deadline = self.deadline();
+        let options = WriteOptions { deadline, forward };
+        self.until_leader(deadline, true, || self.backend.write(write.clone(), options))
+            .await
+    }
+
+    /// Asks the backend, again when a leader appears while there was none, until the time for that is over.
+    ///
+    /// The backend keeps the deadline itself; should it not, the answer to a change is that its outcome is unknown.
+    async fn until_leader<T, F>(
+        &self,
+        deadline: Instant,
+        changes: bool,
+        mut ask: impl FnMut() -> F,
+    ) -> Result<T, BackendError>
+    where
+        F: Future<Output = Result<T, BackendError>>,
+    {
+        let give_up = (self.clock.now() + self.timeouts.leader_wait).min(deadline);
+        loop {
+            let answer = tokio::select! {
+                biased;
+                answer = ask() => answer,
+                () = self.clock.sleep_until(deadline + BACKEND_GRACE) => {
+                    return Err(if changes { BackendError::UnknownOutcome } else { BackendError::TimedOut });
+                }
+            };
+            match answer {
+                Err(BackendError::NoLeader) if self.clock.now() < give_up => {
+                    self.wait_for_leader(give_up).await
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn wait_for_leader(&self, give_up: Instant) {
+        // Without the pause a leader that is known and out of reach would be asked in a tight loop.
+        self.clock.sleep_until(self.clock.now() + LEADER_RETRY).await;
+        tokio::select! {
+            biased;
+            () = self.backend.leader_known() => {}
+            () = self.clock.sleep_until(give_up) => {}
+        }
+    }
+}
+
+fn content_length(headers: &HeaderMap) -> Option<usize> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}

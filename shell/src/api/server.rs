@@ -1,0 +1,272 @@
+//! Serves a router on listeners of the network port, over HTTP/1.1 and HTTP/2.
+//!
+//! There are never more than `max_connections` at a time. A connection above that is told so (503) and closed, as
+//! long as few are being told; further ones are closed without a word. When the node stops, no connection is taken any more,
+//! every request in flight is finished, and what is not finished after the grace period is cut.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use quorate_api::{PROBLEM_CONTENT_TYPE, Problem, ProblemCode};
+use thiserror::Error;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tower_service::Service;
+
+use crate::config::Listen;
+use crate::port::{ByteStream, Clock, Listener, Network};
+
+/// A connection that sends no request for this long is closed.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How many requests one HTTP/2 connection may have in flight.
+const STREAMS_MAX: u32 = 128;
+/// How many connections above the limit are told so at a time.
+const REFUSALS_MAX: usize = 64;
+/// How long telling may take.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long to wait when the process has no file descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// An address that cannot be listened at.
+#[derive(Debug, Error)]
+#[error("{explanation}")]
+pub struct BindError {
+    explanation: String,
+    #[source]
+    source: io::Error,
+}
+
+/// Listens at every address.
+///
+/// # Errors
+/// With the address, the port, where it comes from, and the flag that changes it.
+pub async fn bind(network: &dyn Network, listen: &[Listen]) -> Result<Vec<Box<dyn Listener>>, BindError> {
+    let mut listeners = Vec::with_capacity(listen.len());
+    for place in listen {
+        let listener = bind_one(network, place).await.map_err(|source| BindError {
+            explanation: place.explain(&source),
+            source,
+        })?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+async fn bind_one(network: &dyn Network, place: &Listen) -> io::Result<Box<dyn Listener>> {
+    let mut result = Err(io::Error::new(
+        io::ErrorKind::NotFound,
+        format!("{} has no address", place.host),
+    ));
+    for address in network.resolve(&place.address()).await? {
+        result = network.listen(address).await;
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
+}
+
+/// What a server is made of.
+pub struct Server {
+    /// Answers the requests.
+    pub router: Router,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// How many connections are served at a time.
+    pub max_connections: usize,
+    /// How long requests in flight may take when the server stops.
+    pub grace: Duration,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd)]
+enum Phase {
+    Serving,
+    /// Finish what is in flight.
+    Draining,
+    /// Cut what is left.
+    Closed,
+}
+
+/// What all connections share.
+#[derive(Clone)]
+struct Connections {
+    router: Router,
+    clock: Arc<dyn Clock>,
+    phase: watch::Receiver<Phase>,
+    permits: Arc<Semaphore>,
+    refusals: Arc<Semaphore>,
+    /// Closed once every task that holds a clone has ended.
+    _alive: mpsc::Sender<()>,
+}
+
+impl Server {
+    /// Serves until `stop` completes, then finishes what is in flight.
+    pub async fn serve(self, listeners: Vec<Box<dyn Listener>>, stop: impl Future<Output = ()>) {
+        let (phase, phases) = watch::channel(Phase::Serving);
+        let (alive, mut all_ended) = mpsc::channel(1);
+        let connections = Connections {
+            router: self.router,
+            clock: Arc::clone(&self.clock),
+            phase: phases,
+            permits: Arc::new(Semaphore::new(self.max_connections)),
+            refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
+            _alive: alive,
+        };
+        for listener in listeners {
+            tokio::spawn(connections.clone().accept(listener));
+        }
+        drop(connections);
+        stop.await;
+        phase.send_replace(Phase::Draining);
+        let deadline = self.clock.now() + self.grace;
+        tokio::select! {
+            biased;
+            _ = all_ended.recv() => return,
+            () = self.clock.sleep_until(deadline) => {}
+        }
+        tracing::warn!(
+            grace_ms = self.grace.as_millis() as u64,
+            "cutting requests that did not finish in time"
+        );
+        phase.send_replace(Phase::Closed);
+        all_ended.recv().await;
+    }
+}
+
+impl Connections {
+    async fn accept(mut self, mut listener: Box<dyn Listener>) {
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                _ = self.phase.wait_for(|phase| *phase != Phase::Serving) => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) => self.take(stream),
+                Err(error) if is_out_of_descriptors(&error) => {
+                    tracing::warn!(%error, "cannot take connections of clients; trying on");
+                    self.clock.sleep_until(self.clock.now() + ACCEPT_PAUSE).await;
+                }
+                // The connection was gone before it was taken.
+                Err(error) => tracing::debug!(%error, "a connection of a client failed early"),
+            }
+        }
+    }
+
+    fn take(&self, stream: Box<dyn ByteStream>) {
+        let connections = self.clone();
+        match Arc::clone(&self.permits).try_acquire_owned() {
+            Ok(permit) => {
+                tokio::spawn(connections.serve(stream, permit));
+            }
+            Err(_) => {
+                if let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() {
+                    tokio::spawn(connections.refuse(stream, permit));
+                }
+            }
+        }
+    }
+
+    async fn serve(mut self, stream: Box<dyn ByteStream>, _permit: OwnedSemaphorePermit) {
+        let asked = Arc::new(AtomicBool::new(false));
+        let router = self.router.clone();
+        let service = {
+            let asked = Arc::clone(&asked);
+            service_fn(move |request: Request<Incoming>| {
+                asked.store(true, Ordering::Relaxed);
+                router.clone().call(request.map(axum::body::Body::new))
+            })
+        };
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(IDLE_TIMEOUT);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(IDLE_TIMEOUT)
+            .max_concurrent_streams(STREAMS_MAX);
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        tokio::pin!(connection);
+        // Before the first bytes tell HTTP/1.1 from HTTP/2 neither of them watches the time.
+        let first_request = self.clock.sleep_until(self.clock.now() + IDLE_TIMEOUT);
+        tokio::pin!(first_request);
+        let mut watching = true;
+        let mut awaited = Phase::Draining;
+        loop {
+            tokio::select! {
+                biased;
+                result = &mut connection => {
+                    if let Err(error) = result {
+                        tracing::debug!(%error, "a connection of a client ended early");
+                    }
+                    return;
+                }
+                reached = self.phase.wait_for(|phase| *phase >= awaited) => {
+                    // An error means that the server itself is gone.
+                    if reached.is_err() || awaited == Phase::Closed {
+                        return;
+                    }
+                    awaited = Phase::Closed;
+                    connection.as_mut().graceful_shutdown();
+                }
+                () = &mut first_request, if watching => {
+                    watching = false;
+                    if !asked.load(Ordering::Relaxed) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn refuse(self, mut stream: Box<dyn ByteStream>, _permit: OwnedSemaphorePermit) {
+        let problem = Problem::new(
+            ProblemCode::TooManyConnections,
+            "this node serves as many connections as it may (max_connections)",
+            "try another node, or use fewer connections",
+        )
+        .with_retry_after(1);
+        let body = serde_json::to_string(&problem).unwrap_or_default();
+        let answer = format!(
+            "HTTP/1.1 503 Service Unavailable\r\n{CONTENT_TYPE}: {PROBLEM_CONTENT_TYPE}\r\n{RETRY_AFTER}: 1\r\n\
+             {CONNECTION}: close\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let tell = async {
+            stream.write_all(answer.as_bytes()).await?;
+            stream.shutdown().await?;
+            // Closing with unread bytes resets the connection, and the client may never see the answer.
+            let mut unread = [0; 1024];
+            while stream.read(&mut unread).await? > 0 {}
+            io::Result::Ok(())
+        };
+        tokio::select! {
+            biased;
+            result = tell => {
+                if let Err(error) = result {
+                    tracing::debug!(%error, "a refused connection ended early");
+                }
+            }
+            () = self.clock.sleep_until(self.clock.now() + REFUSAL_TIMEOUT) => {}
+        }
+    }
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let number = error.raw_os_error();
+    [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM]
+        .iter()
+        .any(|errno| number == Some(errno.raw_os_error()))
+}

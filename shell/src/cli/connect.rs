@@ -1,0 +1,59 @@
+//! How a command reaches a cluster.
+
+use std::time::Duration;
+
+use clap::Args;
+use quorate_client::{Builder, Client};
+
+use super::error::CliError;
+use super::output::Format;
+
+/// What the nodes of `quorate dev` listen at, so that plain commands reach it whichever of them is down.
+pub(super) const DEFAULT_ENDPOINTS: &str = "127.0.0.1:8000,127.0.0.1:8001,127.0.0.1:8002";
+
+/// Options of every command that talks to a cluster.
+#[derive(Debug, Args)]
+pub(super) struct ConnectArgs {
+    /// Nodes to talk to; the next is tried when one does not answer
+    #[arg(
+        long,
+        env = "QUORATE_ENDPOINT",
+        value_name = "HOST:PORT,...",
+        value_delimiter = ',',
+        default_value = DEFAULT_ENDPOINTS
+    )]
+    pub(super) endpoint: Vec<String>,
+    /// How to show the result
+    #[arg(
+        short = 'w',
+        long = "write-out",
+        value_enum,
+        value_name = "FORMAT",
+        default_value = "table"
+    )]
+    pub(super) format: Format,
+    /// How long to wait for an answer, in milliseconds
+    #[arg(
+        long,
+        value_name = "MS",
+        default_value_t = 10_000,
+        value_parser = clap::value_parser!(u64).range(1..=3_600_000)
+    )]
+    pub(super) timeout: u64,
+}
+
+impl ConnectArgs {
+    pub(super) fn endpoints(&self) -> String {
+        self.endpoint.join(",")
+    }
+
+    pub(super) fn builder(&self) -> Result<Builder, CliError> {
+        let builder = Client::builder(&self.endpoints())?;
+        // A person at a terminal would rather hear at once that nobody is there.
+        Ok(builder.timeout(Duration::from_millis(self.timeout)).rounds_max(2))
+    }
+
+    pub(super) fn client(&self) -> Result<Client, CliError> {
+        Ok(self.builder()?.build())
+    }
+}

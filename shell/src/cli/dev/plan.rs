@@ -1,0 +1,345 @@
+//! Which nodes, at which ports, in which directories.
+
+use std::fs;
+use std::io;
+use std::net::{TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::cli::connect::DEFAULT_ENDPOINTS;
+use crate::cli::error::CliError;
+use crate::cli::secret::{new_secret, write_secret};
+
+const HOST: &str = "127.0.0.1";
+const BASE_PORT: u16 = 8000;
+/// From a node's port for clients to its port for other nodes.
+const CLUSTER_PORT_OFFSET: u16 = 100;
+/// The file that marks the directory as one of `dev`, and remembers its ports.
+const PLAN_FILE: &str = "dev.json";
+
+/// One node of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Node {
+    pub(super) name: String,
+    pub(super) client_port: u16,
+    pub(super) cluster_port: u16,
+    /// Its own directory.
+    #[serde(skip)]
+    pub(super) home: PathBuf,
+    /// Where it keeps its state.
+    #[serde(skip)]
+    pub(super) data: PathBuf,
+}
+
+impl Node {
+    pub(super) fn client_address(&self) -> String {
+        format!("{HOST}:{}", self.client_port)
+    }
+
+    pub(super) fn cluster_address(&self) -> String {
+        format!("{HOST}:{}", self.cluster_port)
+    }
+
+    pub(super) fn config_file(&self) -> PathBuf {
+        self.home.join("cluster.yaml")
+    }
+
+    pub(super) fn log_file(&self) -> PathBuf {
+        self.home.join("log")
+    }
+}
+
+/// A cluster on this machine.
+#[derive(Debug)]
+pub(super) struct Plan {
+    directory: PathBuf,
+    nodes: Vec<Node>,
+}
+
+impl Plan {
+    /// Finds out what is there, chooses ports, and writes what the nodes need.
+    pub(super) fn make(
+        directory: &Path,
+        count: u16,
+        base_port: Option<u16>,
+        fresh: bool,
+    ) -> Result<Plan, CliError> {
+        if fresh {
+            remove(directory)?;
+        }
+        let earlier = read(directory)?;
+        let mut nodes = match earlier {
+            Some(nodes) => resumed(directory, nodes, count, base_port)?,
+            None => chosen(count, base_port)?,
+        };
+        fs::create_dir_all(directory).map_err(|error| failed("create", directory, error))?;
+        let directory = fs::canonicalize(directory).map_err(|error| failed("find", directory, error))?;
+        for node in &mut nodes {
+            node.home = directory.join(&node.name);
+            node.data = node.home.join("data");
+        }
+        let plan = Plan { directory, nodes };
+        plan.write()?;
+        Ok(plan)
+    }
+
+    pub(super) fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub(super) fn secret_file(&self) -> PathBuf {
+        self.directory.join("secret")
+    }
+
+    pub(super) fn endpoints(&self) -> String {
+        let addresses: Vec<String> = self.nodes.iter().map(Node::client_address).collect();
+        addresses.join(",")
+    }
+
+    /// Whether commands find the cluster without --endpoint.
+    pub(super) fn has_default_ports(&self) -> bool {
+        let known: Vec<&str> = DEFAULT_ENDPOINTS.split(',').collect();
+        self.nodes
+            .iter()
+            .any(|node| known.contains(&node.client_address().as_str()))
+    }
+
+    fn write(&self) -> Result<(), CliError> {
+        let file = self.directory.join(PLAN_FILE);
+        let text =
+            serde_json::to_string_pretty(&self.nodes).map_err(|error| CliError::Other(error.to_string()))?;
+        fs::write(&file, text).map_err(|error| failed("write", &file, error))?;
+        let secret = self.secret_file();
+        if !secret.exists() {
+            write_secret(&secret, &new_secret()?).map_err(|error| failed("write", &secret, error))?;
+        }
+        for node in &self.nodes {
+            fs::create_dir_all(&node.home).map_err(|error| failed("create", &node.home, error))?;
+            let file = node.config_file();
+            fs::write(&file, self.config(node)).map_err(|error| failed("write", &file, error))?;
+        }
+        Ok(())
+    }
+
+    /// The configuration file of one node.
+    fn config(&self, own: &Node) -> String {
+        let mut text = format!(
+            "# Written by `quorate dev` at every start.\ncluster:\n  name: dev\n  node_id: {}\n  secret_file: {}\n  nodes:\n",
+            own.name,
+            quoted(&self.secret_file())
+        );
+        for node in &self.nodes {
+            text.push_str(&format!(
+                "    - id: {}\n      host: {HOST}\n      client_port: {}\n      cluster_port: {}\n",
+                node.name, node.client_port, node.cluster_port
+            ));
+        }
+        text.push_str(&format!(
+            "  storage:\n    data_dir: {}\nnetwork:\n  http_port: 0\n",
+            quoted(&own.data)
+        ));
+        text
+    }
+}
+
+/// A path as a YAML string; JSON strings are YAML strings.
+fn quoted(path: &Path) -> String {
+    serde_json::Value::from(path.to_string_lossy().into_owned()).to_string()
+}
+
+fn failed(what: &str, path: &Path, error: io::Error) -> CliError {
+    CliError::io(format!("{what} {}", path.display()), error)
+}
+
+/// Removes what an earlier run left, and nothing that is not of one.
+fn remove(directory: &Path) -> Result<(), CliError> {
+    if !directory.exists() {
+        return Ok(());
+    }
+    let is_empty = || fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none());
+    if !directory.join(PLAN_FILE).exists() && !is_empty() {
+        return Err(CliError::Usage(format!(
+            "{} was not made by `quorate dev`, so --fresh leaves it alone: remove it yourself, or name another \
+             directory with --data-dir",
+            directory.display()
+        )));
+    }
+    fs::remove_dir_all(directory).map_err(|error| failed("remove", directory, error))
+}
+
+fn read(directory: &Path) -> Result<Option<Vec<Node>>, CliError> {
+    let file = directory.join(PLAN_FILE);
+    let text = match fs::read(&file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed("read", &file, error)),
+    };
+    let nodes = serde_json::from_slice(&text).map_err(|error| {
+        CliError::Usage(format!(
+            "{} is damaged ({error}): begin anew with --fresh",
+            file.display()
+        ))
+    })?;
+    Ok(Some(nodes))
+}
+
+/// The nodes of an earlier run, whose ports the others remember.
+fn resumed(
+    directory: &Path,
+    nodes: Vec<Node>,
+    count: u16,
+    base_port: Option<u16>,
+) -> Result<Vec<Node>, CliError> {
+    let other_ports =
+        base_port.is_some_and(|port| nodes.first().is_some_and(|node| node.client_port != port));
+    if nodes.len() != usize::from(count) || other_ports {
+        let first = nodes.first().map_or(0, |node| node.client_port);
+        return Err(CliError::Usage(format!(
+            "{} holds a cluster of {} nodes from port {first} on: begin anew with --fresh, or name another directory \
+             with --data-dir",
+            directory.display(),
+            nodes.len()
+        )));
+    }
+    match hold(&nodes) {
+        Ok(_) => Ok(nodes),
+        Err((port, error)) => Err(CliError::Other(format!(
+            "port {port} is in use ({error}): does this cluster run already? Stop it, or start another one with \
+             --data-dir"
+        ))),
+    }
+}
+
+/// Ports for a new cluster: those that were asked for, the usual ones, or free ones.
+fn chosen(count: u16, base_port: Option<u16>) -> Result<Vec<Node>, CliError> {
+    let nodes = numbered(count, base_port.unwrap_or(BASE_PORT));
+    match hold(&nodes) {
+        Ok(_) => Ok(nodes),
+        Err((port, error)) if base_port.is_some() => Err(CliError::Other(format!(
+            "port {port} is in use ({error}): choose others with --base-port"
+        ))),
+        Err(_) => free(count),
+    }
+}
+
+fn numbered(count: u16, base_port: u16) -> Vec<Node> {
+    let node = |index| Node {
+        name: format!("node{}", index + 1),
+        client_port: base_port + index,
+        cluster_port: base_port + CLUSTER_PORT_OFFSET + index,
+        home: PathBuf::new(),
+        data: PathBuf::new(),
+    };
+    (0..count).map(node).collect()
+}
+
+/// Takes all ports of the nodes for a moment, or tells which one cannot be had.
+fn hold(nodes: &[Node]) -> Result<Vec<(TcpListener, UdpSocket)>, (u16, io::Error)> {
+    let take = |node: &Node| {
+        let clients =
+            TcpListener::bind((HOST, node.client_port)).map_err(|error| (node.client_port, error))?;
+        let cluster =
+            UdpSocket::bind((HOST, node.cluster_port)).map_err(|error| (node.cluster_port, error))?;
+        Ok((clients, cluster))
+    };
+    nodes.iter().map(take).collect()
+}
+
+/// Nodes at ports that the system says are free.
+fn free(count: u16) -> Result<Vec<Node>, CliError> {
+    let mut nodes = numbered(count, 0);
+    let port_zero: Vec<Node> = nodes
+        .iter()
+        .map(|node| Node {
+            client_port: 0,
+            cluster_port: 0,
+            ..node.clone()
+        })
+        .collect();
+    let held = hold(&port_zero).map_err(|(_, error)| CliError::io("find free ports", error))?;
+    for (node, (clients, cluster)) in nodes.iter_mut().zip(&held) {
+        let find = |error| CliError::io("find free ports", error);
+        node.client_port = clients.local_addr().map_err(find)?.port();
+        node.cluster_port = cluster.local_addr().map_err(find)?.port();
+    }
+    Ok(nodes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::config::{Formation, Source, load};
+
+    fn plan(directory: &Path, fresh: bool) -> Result<Plan, CliError> {
+        let free = free(1).unwrap();
+        Plan::make(directory, 3, Some(free[0].client_port.min(60_000)), fresh)
+    }
+
+    #[test]
+    fn the_written_configurations_are_ones_that_serve_takes() {
+        let directory = tempfile::tempdir().unwrap();
+        let plan = plan(&directory.path().join("a b"), false).unwrap();
+        for node in plan.nodes() {
+            let config = load(&Source {
+                config_path: Some(node.config_file().display().to_string()),
+                environment: Default::default(),
+                flags: Vec::new(),
+                read: &|path| fs::read_to_string(path),
+                host_name: String::new(),
+                host_address: None,
+            })
+            .unwrap();
+            assert_eq!(config.node_name.as_str(), node.name);
+            assert_eq!(config.storage.data_dir, node.data);
+            assert_eq!(config.client_address, node.client_address());
+            assert!(matches!(config.formation, Formation::Static(nodes) if nodes.len() == 3));
+        }
+        let mode = fs::metadata(plan.secret_file()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_second_run_resumes_and_a_fresh_one_begins_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = directory.path().join("dev");
+        let first = plan(&home, false).unwrap();
+        let secret = fs::read(first.secret_file()).unwrap();
+        let port = first.nodes()[0].client_port;
+        let again = Plan::make(&home, 3, None, false).unwrap();
+        assert_eq!(again.nodes()[0].client_port, port);
+        assert_eq!(fs::read(again.secret_file()).unwrap(), secret);
+        assert!(Plan::make(&home, 5, None, false).is_err());
+        let fresh = Plan::make(&home, 5, None, true).unwrap();
+        assert_ne!(fs::read(fresh.secret_file()).unwrap(), secret);
+    }
+
+    #[test]
+    fn a_directory_of_somebody_else_is_never_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("precious"), "x").unwrap();
+        assert!(matches!(plan(directory.path(), true), Err(CliError::Usage(_))));
+        assert!(directory.path().join("precious").exists());
+    }
+
+    #[test]
+    fn a_port_in_use_is_named_with_the_flag() {
+        let taken = TcpListener::bind((HOST, 0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let directory = tempfile::tempdir().unwrap();
+        let error = Plan::make(&directory.path().join("dev"), 1, Some(port), false).unwrap_err();
+        let CliError::Other(message) = error else {
+            panic!("another error: {error:?}");
+        };
+        assert!(
+            message.contains(&format!("port {port} is in use")) && message.contains("--base-port"),
+            "{message}"
+        );
+    }
+}

@@ -1,0 +1,72 @@
+//! What can go wrong with a command, and the exit code that tells it.
+
+use std::io;
+use std::process::ExitCode;
+
+use quorate_client::Error;
+
+/// Why a command failed.
+#[derive(Debug)]
+pub(super) enum CliError {
+    /// The cluster did not do it.
+    Client(Error),
+    /// The arguments or the environment are wrong.
+    Usage(String),
+    /// What was asked for is not there.
+    NotFound(String),
+    /// Something of this machine failed: what was tried, and how it failed.
+    Io(String, io::Error),
+    /// Whoever read the output has gone, which is no error.
+    BrokenPipe,
+    /// Anything else.
+    Other(String),
+}
+
+impl CliError {
+    pub(super) fn io(what: impl Into<String>, error: io::Error) -> CliError {
+        CliError::Io(what.into(), error)
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            CliError::BrokenPipe => 0,
+            CliError::Io(..) | CliError::Other(_) => 1,
+            CliError::Usage(_) | CliError::Client(Error::Endpoint { .. }) => 2,
+            CliError::Client(Error::Connection { .. } | Error::TimedOut { .. } | Error::Protocol { .. }) => 3,
+            CliError::Client(Error::Conflict { .. } | Error::Refused(_)) => 4,
+            CliError::NotFound(_) | CliError::Client(Error::NotFound(_)) => 5,
+            CliError::Client(Error::UnknownOutcome { .. }) => 6,
+        }
+    }
+
+    fn message(&self) -> String {
+        match self {
+            CliError::Client(error @ Error::Connection { .. }) => {
+                format!(
+                    "{error}\nIs a node running there? `quorate dev` starts a cluster; --endpoint names another."
+                )
+            }
+            CliError::Client(error) => error.to_string(),
+            CliError::Usage(message) | CliError::NotFound(message) | CliError::Other(message) => {
+                message.clone()
+            }
+            CliError::Io(what, error) => format!("cannot {what}: {error}"),
+            CliError::BrokenPipe => String::new(),
+        }
+    }
+
+    /// Tells the operator, and gives the exit code.
+    pub(super) fn report(&self) -> ExitCode {
+        let message = self.message();
+        if !message.is_empty() {
+            super::output::complain(&message);
+        }
+        ExitCode::from(self.exit_code())
+    }
+}
+
+impl From<Error> for CliError {
+    fn from(error: Error) -> CliError {
+        CliError::Client(error)
+    }
+}

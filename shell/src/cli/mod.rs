@@ -1,0 +1,178 @@
+//! The command line, one file a command.
+//!
+//! The commands are ordinary programs around the node: they may read files, clocks and sockets directly, which the node
+//! itself does only through its ports. [`serve`] is the door between the two.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod bench;
+mod connect;
+mod dev;
+mod error;
+mod kv;
+mod members;
+mod nodes;
+mod output;
+mod secret;
+pub mod serve;
+mod status;
+mod step_down;
+mod version;
+
+use error::CliError;
+
+const EXAMPLES: &str = "\
+Examples:
+  quorate dev                                        three nodes on this machine, to try things out
+  quorate status                                     who leads, and how the nodes do
+  quorate kv put greeting hello                      write a key
+  quorate kv get greeting                            read it, from any node
+  quorate serve --config cluster.yaml --node-id 1    run one node
+
+Flags without a command are those of `serve`: `quorate --node-id=1 --config=cluster.yaml`.
+
+Exit codes:
+  0  done
+  1  another error
+  2  wrong usage or configuration
+  3  no node could be reached, or none answered in time
+  4  the cluster refused: a conflict, a limit, no leader
+  5  not found
+  6  the outcome of a write is not known";
+
+/// Keeps services available when machines fail.
+#[derive(Debug, Parser)]
+#[command(name = "quorate", version, after_help = EXAMPLES, arg_required_else_help = true, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run one node
+    Serve(Box<serve::ServeArgs>),
+    /// Show the configuration that `serve` would run with, and where each value comes from
+    Config(Box<serve::ServeArgs>),
+    /// Run a whole cluster on this machine, to try things out
+    Dev(dev::DevArgs),
+    /// Show who leads and how the nodes do
+    Status(status::StatusArgs),
+    /// Show every node with its addresses and load
+    Nodes(nodes::NodesArgs),
+    /// Read and write keys
+    #[command(subcommand)]
+    Kv(kv::KvCommand),
+    /// Take in and remove members
+    #[command(subcommand)]
+    Members(members::MembersCommand),
+    /// Hand the leadership to another node
+    StepDown(step_down::StepDownArgs),
+    /// Make a cluster secret
+    #[command(subcommand)]
+    Secret(secret::SecretCommand),
+    /// Measure a running cluster
+    Bench(bench::BenchArgs),
+    /// Show the version
+    Version,
+    /// Other spellings of commands
+    #[command(subcommand, hide = true)]
+    Cluster(ClusterCommand),
+}
+
+/// The spellings of session-cluster-mode.md, where the commands belong to a cluster tool of their own.
+#[derive(Debug, Subcommand)]
+enum ClusterCommand {
+    /// Show who leads and how the nodes do
+    Status(status::StatusArgs),
+    /// Show every node with its addresses and load
+    Nodes(nodes::NodesArgs),
+    /// Hand the leadership to another node
+    StepDown(step_down::StepDownArgs),
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse_from(with_default_command(std::env::args_os().collect()));
+    let result = match cli.command {
+        Command::Serve(args) => return serve::run(&args),
+        Command::Config(args) => return serve::print_config(&args),
+        Command::Dev(args) => block_on(dev::run(args)),
+        Command::Status(args) | Command::Cluster(ClusterCommand::Status(args)) => block_on(status::run(args)),
+        Command::Nodes(args) | Command::Cluster(ClusterCommand::Nodes(args)) => block_on(nodes::run(args)),
+        Command::StepDown(args) | Command::Cluster(ClusterCommand::StepDown(args)) => {
+            block_on(step_down::run(args))
+        }
+        Command::Kv(command) => block_on(kv::run(command)),
+        Command::Members(command) => block_on(members::run(command)),
+        Command::Secret(command) => secret::run(&command),
+        Command::Bench(args) => block_on(bench::run(args)),
+        Command::Version => version::run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error.report(),
+    }
+}
+
+/// A command line that begins with a flag means `serve`, unless it asks for help or the version.
+fn with_default_command(mut arguments: Vec<std::ffi::OsString>) -> Vec<std::ffi::OsString> {
+    let first = arguments
+        .get(1)
+        .and_then(|argument| argument.to_str())
+        .unwrap_or_default();
+    if first.starts_with('-') && !["-h", "--help", "-V", "--version"].contains(&first) {
+        arguments.insert(1, "serve".into());
+    }
+    arguments
+}
+
+/// Runs a command that talks to a cluster.
+fn block_on(command: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::io("start the runtime", error))?;
+    runtime.block_on(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_without_a_command_are_those_of_serve() {
+        let with = |arguments: &[&str]| with_default_command(arguments.iter().map(Into::into).collect());
+        assert_eq!(with(&["quorate", "--node-id=1"])[1], "serve");
+        assert_eq!(with(&["quorate", "status"])[1], "status");
+        assert_eq!(with(&["quorate", "--help"])[1], "--help");
+        assert_eq!(with(&["quorate"]).len(), 1);
+    }
+
+    #[test]
+    fn every_setting_with_a_flag_is_a_flag_of_serve() {
+        let cli = Cli::command();
+        let serve = cli.find_subcommand("serve").expect("there is `serve`");
+        for flag in crate::config::settings::SETTINGS
+            .iter()
+            .filter_map(|setting| setting.flag)
+        {
+            let name = flag.trim_start_matches('-');
+            assert!(
+                serve
+                    .get_arguments()
+                    .any(|argument| argument.get_long() == Some(name)),
+                "serve does not take {flag}"
+            );
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! `quorate step-down`
+
+use clap::Args;
+use quorate_api::NodeName;
+
+use super::connect::ConnectArgs;
+use super::error::CliError;
+use super::output::{Format, print, print_json};
+
+const EXAMPLES: &str = "\
+Examples:
+  quorate step-down
+  quorate step-down --target node3";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct StepDownArgs {
+    /// The node that shall lead; without it the one that is furthest along
+    #[arg(long, value_name = "NODE")]
+    target: Option<NodeName>,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+pub(super) async fn run(args: StepDownArgs) -> Result<(), CliError> {
+    let leadership = args.connect.client()?.step_down(args.target).await?;
+    match args.connect.format {
+        Format::Json => print_json(&leadership),
+        Format::Table => {
+            let name =
+                |name: &Option<NodeName>| name.as_ref().map_or("nobody yet".to_owned(), NodeName::to_string);
+            let before = name(&leadership.previous_leader);
+            print(&format!(
+                "{before} stepped down; {} leads\n",
+                name(&leadership.leader)
+            ))
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! From what was given to a [`Config`].
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+
+use quorate_api::NodeName;
+
+use super::addresses::{Addresses, is_loopback};
+use super::layers::Layers;
+use super::mistake::{Mistake, Mistakes, Origin};
+use super::nodes::{self, Entry, check_host};
+use super::options::{limits, log_options, network_options, raft_timing, storage, timeouts};
+use super::reader::{Reader, Sourced, scalar_text};
+use super::yaml::Value;
+use super::{Config, Formation, Secret};
+
+/// Everything that a configuration is made of.
+pub struct Source<'a> {
+    /// The file named by `--config`.
+    pub config_path: Option<String>,
+    /// The environment.
+    pub environment: BTreeMap<String, String>,
+    /// The flags that were given, with their values; a switch has the value `true`.
+    pub flags: Vec<(&'static str, String)>,
+    /// Reads a file: the configuration, the secret.
+    pub read: &'a dyn Fn(&str) -> io::Result<String>,
+    /// The machine's own name.
+    pub host_name: String,
+    /// An address of the machine that others can reach.
+    pub host_address: Option<IpAddr>,
+}
+
+/// Puts the layers on top of each other and checks the result.
+///
+/// # Errors
+/// With every mistake that was found.
+pub fn load(source: &Source) -> Result<Config, Mistakes> {
+    let mut reader = Reader::new(layers(source));
+    let cluster_name = reader.parsed("cluster.name", "quorate".to_owned(), |text| {
+        NodeName::new(text)
+            .map(|name| name.to_string())
+            .map_err(|_| "expected 1 to 64 letters, digits, dots, dashes and underscores".to_owned())
+    });
+    reader.note("cluster.name", &cluster_name.value, &cluster_name.origin);
+    let nodes = nodes::read(&mut reader);
+    let addresses = Addresses::read(&mut reader, &nodes, source);
+    let formation = formation(&mut reader, &nodes, &addresses);
+    let storage = storage(&mut reader);
+    let network = network_options(&mut reader);
+    let raft = raft_timing(&mut reader);
+    let limits = limits(&mut reader);
+    let timeouts = timeouts(&mut reader);
+    let log = log_options(&mut reader);
+    let secret = secret(&mut reader, source);
+    if !reader.mistakes.is_empty() {
+        return Err(Mistakes(reader.mistakes));
+    }
+    Ok(Config {
+        node_name: addresses.node_name,
+        cluster_name: cluster_name.value,
+        formation,
+        client_listen: addresses.client_listen,
+        cluster_listen: addresses.cluster_listen,
+        client_address: addresses.client_address,
+        cluster_address: addresses.cluster_address,
+        raft,
+        storage,
+        network,
+        limits,
+        timeouts,
+        log,
+        secret,
+        warnings: reader.warnings,
+        effective: reader.effective,
+    })
+}
+
+fn layers(source: &Source) -> Layers {
+    let mut layers = Layers::default();
+    let path = source
+        .config_path
+        .clone()
+        .or_else(|| source.environment.get("QUORATE_CONFIG").cloned());
+    if let Some(path) = path {
+        match (source.read)(&path) {
+            Ok(text) => layers.add_file(&path, &text),
+            Err(error) => layers.mistakes.push(Mistake {
+                origin: None,
+                message: format!("{path}: the configuration file cannot be read: {error}"),
+            }),
+        }
+    }
+    layers.add_environment(&source.environment);
+    layers.add_flags(&source.flags);
+    layers
+}
+
+fn formation(reader: &mut Reader, nodes: &[Entry], addresses: &Addresses) -> Formation {
+    let peers = peers(reader);
+    if !peers.value.is_empty() && !nodes.is_empty() {
+        let message = "peers to join and cluster.nodes to found a cluster with are both given: leave one out";
+        reader.mistake(&peers.origin, message);
+    }
+    let others_beyond = nodes.iter().any(|entry| !is_loopback(&entry.host))
+        || peers.value.iter().any(|peer| !is_loopback(host_of(peer)));
+    if others_beyond && is_loopback(&addresses.cluster_listen.host) {
+        reader.warnings.push(format!(
+            "this node listens on {} only, where nodes of other machines cannot reach it; name an address of this \
+             machine, or 0.0.0.0, with --host",
+            addresses.cluster_listen.host
+        ));
+    }
+    if !nodes.is_empty() {
+        Formation::Static(nodes.iter().map(Entry::to_static).collect())
+    } else if !peers.value.is_empty() {
+        Formation::Join(peers.value)
+    } else {
+        Formation::First
+    }
+}
+
+fn host_of(address: &str) -> &str {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
+/// The peers: a list, or one text with commas.
+fn peers(reader: &mut Reader) -> Sourced<Vec<String>> {
+    let none = Sourced {
+        value: Vec::new(),
+        origin: Origin::Default,
+    };
+    let Some(raw) = reader.raw("cluster.peers").cloned() else {
+        return none;
+    };
+    let texts: Option<Vec<String>> = match &raw.node.value {
+        Value::List(items) => items
+            .iter()
+            .map(|item| scalar_text(item).map(str::to_owned))
+            .collect(),
+        _ => scalar_text(&raw.node).map(|text| text.split(',').map(str::to_owned).collect()),
+    };
+    let Some(texts) = texts else {
+        reader.mistake(
+            &raw.origin,
+            "expected addresses host:port, as a list or with commas between",
+        );
+        return none;
+    };
+    let mut value: Vec<String> = Vec::new();
+    for text in texts
+        .iter()
+        .map(|text| text.trim())
+        .filter(|text| !text.is_empty())
+    {
+        match check_address(text) {
+            Ok(()) if value.iter().any(|other| other == text) => {}
+            Ok(()) => value.push(text.to_owned()),
+            Err(message) => reader.mistake(&raw.origin, message),
+        }
+    }
+    reader.note("cluster.peers", format!("[{}]", quoted(&value)), &raw.origin);
+    Sourced {
+        value,
+        origin: raw.origin,
+    }
+}
+
+fn quoted(texts: &[String]) -> String {
+    let quoted: Vec<String> = texts.iter().map(|text| format!("\"{text}\"")).collect();
+    quoted.join(", ")
+}
+
+fn check_address(text: &str) -> Result<(), String> {
+    let expected = || format!("expected host:port, found `{text}`");
+    let (_, port) = text.rsplit_once(':').ok_or_else(expected)?;
+    check_host(host_of(text)).map_err(|_| expected())?;
+    match port.parse::<u16>() {
+        Ok(port) if port > 0 => Ok(()),
+        _ => Err(expected()),
+    }
+}
+
+/// The secret: from a file, or from QUORATE_SECRET. As everywhere a later layer wins.
+fn secret(reader: &mut Reader, source: &Source) -> Secret {
+    const VARIABLE: Origin = Origin::Variable("QUORATE_SECRET");
+    let variable = source
+        .environment
+        .get("QUORATE_SECRET")
+        .map(|text| text.trim())
+        .filter(|text| !text.is_empty());
+    let file = reader.text("cluster.secret_file");
+    if let Some(file) = &file {
+        reader.note("cluster.secret_file", &file.value, &file.origin);
+    }
+    match (file, variable) {
+        (Some(file), Some(_)) if file.origin.layer() == VARIABLE.layer() => {
+            let message = "QUORATE_SECRET is set too: leave one of them out";
+            reader.mistake(&file.origin, message);
+            Secret::new("")
+        }
+        (Some(file), variable) if variable.is_none() || file.origin.layer() > VARIABLE.layer() => {
+            match (source.read)(&file.value).map(|text| text.trim().to_owned()) {
+                Ok(text) if !text.is_empty() => Secret::new(text),
+                Ok(_) => {
+                    reader.mistake(
+                        &file.origin,
+                        format!("{} is empty; fill it with `quorate secret new`", file.value),
+                    );
+                    Secret::new("")
+                }
+                Err(error) => {
+                    reader.mistake(&file.origin, format!("{} cannot be read: {error}", file.value));
+                    Secret::new("")
+                }
+            }
+        }
+        (_, Some(text)) => Secret::new(text),
+        _ => {
+            let message = "no cluster secret is given: every node of a cluster needs the same one. Make it once with \
+                           `quorate secret new > cluster.secret`, copy it to each node, and start each with \
+                           --secret-file cluster.secret (or set QUORATE_SECRET)";
+            reader.mistake(&Origin::Default, message);
+            Secret::new("")
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! The node as its client port sees it.
+//!
+//! Writes and linearizable reads go to the consensus lane; the state itself is read here, shared with the apply lane.
+//! What the node knows of the cluster comes from the last published view, so that it can be asked while consensus is
+//! stuck.
+
+use std::sync::{Arc, PoisonError};
+
+use bytes::Bytes;
+use quorate_api::{
+    AddMember, ClusterStatus, Consistency, Leadership, MemberChanged, NodeName, NodesAnswer, Readiness,
+};
+use quorate_core::Instant;
+use quorate_core::raft::{Change, Index};
+use quorate_core::state::{Command, KeyRange, KeyValue, Reply, Revision, StateMachine};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::inbox::{AdminOutcome, ReadOutcome, Request, WriteOutcome};
+use super::lanes::apply::SharedState;
+use super::show;
+use super::view::View;
+use crate::api::backend::{
+    Backend, BackendError, GetReply, ListReply, Range, ReadOptions, Write, WriteOptions, WriteReply,
+};
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::port::{BoxFuture, Clock};
+
+/// What the client port holds of the node.
+pub(super) struct NodeBackend {
+    pub(super) config: Arc<Config>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) requests: mpsc::Sender<Request>,
+    pub(super) state: SharedState,
+    pub(super) applied: watch::Receiver<Index>,
+    pub(super) view: watch::Receiver<View>,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+impl NodeBackend {
+    /// Hands a request to consensus; a full queue is answered at once.
+    fn request(&self, request: Request) -> Result<(), BackendError> {
+        self.requests.try_send(request).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => BackendError::Busy,
+            mpsc::error::TrySendError::Closed(_) => {
+                BackendError::Unavailable("the node is stopping".to_owned())
+            }
+        })
+    }
+
+    /// Waits for the answer to a request; `late` when none comes in time.
+    async fn answer<T>(
+        &self,
+        reply: oneshot::Receiver<T>,
+        deadline: Instant,
+        late: BackendError,
+    ) -> Result<T, BackendError> {
+        tokio::select! {
+            biased;
+            // A request that is dropped without an answer was under way when the node stopped.
+            answer = reply => answer.map_err(|_| late),
+            () = self.clock.sleep_until(deadline) => Err(late),
+        }
+    }
+
+    async fn replicate(&self, write: Write, options: WriteOptions) -> Result<WriteReply, BackendError> {
+        let command = command(write).encode();
+        let (reply, answer) = oneshot::channel();
+        let WriteOptions { deadline, forward } = options;
+        self.request(Request::Write {
+            command,
+            deadline,
+            forward,
+            reply,
+        })?;
+        match self
+            .answer(answer, deadline, BackendError::UnknownOutcome)
+            .await?
+        {
+            WriteOutcome::Applied(reply) => Reply::decode(&reply)
+                .map_err(|error| BackendError::Refused(error.to_string()))
+                .and_then(|reply| self.write_reply(reply)),
+            WriteOutcome::NoLeader => Err(BackendError::NoLeader),
+            WriteOutcome::NotLeader(leader) => Err(BackendError::NotLeader { leader }),
+            WriteOutcome::Busy => Err(BackendError::Busy),
+            WriteOutcome::Unknown => Err(BackendError::UnknownOutcome),
+            WriteOutcome::Refused(reason) => Err(BackendError::Refused(reason)),
+        }
+    }
+
+    fn write_reply(&self, reply: Reply) -> Result<WriteReply, BackendError> {
+        Ok(match reply {
+            Reply::Put { revision, previous } => WriteReply::Done {
+                revision: revision.0,
+                previous: previous.map(key_value),
+                deleted: 0,
+            },
+            Reply::Deleted { revision, previous } => WriteReply::Done {
+                revision: revision.0,
+                previous: Some(key_value(previous)),
+                deleted: 1,
+            },
+            Reply::Conflict { current } => WriteReply::Conflict {
+                current: current.map_or(0, |current| current.mod_revision.0),
+            },
+            Reply::NotFound => {
+                let revision = self
+                    .state
+                    .read()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .revision()
+                    .0;
+                WriteReply::Done {
+                    revision,
+                    previous: None,
+                    deleted: 0,
+                }
+            }
+            Reply::Malformed(malformed) => return Err(BackendError::Refused(malformed.to_string())),
+        })
+    }
+
+    /// Reads the state when it is as fresh as the reader wants.
+    async fn read<T>(
+        &self,
+        options: ReadOptions,
+        read: impl FnOnce(&StateMachine) -> T,
+    ) -> Result<T, BackendError> {
+        if options.consistency == Consistency::Linearizable {
+            let (reply, answer) = oneshot::channel();
+            self.request(Request::Read { reply })?;
+            let index = match self
+                .answer(answer, options.deadline, BackendError::TimedOut)
+                .await?
+            {
+                ReadOutcome::Ready(index) => index,
+                ReadOutcome::NoLeader => return Err(BackendError::NoLeader),
+                ReadOutcome::Busy => return Err(BackendError::Busy),
+            };
+            let mut applied = self.applied.clone();
+            tokio::select! {
+                biased;
+                reached = applied.wait_for(|applied| *applied >= index) => {
+                    reached.map_err(|_| BackendError::Unavailable("the node is stopping".to_owned()))?;
+                }
+                () = self.clock.sleep_until(options.deadline) => return Err(BackendError::TimedOut),
+            }
+        }
+        Ok(read(&self.state.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    async fn administer(
+        &self,
+        request: Request,
+        answer: oneshot::Receiver<AdminOutcome>,
+        deadline: Instant,
+    ) -> Result<(), BackendError> {
+        self.request(request)?;
+        match self
+            .answer(answer, deadline, BackendError::UnknownOutcome)
+            .await?
+        {
+            AdminOutcome::Done => Ok(()),
+            AdminOutcome::NotLeader(Some(leader)) => Err(BackendError::NotLeader { leader }),
+            AdminOutcome::NotLeader(None) => Err(BackendError::NoLeader),
+            AdminOutcome::Refused(reason) => Err(BackendError::Refused(reason)),
+            AdminOutcome::Unknown => Err(BackendError::UnknownOutcome),
+        }
+    }
+
+    fn shown(&self) -> show::Shown<'_> {
+        show::Shown {
+            config: &self.config,
+            now: self.clock.wall(),
+        }
+    }
+}
+
+impl Backend for NodeBackend {
+    fn write(&self, write: Write, options: WriteOptions) -> BoxFuture<'_, Result<WriteReply, BackendError>> {
+        Box::pin(self.replicate(write, options))
+    }
+
+    fn get(&self, key: Bytes, options: ReadOptions) -> BoxFuture<'_, Result<GetReply, BackendError>> {
+        Box::pin(async move {
+            self.read(options, |state| GetReply {
+                revision: state.revision().0,
+                entry: state.get(&key).map(key_value),
+            })
+            .await
+        })
+    }
+
+    fn list(&self, range: Range, options: ReadOptions) -> BoxFuture<'_, Result<ListReply, BackendError>> {
+        Box::pin(async move { self.read(options, |state| list(state, range)).await })
+    }
+
+    fn leader_known(&self) -> BoxFuture<'_, ()> {
+        let mut view = self.view.clone();
+        Box::pin(async move {
+            // When the view ends the node is stopping, and the next request says so.
+            let _ = view.wait_for(|view| view.leader.is_some()).await;
+        })
+    }
+
+    fn status(&self) -> ClusterStatus {
+        self.shown().status(&self.view.borrow())
+    }
+
+    fn nodes(&self) -> NodesAnswer {
+        self.shown().nodes(&self.view.borrow())
+    }
+
+    fn readiness(&self) -> Readiness {
+        let view = self.view.borrow();
+        let reasons: Vec<String> = view.waiting_for.iter().cloned().collect();
+        Readiness {
+            ready: reasons.is_empty(),
+            reasons,
+        }
+    }
+
+    fn add_member(
+        &self,
+        request: AddMember,
+        _deadline: Instant,
+    ) -> BoxFuture<'_, Result<MemberChanged, BackendError>> {
+        Box::pin(async move {
+            let known = self
+                .view
+                .borrow()
+                .membership
+                .as_ref()
+                .is_some_and(|membership| membership.by_name(request.id.as_str()).is_some());
+            let message = if known {
+                "it is a member".to_owned()
+            } else {
+                return Err(BackendError::Refused(format!(
+                    "node {} joins by itself: start it with --peers {}, and it becomes a voter when it has caught up",
+                    request.id, self.config.cluster_address
+                )));
+            };
+            Ok(MemberChanged {
+                success: true,
+                id: request.id,
+                message,
+            })
+        })
+    }
+
+    fn remove_member(
+        &self,
+        name: NodeName,
+        deadline: Instant,
+    ) -> BoxFuture<'_, Result<MemberChanged, BackendError>> {
+        Box::pin(async move {
+            let found = self
+                .view
+                .borrow()
+                .membership
+                .as_ref()
+                .and_then(|membership| membership.by_name(name.as_str()).map(|(id, _)| id));
+            let Some(id) = found else {
+                return Err(BackendError::NoSuchMember(name));
+            };
+            let (reply, answer) = oneshot::channel();
+            let request = Request::Change {
+                changes: vec![Change::Remove(id)],
+                reply,
+            };
+            self.administer(request, answer, deadline).await?;
+            let message = "it is no member any more; stop it".to_owned();
+            Ok(MemberChanged {
+                success: true,
+                id: name,
+                message,
+            })
+        })
+    }
+
+    fn step_down(
+        &self,
+        target: Option<NodeName>,
+        deadline: Instant,
+    ) -> BoxFuture<'_, Result<Leadership, BackendError>> {
+        Box::pin(async move {
+            let leader = |view: &View| view.leader_name().and_then(|name| NodeName::new(name).ok());
+            let previous_leader = leader(&self.view.borrow());
+            let (reply, answer) = oneshot::channel();
+            let target = target.map(|name| name.as_str().to_owned());
+            self.administer(Request::StepDown { target, reply }, answer, deadline)
+                .await?;
+            let leader =
+                leader(&self.view.borrow()).filter(|leader| Some(leader) != previous_leader.as_ref());
+            Ok(Leadership {
+                success: true,
+                previous_leader,
+                leader,
+            })
+        })
+    }
+
+    fn metrics_text(&self) -> String {
+        self.metrics.encode()
+    }
+}
+
+fn command(write: Write) -> Command {
+    match write {
+        Write::Put { key, value, expected } => Command::Put {
+            key,
+            value,
+            expected: expected.map(Revision),
+        },
+        Write::Delete { key, expected } => Command::Delete {
+            key,
+            expected: expected.map(Revision),
+        },
+    }
+}
+
+fn key_value(key_value: KeyValue) -> quorate_api::KeyValue {
+    quorate_api::KeyValue {
+        key: key_value.key.into(),
+        value: key_value.value.into(),
+        create_revision: key_value.create_revision.0,
+        mod_revision: key_value.mod_revision.0,
+        version: key_value.version,
+    }
+}
+
+/// As many entries as fit into both limits, but at least one.
+fn list(state: &StateMachine, range: Range) -> ListReply {
+    let keys = match range.end {
+        Some(end) => KeyRange::between(range.start, end),
+        None => KeyRange::from(range.start),
+    };
+    let page = state.range(&keys, range.limit);
+    let (mut entries, mut more, mut bytes) = (Vec::new(), page.more, 0);
+    for item in page.items {
+        bytes += item.key.len() + item.value.len();
+        if bytes > range.bytes_max && !entries.is_empty() {
+            more = true;
+            break;
+        }
+        entries.push(key_value(item));
+    }
+    ListReply {
+        revision: state.revision().0,
+        entries,
+        more,
+    }
+}

@@ -1,0 +1,166 @@
+//! Requests under way: what waits for consensus or for another node.
+//!
+//! Invariants: every request is answered exactly once and within its deadline; everything that waits is bounded in
+//! number. A request that finds no leader is answered at once that nothing was appended: whether to wait for one is
+//! for the client port to decide.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use quorate_core::Instant;
+use quorate_core::raft::{NodeId, Token};
+use tokio::sync::oneshot;
+
+use super::inbox::{AdminOutcome, ReadOutcome, WriteOutcome};
+use super::lanes::apply::Waiter;
+use crate::transport::{ForwardResult, Responder};
+
+/// Requests that may wait for another node; more are answered that the node is busy.
+const FORWARDED_MAX: usize = 50_000;
+/// How often forwarded requests are looked at for their deadlines.
+const TICK: Duration = Duration::from_millis(50);
+
+/// What a token of consensus stands for.
+#[derive(Debug)]
+pub(super) enum Pending {
+    /// A write of a client.
+    Write {
+        waiter: Waiter,
+        /// What goes to the leader when this node does not lead; none when the client does not want that.
+        forward: Option<Forwardable>,
+        /// When it was taken on.
+        begun: Instant,
+    },
+    Read(oneshot::Sender<ReadOutcome>),
+    Admin(oneshot::Sender<AdminOutcome>),
+    /// Another node asked to be taken in.
+    Join {
+        name: String,
+        responder: Responder,
+    },
+    /// A duty of the leader; nobody waits.
+    Duty,
+}
+
+/// A command that may go to the leader.
+#[derive(Debug)]
+pub(super) struct Forwardable {
+    pub(super) command: bytes::Bytes,
+    pub(super) deadline: Instant,
+}
+
+struct Forwarded {
+    to: NodeId,
+    deadline: Instant,
+    reply: oneshot::Sender<WriteOutcome>,
+}
+
+/// All requests under way at one node.
+pub(super) struct Clients {
+    next_token: Token,
+    pending: BTreeMap<Token, Pending>,
+    next_request: u64,
+    forwarded: BTreeMap<u64, Forwarded>,
+    tick_due: Option<Instant>,
+}
+
+impl Clients {
+    /// `first_request` begins the numbers of forwarded requests: drawn at random, so that a late answer to a former
+    /// life of this node fits no request of this one.
+    pub(super) fn new(first_request: u64) -> Clients {
+        Clients {
+            next_token: Token(1),
+            pending: BTreeMap::new(),
+            next_request: first_request,
+            forwarded: BTreeMap::new(),
+            tick_due: None,
+        }
+    }
+
+    /// Remembers a request and names it.
+    pub(super) fn expect(&mut self, pending: Pending) -> Token {
+        let token = self.next_token;
+        self.next_token = token.next();
+        self.pending.insert(token, pending);
+        token
+    }
+
+    /// Takes out the request that `token` names.
+    pub(super) fn take(&mut self, token: Token) -> Option<Pending> {
+        self.pending.remove(&token)
+    }
+
+    /// Remembers a write that goes to the leader; returns its number, or none when too many do already.
+    pub(super) fn forward(
+        &mut self,
+        now: Instant,
+        to: NodeId,
+        deadline: Instant,
+        reply: oneshot::Sender<WriteOutcome>,
+    ) -> Option<u64> {
+        if self.forwarded.len() >= FORWARDED_MAX {
+            let _ = reply.send(WriteOutcome::Busy);
+            return None;
+        }
+        let request = self.next_request;
+        self.next_request = request.wrapping_add(1);
+        self.forwarded.insert(request, Forwarded { to, deadline, reply });
+        self.tick_due.get_or_insert(now + TICK);
+        Some(request)
+    }
+
+    /// The write did not leave this node.
+    pub(super) fn not_forwarded(&mut self, request: u64) {
+        if let Some(forwarded) = self.forwarded.remove(&request) {
+            let _ = forwarded.reply.send(WriteOutcome::NoLeader);
+        }
+    }
+
+    /// The leader answered a forwarded write.
+    pub(super) fn forward_answered(&mut self, from: NodeId, request: u64, answer: ForwardResult) {
+        if self
+            .forwarded
+            .get(&request)
+            .is_none_or(|forwarded| forwarded.to != from)
+        {
+            return;
+        }
+        let Some(Forwarded { reply, .. }) = self.forwarded.remove(&request) else {
+            return;
+        };
+        let outcome = match answer {
+            ForwardResult::Reply(reply) => WriteOutcome::Applied(reply),
+            ForwardResult::NotLeader { .. } => WriteOutcome::NoLeader,
+            ForwardResult::Busy => WriteOutcome::Busy,
+            ForwardResult::Unknown => WriteOutcome::Unknown,
+            ForwardResult::Refused(reason) => WriteOutcome::Refused(reason),
+        };
+        let _ = reply.send(outcome);
+    }
+
+    /// The connection to `peer` is gone, and with it the answers that it owed.
+    pub(super) fn peer_lost(&mut self, peer: NodeId) {
+        self.give_up(|forwarded| forwarded.to == peer);
+    }
+
+    /// When [`Clients::tick`] is due.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.tick_due
+    }
+
+    /// Gives up forwarded writes whose time is over.
+    pub(super) fn tick(&mut self, now: Instant) {
+        if self.tick_due.is_none_or(|due| now < due) {
+            return;
+        }
+        self.give_up(|forwarded| now >= forwarded.deadline);
+        self.tick_due = (!self.forwarded.is_empty()).then_some(now + TICK);
+    }
+
+    fn give_up(&mut self, lost: impl Fn(&Forwarded) -> bool) {
+        let lost = self.forwarded.extract_if(.., |_, forwarded| lost(forwarded));
+        for (_, forwarded) in lost {
+            let _ = forwarded.reply.send(WriteOutcome::Unknown);
+        }
+    }
+}

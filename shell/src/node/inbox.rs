@@ -1,0 +1,116 @@
+//! What reaches the consensus lane: requests of clients, and completions of the other lanes.
+//!
+//! Requests wait in a bounded queue; a full one answers the client that the node is busy. Completions are bounded by
+//! what consensus has asked for, so their queue needs no bound of its own and a lane never waits for consensus.
+
+use bytes::Bytes;
+use quorate_core::Instant;
+use quorate_core::raft::{
+    Change, DiskError, Entry, FetchError, FetchId, Index, NodeId, SnapshotEvent, WriteId,
+};
+use tokio::sync::oneshot;
+
+/// What a client or an operator wants of consensus.
+#[derive(Debug)]
+pub(super) enum Request {
+    /// Replicate a command and answer with its reply.
+    Write {
+        /// The encoded command.
+        command: Bytes,
+        /// When the client stops waiting.
+        deadline: Instant,
+        /// Whether it goes to the leader when this node does not lead.
+        forward: bool,
+        /// Takes the answer.
+        reply: oneshot::Sender<WriteOutcome>,
+    },
+    /// Find the index that a linearizable read must have seen.
+    Read {
+        /// Takes the answer.
+        reply: oneshot::Sender<ReadOutcome>,
+    },
+    /// Change the membership. Only the leader can.
+    Change {
+        /// The change.
+        changes: Vec<Change>,
+        /// Takes the answer.
+        reply: oneshot::Sender<AdminOutcome>,
+    },
+    /// Hand the leadership over, to the named node or to the best one. Only the leader can.
+    StepDown {
+        /// The name of the next leader.
+        target: Option<String>,
+        /// Takes the answer.
+        reply: oneshot::Sender<AdminOutcome>,
+    },
+    /// Hand over if this node leads, take no more requests, and stop.
+    Stop,
+}
+
+/// What another lane has done.
+#[derive(Debug)]
+pub(super) enum Completion {
+    /// A write is durable, and every earlier one; or the disk failed.
+    Persisted {
+        write: WriteId,
+        result: Result<(), DiskError>,
+    },
+    /// Entries were read from the log.
+    Fetched {
+        fetch: FetchId,
+        result: Result<Vec<Entry>, FetchError>,
+    },
+    /// Everything up to an index is applied.
+    Applied { index: Index },
+    /// A command forwarded by another node was applied: its encoded reply.
+    Forwarded {
+        node: NodeId,
+        request: u64,
+        reply: Bytes,
+    },
+    /// Something happened to a snapshot.
+    Snapshot(SnapshotEvent),
+    /// A lane cannot go on; the node must stop.
+    Failed { message: String },
+}
+
+/// What became of a write.
+#[derive(Debug)]
+pub(super) enum WriteOutcome {
+    /// It was applied; the encoded reply.
+    Applied(Bytes),
+    /// It was not appended: no leader is known or in reach.
+    NoLeader,
+    /// It was not appended: another node leads, with this client address.
+    NotLeader(String),
+    /// It was not appended: too much is under way.
+    Busy,
+    /// It may have been applied.
+    Unknown,
+    /// It was not appended, and why.
+    Refused(String),
+}
+
+/// What became of a request to read.
+#[derive(Debug)]
+pub(super) enum ReadOutcome {
+    /// Read when everything up to this index is applied.
+    Ready(Index),
+    /// No leader confirmed the read.
+    NoLeader,
+    /// Too much is under way.
+    Busy,
+}
+
+/// What became of an operation on the cluster.
+#[derive(Debug)]
+pub(super) enum AdminOutcome {
+    /// Done.
+    Done,
+    /// This node does not lead; the leader's client address, when it is known.
+    NotLeader(Option<String>),
+    /// It was refused, and why.
+    Refused(String),
+    /// Its fate is not known.
+    Unknown,
+}

@@ -1,0 +1,167 @@
+//! The apply lane: committed entries change the state, replies go to whoever waits, changed rows go to the store.
+//!
+//! Invariants: entries are applied once, in order; an entry that this build cannot apply halts the node, it is never
+//! skipped; neither applying nor answering waits for the state store, which lags behind within its bounds.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bytes::Bytes;
+use quorate_core::raft::{Base, Committed, Index, Membership, NodeId, Payload, SnapshotEvent};
+use quorate_core::state::{Reply, StateMachine};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::super::inbox::{Completion, WriteOutcome};
+use crate::metrics::Metrics;
+use crate::port::Clock;
+use crate::storage::{Row, RowBatch, Snapshots, StateSender};
+
+/// The state as readers share it with the apply lane.
+pub(in super::super) type SharedState = Arc<RwLock<StateMachine>>;
+
+/// Who waits for the reply of a command.
+#[derive(Debug)]
+pub(in super::super) enum Waiter {
+    /// A client of this node.
+    Local(oneshot::Sender<WriteOutcome>),
+    /// A client of another node, which forwarded the command.
+    Forwarded {
+        /// The node.
+        node: NodeId,
+        /// Its number of the request.
+        request: u64,
+    },
+}
+
+/// What the lane is asked to do, in order.
+pub(in super::super) enum ApplyOrder {
+    /// Apply committed entries.
+    Entries(Vec<(Committed, Option<Waiter>)>),
+    /// Replace the state by that of the received snapshot.
+    Install(Base),
+}
+
+pub(in super::super) struct ApplyLane {
+    pub(in super::super) state: SharedState,
+    /// The membership as of the last applied entry.
+    pub(in super::super) membership: Membership,
+    /// Whether the store has to be told the membership with the next rows.
+    pub(in super::super) membership_changed: bool,
+    pub(in super::super) store: StateSender,
+    /// Bytes of entries applied since the node started.
+    pub(in super::super) applied_bytes: Arc<AtomicU64>,
+    pub(in super::super) snapshots: Snapshots,
+    pub(in super::super) applied: watch::Sender<Index>,
+    pub(in super::super) completions: mpsc::UnboundedSender<Completion>,
+    pub(in super::super) metrics: Arc<Metrics>,
+    pub(in super::super) clock: Arc<dyn Clock>,
+}
+
+impl ApplyLane {
+    /// Applies until the orders end or an entry cannot be applied.
+    pub(in super::super) async fn run(mut self, mut orders: mpsc::UnboundedReceiver<ApplyOrder>) {
+        while let Some(order) = orders.recv().await {
+            let done = match order {
+                ApplyOrder::Entries(entries) => self.apply(entries).await,
+                ApplyOrder::Install(base) => self.install(base).await,
+            };
+            if let Err(message) = done {
+                let _ = self.completions.send(Completion::Failed { message });
+                return;
+            }
+        }
+    }
+
+    async fn apply(&mut self, entries: Vec<(Committed, Option<Waiter>)>) -> Result<(), String> {
+        let begun = self.clock.now();
+        let count = entries.len();
+        let mut rows = Vec::new();
+        let mut replies = Vec::new();
+        let mut bytes = 0;
+        let position = {
+            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            for (Committed { entry, token: _ }, waiter) in entries {
+                bytes += entry.size();
+                match &entry.payload {
+                    Payload::Command(command) => {
+                        let applied = state
+                            .apply(entry.position, command)
+                            .map_err(|error| error.to_string())?;
+                        rows.extend(applied.rows.into_iter().map(|row| Row {
+                            key: row.key,
+                            value: row.value,
+                        }));
+                        replies.extend(waiter.map(|waiter| (waiter, applied.reply)));
+                    }
+                    Payload::Empty => state
+                        .apply_empty(entry.position)
+                        .map_err(|error| error.to_string())?,
+                    Payload::Membership(membership) => {
+                        state
+                            .apply_empty(entry.position)
+                            .map_err(|error| error.to_string())?;
+                        self.membership = membership.clone();
+                        self.membership_changed = true;
+                    }
+                }
+            }
+            state.applied()
+        };
+        for (waiter, reply) in replies {
+            self.answer(waiter, &reply);
+        }
+        let took = self.clock.now().since(begun);
+        self.metrics
+            .apply
+            .observe(took / u32::try_from(count.max(1)).unwrap_or(u32::MAX));
+        self.applied.send_replace(position.index);
+        let _ = self.completions.send(Completion::Applied {
+            index: position.index,
+        });
+        self.applied_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let membership = self.membership_changed.then(|| self.membership.clone());
+        self.membership_changed = false;
+        let batch = RowBatch {
+            applied: position,
+            membership,
+            rows,
+        };
+        self.store.send(batch).await.map_err(|error| error.to_string())
+    }
+
+    fn answer(&self, waiter: Waiter, reply: &Reply) {
+        let reply: Bytes = reply.encode();
+        match waiter {
+            // A client that has gone wants no answer.
+            Waiter::Local(sender) => drop(sender.send(WriteOutcome::Applied(reply))),
+            Waiter::Forwarded { node, request } => {
+                let _ = self
+                    .completions
+                    .send(Completion::Forwarded { node, request, reply });
+            }
+        }
+    }
+
+    async fn install(&mut self, base: Base) -> Result<(), String> {
+        let position = base.position;
+        let found = self.snapshots.find(position).map_err(|error| error.to_string())?;
+        let snapshot = found.ok_or_else(|| format!("the snapshot up to {position} is gone"))?;
+        let mut rows = Vec::new();
+        let read = snapshot.for_each_row(|key, value| rows.push((key, value)));
+        read.map_err(|error| error.to_string())?;
+        let state = StateMachine::restore(rows.into_iter(), position).map_err(|error| error.to_string())?;
+        self.store
+            .install(snapshot)
+            .await
+            .map_err(|error| error.to_string())?;
+        *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
+        self.membership = base.membership;
+        self.membership_changed = false;
+        self.applied.send_replace(position.index);
+        let event = SnapshotEvent::Installed {
+            index: position.index,
+        };
+        let _ = self.completions.send(Completion::Snapshot(event));
+        Ok(())
+    }
+}

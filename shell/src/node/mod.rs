@@ -1,0 +1,623 @@
+//! The node: the consensus lane, the lanes that work for it, and the client port in front.
+//!
+//! Starting: the data directory is claimed, the log recovered and the state loaded; then the consensus lane starts with
+//! the transport. A node without a part in a cluster first gets one ([`formation`]). The client port is open from the
+//! beginning and answers that the node is not ready.
+//!
+//! Stopping: a leader hands over first; then the client port finishes what is in flight, which may still be forwarded
+//! to the new leader; then consensus stops and the lanes write out what they have.
+
+mod asks;
+mod backend;
+mod clients;
+mod consensus;
+mod formation;
+mod inbox;
+mod lanes;
+mod measure;
+mod outcomes;
+mod peers;
+mod show;
+mod view;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use quorate_core::raft::{
+    self, Base, Boot, BootError, DiskError, Index, Membership, Position, Raft, Role, SnapshotEvent,
+};
+use quorate_core::state::{RestoreError, StateMachine};
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use self::backend::NodeBackend;
+use self::clients::Clients;
+use self::consensus::{Consensus, Inputs};
+use self::formation::{Blank, FormationError, Seeker};
+use self::inbox::{Completion, Request};
+use self::lanes::Lanes;
+use self::lanes::apply::{ApplyLane, SharedState};
+use self::lanes::snapshot::{SnapshotLane, SnapshotOrder};
+use self::peers::Peers;
+use self::view::View;
+use crate::api::backend::Backend;
+use crate::api::server::{self, Server};
+use crate::config::{Config, Formation};
+use crate::metrics::Metrics;
+use crate::notify::Notifier;
+use crate::port::{Clock, LocalBoxFuture, Ports};
+use crate::storage::{
+    DataDirectory, Log, LogOptions, Owner, Recovered, SnapshotPolicy, Snapshots, StateStore, StorageError,
+    run_state_lane, state_lane,
+};
+use crate::transport::{self, Events, Protocols, Secret, SecretError, Transport};
+
+/// Requests that wait for the consensus lane; more are answered that the node is busy.
+const REQUESTS_MAX: usize = 16_384;
+/// Bytes of the newest entries that are loaded when the node starts.
+const TAIL_BYTES_MAX: u64 = 4 << 20;
+/// Changes that wait for the state store, in bytes.
+const STATE_QUEUE_BYTES: u64 = 32 << 20;
+/// How long a stopping leader waits for another to take over.
+const HANDOVER_TIME: Duration = Duration::from_secs(2);
+/// How long a stopping node waits for its lanes to write out what they have.
+const LANES_TIME: Duration = Duration::from_secs(30);
+
+/// Why a node could not start, or had to stop.
+#[derive(Debug, Error)]
+pub enum NodeError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The rows in the state store make no state.
+    #[error(
+        "the state in {path} cannot be used: {source}; move the data directory aside and start the node again: it rejoins as a learner and catches up from the others"
+    )]
+    State {
+        /// The state store.
+        path: String,
+        /// What is wrong.
+        source: RestoreError,
+    },
+    /// Log and state do not fit together.
+    #[error(
+        "the data directory {path} cannot be used: {source}; move it aside and start the node again: it rejoins as a learner and catches up from the others"
+    )]
+    Boot {
+        /// The data directory.
+        path: String,
+        /// What is wrong.
+        source: BootError,
+    },
+    /// The cluster secret is unusable.
+    #[error("the cluster secret cannot be used: {0}")]
+    Secret(#[from] SecretError),
+    /// An address has no meaning.
+    #[error("{0}")]
+    Address(String),
+    /// The transport could not start.
+    #[error(transparent)]
+    Transport(#[from] transport::StartError),
+    /// The client port could not be opened.
+    #[error(transparent)]
+    ClientPort(#[from] server::BindError),
+    /// A lane could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] io::Error),
+    /// The system has no entropy.
+    #[error("no random bytes: {0}")]
+    Entropy(#[source] io::Error),
+    /// The node got no part in a cluster.
+    #[error("{0}")]
+    Formation(String),
+    /// A lane failed while the node ran.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Runs a node until `stop` completes.
+///
+/// # Errors
+/// When the node cannot start, or cannot go on.
+pub async fn run(config: Config, ports: Ports, stop: impl Future<Output = ()>) -> Result<(), NodeError> {
+    let config = Arc::new(config);
+    let notifier = Notifier::from_environment();
+    let metrics = Arc::new(Metrics::new(&config.node_name, config.storage.wal_sync));
+    let durable = Durable::open(&config, &ports, &metrics).await?;
+    let listeners = server::bind(&*ports.network, &config.client_listen).await?;
+
+    let (requests, requests_in) = mpsc::channel(REQUESTS_MAX);
+    let (view, views) = watch::channel(View::blank());
+    let (applied, applied_out) = watch::channel(durable.applied);
+    let (alive, mut all_ended) = mpsc::channel::<()>(1);
+    let backend = Arc::new(NodeBackend {
+        config: Arc::clone(&config),
+        clock: Arc::clone(&ports.clock),
+        requests: requests.clone(),
+        state: Arc::clone(&durable.state),
+        applied: applied_out,
+        view: views,
+        metrics: Arc::clone(&metrics),
+    });
+    let bind = resolve(&config, &ports).await?;
+    let core = CoreLane {
+        config: Arc::clone(&config),
+        ports: ports.clone(),
+        metrics,
+        durable,
+        bind,
+        view,
+        applied,
+        alive,
+    };
+    let (ended, mut end) = oneshot::channel();
+    let run_core = move || -> LocalBoxFuture<()> {
+        Box::pin(async move {
+            let result = core.run(requests_in).await;
+            let _ = ended.send(result);
+        })
+    };
+    ports
+        .executor
+        .run("consensus", Box::new(run_core))
+        .map_err(NodeError::Thread)?;
+
+    let (drain, drained) = oneshot::channel::<()>();
+    let server = Server {
+        router: crate::api::router(
+            Arc::clone(&backend) as Arc<dyn Backend>,
+            Arc::clone(&ports.clock),
+            config.limits,
+            config.timeouts,
+        ),
+        clock: Arc::clone(&ports.clock),
+        max_connections: config.network.max_connections,
+        grace: config.timeouts.shutdown,
+    };
+    let mut serving = std::pin::pin!(server.serve(listeners, async {
+        let _ = drained.await;
+    }));
+    notifier.ready();
+    let mut stop = std::pin::pin!(stop);
+    let early = tokio::select! {
+        biased;
+        result = &mut end => Some(result),
+        () = &mut serving => None,
+        () = &mut stop => None,
+    };
+    notifier.stopping();
+    let result = match early {
+        Some(result) => {
+            let _ = drain.send(());
+            result
+        }
+        None => {
+            hand_over(&backend, &ports.clock, &mut serving).await;
+            let _ = drain.send(());
+            serving.await;
+            let _ = requests.send(Request::Stop).await;
+            end.await
+        }
+    };
+    let deadline = ports.clock.now() + LANES_TIME;
+    tokio::select! {
+        biased;
+        _ = all_ended.recv() => {}
+        () = ports.clock.sleep_until(deadline) => tracing::warn!("some lanes did not end in time"),
+    }
+    result.unwrap_or_else(|_| {
+        Err(NodeError::Failed(
+            "the consensus lane ended without a word".to_owned(),
+        ))
+    })
+}
+
+/// A leader hands over before it stops, while requests go on being served.
+async fn hand_over(
+    backend: &NodeBackend,
+    clock: &Arc<dyn Clock>,
+    serving: &mut (impl Future<Output = ()> + Unpin),
+) {
+    if backend.view.borrow().role != Role::Leader {
+        return;
+    }
+    let deadline = clock.now() + HANDOVER_TIME;
+    tracing::info!("handing the leadership over before stopping");
+    tokio::select! {
+        biased;
+        result = backend.step_down(None, deadline) => match result {
+            Ok(_) => tracing::info!("another node leads"),
+            Err(error) => tracing::warn!(%error, "nobody took over"),
+        },
+        () = serving => {}
+    }
+}
+
+/// The address that the cluster's socket is bound to.
+async fn resolve(config: &Config, ports: &Ports) -> Result<SocketAddr, NodeError> {
+    let listen = &config.cluster_listen;
+    let found = ports.network.resolve(&listen.address()).await;
+    let first = found
+        .map_err(|error| NodeError::Address(listen.explain(&error)))?
+        .into_iter()
+        .next();
+    first.ok_or_else(|| NodeError::Address(format!("{} has no address", listen.address())))
+}
+
+/// What a node recovered from its data directory.
+struct Durable {
+    directory: DataDirectory,
+    log: Log,
+    recovered: Recovered,
+    store: StateStore,
+    snapshots: Snapshots,
+    state: SharedState,
+    /// The last entry that the state holds, and the membership as of it.
+    base: Option<Base>,
+    applied: Index,
+}
+
+impl Durable {
+    async fn open(config: &Config, ports: &Ports, metrics: &Arc<Metrics>) -> Result<Durable, NodeError> {
+        let owner = Owner {
+            name: config.node_name.as_str().to_owned(),
+            cluster: config.cluster_name.clone(),
+        };
+        let directory = DataDirectory::open(ports, &config.storage.data_dir, &owner).await?;
+        let observer = Arc::clone(metrics);
+        let options = LogOptions {
+            sync: config.storage.wal_sync,
+            tail_bytes_max: TAIL_BYTES_MAX,
+            observer: Some(Arc::new(move |duration| observer.fsync.observe(duration))),
+            ..LogOptions::default()
+        };
+        let (log, recovered) = Log::open(ports, directory.path(), options).await?;
+        if recovered.torn {
+            tracing::info!("discarded the end of a write that was never acknowledged");
+        }
+        let snapshots = Snapshots::open(ports, &directory.snapshots_path())?;
+        let path = directory.state_path();
+        let store = StateStore::open_behind(ports, &path, &snapshots, recovered.base.as_ref()).await?;
+        let mut rows = Vec::new();
+        let loaded = store.load(|key, value| rows.push((key.to_vec(), value.to_vec())))?;
+        let position = loaded.applied;
+        let state = StateMachine::restore(rows.into_iter(), position).map_err(|source| NodeError::State {
+            path: path.display().to_string(),
+            source,
+        })?;
+        let base = loaded.membership.map(|membership| Base { position, membership });
+        Ok(Durable {
+            directory,
+            log,
+            recovered,
+            store,
+            snapshots,
+            state: Arc::new(RwLock::new(state)),
+            base,
+            applied: position.index,
+        })
+    }
+}
+
+/// What the consensus lane starts with.
+struct CoreLane {
+    config: Arc<Config>,
+    ports: Ports,
+    metrics: Arc<Metrics>,
+    durable: Durable,
+    bind: SocketAddr,
+    view: watch::Sender<View>,
+    applied: watch::Sender<Index>,
+    /// Dropped by every lane when it ends.
+    alive: mpsc::Sender<()>,
+}
+
+impl CoreLane {
+    async fn run(self, mut requests: mpsc::Receiver<Request>) -> Result<(), NodeError> {
+        let CoreLane {
+            config,
+            ports,
+            metrics,
+            mut durable,
+            bind,
+            view,
+            applied,
+            alive,
+        } = self;
+        let (completions, completed) = mpsc::unbounded_channel();
+        let (transport, mut events) = start_transport(&config, &ports, &durable, bind)?;
+        if durable.directory.identity().assignment.is_none() {
+            let seeker = Seeker::new(
+                Arc::clone(&config),
+                &ports,
+                transport.clone(),
+                durable.directory.identity().directory,
+            )
+            .map_err(|error| NodeError::Formation(error.to_string()))?;
+            let addresses = seeker.addresses();
+            let blank = Blank {
+                ports: &ports,
+                events: &mut events,
+                requests: &mut requests,
+                directory: &mut durable.directory,
+                log: &mut durable.log,
+                seeker,
+                addresses,
+            };
+            match blank.run().await {
+                Err(FormationError::Stopped) => {
+                    transport.close("the node stops").await;
+                    return Ok(());
+                }
+                Err(error) => return Err(NodeError::Formation(error.to_string())),
+                Ok(base) => durable.recovered.base = Some(base),
+            }
+        }
+        let running = Running {
+            config,
+            ports,
+            metrics,
+            durable,
+            view,
+            applied,
+            alive,
+        };
+        running
+            .start(transport, completions)?
+            .run(Inputs {
+                completions: completed,
+                events,
+                requests,
+            })
+            .await
+            .map_err(NodeError::Failed)
+    }
+}
+
+/// A node with a part in a cluster, about to take it.
+struct Running {
+    config: Arc<Config>,
+    ports: Ports,
+    metrics: Arc<Metrics>,
+    durable: Durable,
+    view: watch::Sender<View>,
+    applied: watch::Sender<Index>,
+    alive: mpsc::Sender<()>,
+}
+
+impl Running {
+    fn start(
+        self,
+        transport: Transport,
+        completions: mpsc::UnboundedSender<Completion>,
+    ) -> Result<Consensus, NodeError> {
+        let Running {
+            config,
+            ports,
+            metrics,
+            durable,
+            view,
+            applied,
+            alive,
+        } = self;
+        let raft = boot(&config, &ports, &durable)?;
+        let Durable {
+            directory,
+            log,
+            store,
+            snapshots,
+            state,
+            base,
+            ..
+        } = durable;
+        let status = raft.status();
+        transport.set_identity(Some((status.membership.lineage(), status.id)));
+        warn_of_differences(&config, status.membership);
+
+        let (log_orders, log_in) = mpsc::unbounded_channel();
+        let (reader_orders, reader_in) = mpsc::unbounded_channel();
+        let (apply_orders, apply_in) = mpsc::unbounded_channel();
+        let (snapshot_orders, snapshot_in) = mpsc::unbounded_channel();
+        let lanes = Lanes {
+            log: log_orders,
+            reader: reader_orders,
+            apply: apply_orders,
+            snapshot: snapshot_orders,
+        };
+        let spawn = Spawner { ports: &ports, alive };
+        let reader = log.reader();
+        let done = completions.clone();
+        spawn.lane("log", move || lanes::log::run_writer(log, log_in, done))?;
+        let done = completions.clone();
+        spawn.lane("reader", move || lanes::log::run_reader(reader, reader_in, done))?;
+
+        let (store_sender, store_lane) = state_lane(STATE_QUEUE_BYTES);
+        let applied_bytes = Arc::new(AtomicU64::new(0));
+        let apply = ApplyLane {
+            state,
+            membership_changed: base.is_none(),
+            membership: base.unwrap_or_else(|| raft.status().base.clone()).membership,
+            store: store_sender.clone(),
+            applied_bytes: Arc::clone(&applied_bytes),
+            snapshots: snapshots.clone(),
+            applied,
+            completions: completions.clone(),
+            metrics: Arc::clone(&metrics),
+            clock: Arc::clone(&ports.clock),
+        };
+        spawn.lane("apply", move || apply.run(apply_in))?;
+        let snapshot = SnapshotLane {
+            snapshots,
+            state: store.reader(),
+            store: store_sender,
+            policy: SnapshotPolicy::new(config.storage.snapshot_interval),
+            applied_bytes,
+            transport: transport.clone(),
+            clock: Arc::clone(&ports.clock),
+            completions: completions.clone(),
+        };
+        spawn.lane("snapshot", move || snapshot.run(snapshot_in))?;
+        let orders = lanes.snapshot.downgrade();
+        let report = move |result| report_durable(result, &completions, &orders);
+        let store_ports = ports.clone();
+        spawn.lane("state", move || {
+            run_state_lane(store_ports, store, store_lane, report)
+        })?;
+
+        let mut first_request = [0; 8];
+        ports
+            .entropy
+            .fill(&mut first_request)
+            .map_err(NodeError::Entropy)?;
+        let clients = Clients::new(u64::from_le_bytes(first_request));
+        let peers = Peers::new(
+            config.node_name.as_str().to_owned(),
+            config.client_address.clone(),
+        );
+        Ok(Consensus::new(
+            raft, transport, clients, peers, ports, metrics, lanes, view, directory,
+        ))
+    }
+}
+
+/// Tells consensus, and whoever makes snapshots, up to where the state store is durable.
+fn report_durable(
+    result: Result<Position, DiskError>,
+    completions: &mpsc::UnboundedSender<Completion>,
+    orders: &mpsc::WeakUnboundedSender<SnapshotOrder>,
+) {
+    let completion = match result {
+        Ok(position) => {
+            if let Some(orders) = orders.upgrade() {
+                let _ = orders.send(SnapshotOrder::StateDurable(position));
+            }
+            Completion::Snapshot(SnapshotEvent::StateDurable {
+                index: position.index,
+            })
+        }
+        Err(error) => Completion::Failed {
+            message: error.to_string(),
+        },
+    };
+    let _ = completions.send(completion);
+}
+
+/// Starts lanes that are waited for when the node stops.
+struct Spawner<'a> {
+    ports: &'a Ports,
+    alive: mpsc::Sender<()>,
+}
+
+impl Spawner<'_> {
+    fn lane<F, R>(&self, name: &str, make: F) -> Result<(), NodeError>
+    where
+        F: FnOnce() -> R + Send + 'static,
+        R: Future<Output = ()> + 'static,
+    {
+        let alive = self.alive.clone();
+        let lane = move || -> LocalBoxFuture<()> {
+            Box::pin(async move {
+                make().await;
+                drop(alive);
+            })
+        };
+        self.ports
+            .executor
+            .run(name, Box::new(lane))
+            .map_err(NodeError::Thread)
+    }
+}
+
+fn start_transport(
+    config: &Config,
+    ports: &Ports,
+    durable: &Durable,
+    bind: SocketAddr,
+) -> Result<(Transport, Events), NodeError> {
+    let options = transport::Options {
+        cluster: config.cluster_name.clone(),
+        name: config.node_name.as_str().to_owned(),
+        directory: durable.directory.identity().directory,
+        bind,
+        cluster_address: config.cluster_address.clone(),
+        client_address: config.client_address.clone(),
+        secrets: vec![Secret::parse(config.secret.reveal())?],
+        protocols: Protocols::CURRENT,
+    };
+    Transport::start(ports, options).map_err(|error| match error {
+        transport::StartError::Bind { source, .. } => {
+            NodeError::Address(config.cluster_listen.explain(&source))
+        }
+        error => NodeError::Transport(error),
+    })
+}
+
+/// The core with what the node remembers.
+fn boot(config: &Config, ports: &Ports, durable: &Durable) -> Result<Raft, NodeError> {
+    let path = || durable.directory.path().display().to_string();
+    let assignment = durable.directory.identity().assignment;
+    let missing = BootError::Inconsistent("the identity names a cluster, and the log does not begin");
+    let (Some(assignment), Some(base)) = (assignment, durable.recovered.base.clone()) else {
+        return Err(NodeError::Boot {
+            path: path(),
+            source: missing,
+        });
+    };
+    let timing = config.raft;
+    let settings = raft::Config {
+        election_timeout_min: timing.election_timeout_min,
+        election_timeout_max: timing.election_timeout_max,
+        heartbeat_interval: timing.heartbeat_interval,
+        ..raft::Config::default()
+    };
+    let recovered = &durable.recovered;
+    let boot = Boot {
+        id: assignment.node,
+        hard_state: recovered.hard_state,
+        base,
+        terms: recovered.terms.clone(),
+        memberships: recovered.memberships.clone(),
+        last: recovered.last,
+        tail: recovered.tail.clone(),
+        applied: durable.applied,
+    };
+    let mut seed = [0; 32];
+    ports.entropy.fill(&mut seed).map_err(NodeError::Entropy)?;
+    Raft::new(settings, boot, seed, ports.clock.now())
+        .map_err(|source| NodeError::Boot { path: path(), source })
+}
+
+/// After the first start the replicated membership counts; the operator should know where the file says otherwise.
+fn warn_of_differences(config: &Config, membership: &Membership) {
+    let own = membership
+        .by_name(config.node_name.as_str())
+        .map(|(_, member)| member);
+    if let Some(own) = own.filter(|own| own.cluster_address != config.cluster_address) {
+        tracing::warn!(
+            configured = config.cluster_address,
+            in_force = own.cluster_address,
+            "the other members know this node at another address than its configuration says"
+        );
+    }
+    let Formation::Static(nodes) = &config.formation else {
+        return;
+    };
+    let listed: BTreeSet<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
+    let members: BTreeSet<&str> = membership
+        .members()
+        .values()
+        .map(|member| &*member.name)
+        .collect();
+    if listed != members {
+        let list = |names: &BTreeSet<&str>| names.iter().copied().collect::<Vec<_>>().join(",");
+        tracing::warn!(
+            configured = list(&listed),
+            in_force = list(&members),
+            "the configuration lists other nodes than the cluster has; the cluster's membership is in force"
+        );
+    }
+}

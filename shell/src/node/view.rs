@@ -1,0 +1,67 @@
+//! What one node knows of the cluster at one moment, for the client port.
+
+use std::time::Duration;
+
+use quorate_core::raft::{Index, Membership, NodeId, PeerStatus, Role, Term};
+
+use crate::transport::NodeReport;
+
+/// A node's knowledge of the cluster.
+#[derive(Clone, Debug)]
+pub(super) struct View {
+    /// This node's id; none while it belongs to no cluster.
+    pub(super) id: Option<NodeId>,
+    /// Its part.
+    pub(super) role: Role,
+    /// Its term.
+    pub(super) term: Term,
+    /// The leader that it knows.
+    pub(super) leader: Option<NodeId>,
+    /// The last index known to be committed.
+    pub(super) commit: Index,
+    /// The last index applied to its state.
+    pub(super) applied: Index,
+    /// The last index of its log.
+    pub(super) last: Index,
+    /// The membership in force; none while it belongs to no cluster.
+    pub(super) membership: Option<Membership>,
+    /// On a leader, how far the others are.
+    pub(super) progress: Vec<PeerStatus>,
+    /// What the other members said of themselves lately.
+    pub(super) peers: Vec<PeerView>,
+    /// What this node says of itself.
+    pub(super) own: NodeReport,
+    /// Why it is not ready, when it waits for something.
+    pub(super) waiting_for: Option<String>,
+}
+
+/// What a node knows of another member.
+#[derive(Clone, Debug)]
+pub(super) struct PeerView {
+    pub(super) id: NodeId,
+    pub(super) connected: bool,
+    /// How long ago its last report came.
+    pub(super) heard: Option<Duration>,
+    pub(super) report: Option<NodeReport>,
+    pub(super) round_trip: Option<Duration>,
+}
+
+impl View {
+    /// What a node knows that belongs to no cluster yet.
+    pub(super) fn blank() -> View {
+        View {
+            id: None,
+            role: Role::Learner,
+            term: Term(0),
+            leader: None,
+            commit: Index(0),
+            applied: Index(0),
+            last: Index(0),
+            membership: None,
+            progress: Vec::new(),
+            peers: Vec::new(),
+            own: NodeReport::default(),
+            waiting_for: Some("this node belongs to no cluster yet".to_owned()),
+        }
+    }
+}

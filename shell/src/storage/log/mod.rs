@@ -1,0 +1,607 @@
+//! The log: entries, term and vote in append-only segment files.
+//!
+//! # What is assumed of the medium
+//!
+//! 1. A sector of 512 bytes at a multiple of 512 is written whole or not at all, also in a power cut.
+//! 2. A sector that was never written since its file was filled with zeros reads as zeros.
+//! 3. After a sync returned, everything written before it is on the medium. Without one, any subset of the sectors
+//!    may be, in any order; renames and removals within a directory take effect in order.
+//! 4. Bytes may rot, files may be cut short or vanish: that must be noticed.
+//!
+//! # How it is written
+//!
+//! Several [`Write`]s become one group, which is written with one call and made durable with one sync. A group begins
+//! at a sector of its own, so that no acknowledged sector is ever written again. Each sector carries a checksum of its
+//! own, seeded by its segment and its place, and says which group it belongs to. The groups of all segments form a
+//! chain: each carries the checksum of everything before it. A group is written only after the sync of the one before
+//! it returned.
+//!
+//! A full segment is closed by a seal, made durable before the next segment is written to; the next segment is there,
+//! full of zeros, before the seal is written. The first group of a segment repeats all that the log knew before it
+//! besides the entries, so that older segments can go.
+//!
+//! # How a torn tail is told from damage
+//!
+//! A crash loses a subset of the sectors of the one group that was being written, and that group was not acknowledged.
+//! So the log ends with a torn group exactly if a sector of that group is all zeros, every other sector of it
+//! verifies, and nothing follows it. It is discarded whole, its sectors are zeroed again, and the log goes on.
+//! Everything else that does not verify is damage and refused: a sector that is neither zeros nor valid, a sector of
+//! a later group behind a gap, a segment that is not sealed before one that was written, a missing segment. A flipped
+//! byte cannot turn a written sector into zeros (see [`format`]), so no flip passes for a torn tail.
+//!
+//! Without `sync` ([`LogOptions::sync`]) all of this holds when the process is killed, and not in a power cut.
+
+mod files;
+mod format;
+mod group;
+mod index;
+mod recovery;
+mod replay;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use quorate_core::raft::{Base, DiskError, Entry, HardState, Index, Membership, Position, Write, WriteId};
+use tokio::sync::{mpsc, oneshot};
+
+use self::files::Task;
+use self::format::{Checkpoint, GroupHeader, SECTOR_BYTES, SegmentHeader};
+use self::group::Group;
+use self::index::{Entries, Readable};
+use super::StorageError;
+use crate::port::{File, OpenMode, Ports};
+
+pub use self::group::{GROUP_BYTES_MAX, GROUP_ENTRIES_MAX, group_length};
+pub use self::index::LogReader;
+
+/// How a log is kept.
+#[derive(Clone)]
+pub struct LogOptions {
+    /// The length of new segments in bytes; a multiple of 512.
+    pub segment_bytes: u64,
+    /// Whether a group is synced before it is acknowledged (`wal_sync`).
+    pub sync: bool,
+    /// How many bytes of entries [`Recovered::tail`] holds at most.
+    pub tail_bytes_max: u64,
+    /// Told how long each sync of a group took.
+    pub observer: Option<Arc<dyn Fn(Duration) + Send + Sync>>,
+}
+
+impl Default for LogOptions {
+    fn default() -> LogOptions {
+        LogOptions {
+            segment_bytes: SEGMENT_BYTES,
+            sync: true,
+            tail_bytes_max: 4 << 20,
+            observer: None,
+        }
+    }
+}
+
+const SEGMENT_BYTES: u64 = 16 << 20;
+
+/// What the log has done since it was opened.
+#[derive(Debug, Default)]
+pub struct LogCounters {
+    /// Syncs (fdatasync) of groups and seals.
+    pub syncs: AtomicU64,
+    /// Groups.
+    pub groups: AtomicU64,
+    /// Bytes written.
+    pub bytes: AtomicU64,
+    /// How long the last sync took, in nanoseconds.
+    pub last_sync_nanoseconds: AtomicU64,
+}
+
+/// What a log says when it is opened; with the node's id and what the state machine holds, a
+/// [`Boot`](quorate_core::raft::Boot).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// The term and the vote.
+    pub hard_state: HardState,
+    /// Where the log begins; nothing when it never began.
+    pub base: Option<Base>,
+    /// The position of the first entry of each term, ascending.
+    pub terms: Vec<Position>,
+    /// The membership entries, ascending.
+    pub memberships: Vec<(Position, Membership)>,
+    /// The last index; the base's when there is no entry.
+    pub last: Index,
+    /// The last entries, without a gap, up to `last`; as many as the options allow, and maybe fewer.
+    pub tail: Vec<Entry>,
+    /// Whether the end of a write that was never acknowledged was found, and discarded.
+    pub torn: bool,
+}
+
+/// The writer of a log. There is one at a time, which the lock of the data directory sees to.
+pub struct Log {
+    ports: Ports,
+    directory: PathBuf,
+    options: LogOptions,
+    head: Checkpoint,
+    active: Active,
+    chain: u32,
+    reader: LogReader,
+    tasks: mpsc::Sender<Task>,
+    next: Next,
+    counters: Arc<LogCounters>,
+    /// Set by the first failure; nothing is written after it.
+    failed: Option<DiskError>,
+    group: Group,
+    frame: Vec<u8>,
+}
+
+/// The segment that is written to.
+struct Active {
+    header: SegmentHeader,
+    path: PathBuf,
+    file: Box<dyn File>,
+    next_sector: u32,
+    sectors: u32,
+    sealed: bool,
+}
+
+/// The segment after the active one.
+enum Next {
+    None,
+    Preparing(oneshot::Receiver<Result<PathBuf, StorageError>>),
+    Ready(PathBuf),
+}
+
+/// Makes a blank log in `directory`, and says whether the log in it is blank: one that is there already stays.
+pub(super) async fn create(ports: &Ports, directory: &Path) -> Result<bool, StorageError> {
+    let there = ports
+        .files
+        .exists(&files::log_path(directory))
+        .map_err(StorageError::io("look for", directory))?
+        && !files::list(ports, directory)?.segments.is_empty();
+    if there {
+        return Ok(recovery::recover(ports, directory, 0)?.is_blank());
+    }
+    create_with(ports, directory, SEGMENT_BYTES).await?;
+    Ok(true)
+}
+
+async fn create_with(ports: &Ports, directory: &Path, length: u64) -> Result<(), StorageError> {
+    let mut log = [0; 16];
+    ports
+        .entropy
+        .fill(&mut log)
+        .map_err(StorageError::io("draw an id for the log of", directory))?;
+    let header = SegmentHeader {
+        log: u128::from_le_bytes(log),
+        sequence: 1,
+        length,
+        chain: 0,
+    };
+    let mut records = Vec::new();
+    let blank = Checkpoint {
+        hard_state: HardState::default(),
+        base: None,
+        last: Position::default(),
+    };
+    format::push_checkpoint(&blank, &mut records);
+    let mut content = header.encode().to_vec();
+    format::frame_group(
+        header.seed(),
+        1,
+        &GroupHeader::of(0, &records),
+        &records,
+        &mut content,
+    );
+    files::create_first(ports, directory, length, &content).await
+}
+
+impl Log {
+    /// Opens the log of the data directory `directory`, which [`DataDirectory::open`](super::DataDirectory::open)
+    /// made, and says what is in it.
+    ///
+    /// # Errors
+    /// When it is damaged or gone, of a newer version, or the disk fails.
+    pub async fn open(
+        ports: &Ports,
+        directory: &Path,
+        options: LogOptions,
+    ) -> Result<(Log, Recovered), StorageError> {
+        assert!(
+            options.segment_bytes.is_multiple_of(SECTOR_BYTES as u64)
+                && options.segment_bytes >= 8 * SECTOR_BYTES as u64
+                && options.segment_bytes <= format::SEGMENT_BYTES_MAX,
+            "a segment has at least eight sectors and at most eight gigabytes"
+        );
+        let mut found = recovery::recover(ports, directory, options.tail_bytes_max)?;
+        let torn = found.scrub.is_some();
+        let next = tidy(ports, directory, &found).await?;
+
+        let (header, path) = found.segments.last().cloned().expect("a log has a segment");
+        let file = ports
+            .files
+            .open(&path, OpenMode::ReadWrite)
+            .map_err(StorageError::io("open", &path))?;
+        let recovered = Recovered {
+            hard_state: found.replay.hard_state,
+            base: found.replay.base.clone(),
+            terms: found.replay.terms(),
+            memberships: found.replay.memberships(),
+            last: found.replay.last.index,
+            tail: found.replay.take_tail(),
+            torn,
+        };
+        let replay = found.replay;
+        let mut entries = Entries {
+            first: replay.first,
+            locations: replay.locations,
+            segments: BTreeMap::new(),
+        };
+        entries.purge(replay.base.as_ref().map_or(0, |base| base.position.index.0));
+        for (header, path) in found.segments {
+            let seed = header.seed();
+            entries.segments.insert(header.sequence, Readable { path, seed });
+        }
+        let log = Log {
+            ports: ports.clone(),
+            directory: directory.to_owned(),
+            head: Checkpoint {
+                hard_state: replay.hard_state,
+                base: replay.base,
+                last: replay.last,
+            },
+            active: Active {
+                sectors: sectors(header.length),
+                header,
+                path,
+                file,
+                next_sector: found.next_sector,
+                sealed: found.sealed,
+            },
+            chain: found.chain,
+            reader: LogReader::new(ports, directory, entries),
+            tasks: files::start(ports, directory)?,
+            next,
+            counters: Arc::default(),
+            failed: None,
+            group: Group::default(),
+            frame: Vec::new(),
+            options,
+        };
+        Ok((log, recovered))
+    }
+
+    /// Reads entries beside this writer.
+    pub fn reader(&self) -> LogReader {
+        self.reader.clone()
+    }
+
+    /// What the log has done since it was opened.
+    pub fn counters(&self) -> Arc<LogCounters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// Begins the log of a new cluster, or of a node that joins one.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    ///
+    /// # Panics
+    /// When the log has begun already.
+    pub async fn initialize(&mut self, base: Base) -> Result<(), DiskError> {
+        assert!(self.head.base.is_none(), "a log begins once");
+        let write = Write {
+            id: WriteId(0),
+            hard_state: None,
+            reset: Some(base),
+            entries: Vec::new(),
+        };
+        self.append(&[write]).await
+    }
+
+    /// Makes `writes` durable as one group: after a crash all of them are there or, if this did not return, maybe none.
+    /// [`group_length`] says how many are a good group.
+    ///
+    /// # Errors
+    /// When the disk fails or is full. What is on disk is then unknown, and every later call fails too.
+    ///
+    /// # Panics
+    /// When the entries leave a gap or replace what was purged: consensus is broken.
+    pub async fn append(&mut self, writes: &[Write]) -> Result<(), DiskError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let mut group = std::mem::take(&mut self.group);
+        group.clear();
+        let head = group.fill(self.head.clone(), writes);
+        let result = if group.records.is_empty() {
+            Ok(())
+        } else {
+            self.write_group(&mut group, head).await
+        };
+        self.group = group;
+        self.remember(result)
+    }
+
+    /// Records that entries up to `base` are no longer needed, and disposes of the segments that hold nothing else.
+    /// Does nothing while there is no such segment.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    ///
+    /// # Panics
+    /// When the base lies behind the end of the log.
+    pub async fn purge(&mut self, base: Base) -> Result<(), DiskError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        assert!(
+            base.position.index <= self.head.last.index,
+            "only what is in the log can be purged"
+        );
+        let index = base.position.index.0;
+        let needed = {
+            let entries = self.reader.entries();
+            let needed = entries.oldest_after(index).unwrap_or(self.active.header.sequence);
+            let oldest = entries.segments.keys().next().copied().unwrap_or(needed);
+            if oldest >= needed {
+                return Ok(());
+            }
+            needed
+        };
+        let result = self.purge_before(needed, base).await;
+        self.remember(result)
+    }
+
+    /// Records a base, and disposes of the segments before `needed`.
+    async fn purge_before(&mut self, needed: u64, base: Base) -> Result<(), StorageError> {
+        let index = base.position.index;
+        // A crash may have come between the two steps; then the base is recorded already.
+        if self
+            .head
+            .base
+            .as_ref()
+            .is_none_or(|recorded| recorded.position.index < index)
+        {
+            let mut group = Group::default();
+            format::push_purge(&base, &mut group.records);
+            let head = Checkpoint {
+                base: Some(base),
+                ..self.head.clone()
+            };
+            self.write_group(&mut group, head).await?;
+        }
+        self.reader.entries().purge(index.0);
+        self.retire_before(needed).await
+    }
+
+    fn remember(&mut self, result: Result<(), StorageError>) -> Result<(), DiskError> {
+        result.map_err(|error| {
+            let error = DiskError::from(error);
+            self.failed = Some(error.clone());
+            error
+        })
+    }
+
+    /// Writes a group, makes it durable, and takes over what it says.
+    async fn write_group(&mut self, group: &mut Group, head: Checkpoint) -> Result<(), StorageError> {
+        let room = self.active.sectors - self.active.next_sector;
+        // One sector is kept for the seal.
+        let fits = format::group_sectors(group.records.len()) < room as usize;
+        let begins = self.active.sealed || !fits;
+        if begins {
+            group.prepend(&self.head);
+            self.rotate(format::group_sectors(group.records.len())).await?;
+        }
+        let start = self.active.next_sector;
+        self.write(&group.records, begins).await?;
+        self.counters.groups.fetch_add(1, Ordering::Relaxed);
+        self.head = head;
+        let sequence = self.active.header.sequence;
+        let reset = {
+            let mut entries = self.reader.entries();
+            if begins {
+                let readable = Readable {
+                    path: self.active.path.clone(),
+                    seed: self.active.header.seed(),
+                };
+                entries.segments.insert(sequence, readable);
+            }
+            group.publish(&mut entries, sequence, start)
+        };
+        if reset {
+            self.retire_before(sequence).await?;
+        }
+        self.prepare_ahead();
+        Ok(())
+    }
+
+    /// Writes and syncs records as one group at the end of the active segment, with the segment's header when it
+    /// `begins` the segment.
+    async fn write(&mut self, records: &[u8], begins: bool) -> Result<(), StorageError> {
+        let Active {
+            header,
+            path,
+            file,
+            next_sector,
+            ..
+        } = &mut self.active;
+        let frame = &mut self.frame;
+        frame.clear();
+        let mut offset = u64::from(*next_sector) * SECTOR_BYTES as u64;
+        if begins {
+            frame.extend_from_slice(&header.encode());
+            offset = 0;
+        }
+        let group = GroupHeader::of(self.chain, records);
+        format::frame_group(header.seed(), *next_sector, &group, records, frame);
+        file.write_all_at(frame, offset)
+            .map_err(StorageError::io("write", path))?;
+        if self.options.sync {
+            let begin = self.ports.clock.now();
+            file.sync().await.map_err(StorageError::io("sync", path))?;
+            let duration = self.ports.clock.now().since(begin);
+            self.counters.syncs.fetch_add(1, Ordering::Relaxed);
+            let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+            self.counters
+                .last_sync_nanoseconds
+                .store(nanoseconds, Ordering::Relaxed);
+            if let Some(observer) = &self.options.observer {
+                observer(duration);
+            }
+        }
+        self.counters
+            .bytes
+            .fetch_add(frame.len() as u64, Ordering::Relaxed);
+        *next_sector +=
+            u32::try_from(format::group_sectors(records.len())).expect("it fits into the segment");
+        self.chain = group.after;
+        // One huge group shall not cost memory for ever.
+        if frame.capacity() > 4 * (GROUP_BYTES_MAX as usize) {
+            *frame = Vec::new();
+        }
+        Ok(())
+    }
+
+    /// Closes the active segment and goes on in the next one, which has room for a group of `group_sectors`.
+    async fn rotate(&mut self, group_sectors: usize) -> Result<(), StorageError> {
+        if !self.active.sealed {
+            // The next segment must be there before the seal says so.
+            let path = self.next_segment().await?;
+            self.next = Next::Ready(path);
+            let mut seal = Vec::new();
+            format::push_seal(&mut seal);
+            self.write(&seal, false).await?;
+            self.active.sealed = true;
+        }
+        let path = self.next_segment().await?;
+        let file = self
+            .ports
+            .files
+            .open(&path, OpenMode::ReadWrite)
+            .map_err(StorageError::io("open", &path))?;
+        // A header before the group, a seal after it.
+        let needed = (group_sectors as u64 + 2) * SECTOR_BYTES as u64;
+        let mut length = file.length().map_err(StorageError::io("measure", &path))?;
+        if needed > length {
+            length = needed;
+            file.set_length(length)
+                .map_err(StorageError::io("extend", &path))?;
+            file.sync().await.map_err(StorageError::io("sync", &path))?;
+        }
+        self.active = Active {
+            header: SegmentHeader {
+                sequence: self.active.header.sequence + 1,
+                length,
+                chain: self.chain,
+                ..self.active.header
+            },
+            sectors: sectors(length),
+            path,
+            file,
+            next_sector: 1,
+            sealed: false,
+        };
+        Ok(())
+    }
+
+    /// The prepared segment after the active one; waits for it when it is not ready.
+    async fn next_segment(&mut self) -> Result<PathBuf, StorageError> {
+        // What failed some time ago may succeed now: space may have been freed since.
+        for attempts_left in [1, 0] {
+            match std::mem::replace(&mut self.next, Next::None) {
+                Next::Ready(path) => return Ok(path),
+                Next::None => (),
+                Next::Preparing(done) => match done.await {
+                    Ok(Ok(path)) => return Ok(path),
+                    Ok(Err(error)) if attempts_left == 0 => return Err(error),
+                    Ok(Err(_)) | Err(_) => (),
+                },
+            }
+            self.request_next();
+        }
+        match std::mem::replace(&mut self.next, Next::None) {
+            Next::Preparing(done) => done.await.unwrap_or_else(|_| Err(self.lane_ended())),
+            _ => Err(self.lane_ended()),
+        }
+    }
+
+    fn lane_ended(&self) -> StorageError {
+        StorageError::io("prepare a segment in", &self.directory)(std::io::Error::other(
+            "the lane for it has ended",
+        ))
+    }
+
+    fn request_next(&mut self) {
+        let (done, receiver) = oneshot::channel();
+        let task = Task::Prepare {
+            sequence: self.active.header.sequence + 1,
+            length: self.options.segment_bytes,
+            done,
+        };
+        // A full queue is tried again with the next group; a lane that ended shows when the segment is needed.
+        if self.tasks.try_send(task).is_ok() {
+            self.next = Next::Preparing(receiver);
+        }
+    }
+
+    /// Has the next segment made in time. A log that grows slowly stays small until it is needed.
+    fn prepare_ahead(&mut self) {
+        if matches!(self.next, Next::None) && self.active.next_sector >= self.active.sectors / 4 {
+            self.request_next();
+        }
+    }
+
+    /// Disposes of the segments before `sequence`.
+    async fn retire_before(&mut self, sequence: u64) -> Result<(), StorageError> {
+        let paths: Vec<PathBuf> = {
+            let mut entries = self.reader.entries();
+            let kept = entries.segments.split_off(&sequence);
+            std::mem::replace(&mut entries.segments, kept)
+                .into_values()
+                .map(|readable| readable.path)
+                .collect()
+        };
+        if paths.is_empty() {
+            return Ok(());
+        }
+        self.tasks
+            .send(Task::Retire(paths))
+            .await
+            .map_err(|_| self.lane_ended())
+    }
+}
+
+fn sectors(length: u64) -> u32 {
+    u32::try_from(length / SECTOR_BYTES as u64).expect("a segment has at most eight gigabytes")
+}
+
+/// Removes what recovery found to be of no use, makes the rest durable, and returns the prepared segment.
+async fn tidy(ports: &Ports, directory: &Path, found: &recovery::Found) -> Result<Next, StorageError> {
+    let files = &ports.files;
+    // What a killed process wrote may be in memory alone. It was read, so from here on it counts as written.
+    for (_, path) in &found.segments {
+        let file = files
+            .open(path, OpenMode::ReadWrite)
+            .map_err(StorageError::io("open", path))?;
+        file.sync().await.map_err(StorageError::io("sync", path))?;
+    }
+    for path in &found.leftovers {
+        files.remove(path).map_err(StorageError::io("remove", path))?;
+    }
+    if let Some(scrub) = &found.scrub {
+        let file = files
+            .open(&scrub.path, OpenMode::ReadWrite)
+            .map_err(StorageError::io("open", &scrub.path))?;
+        let offset = |sector: u32| u64::from(sector) * SECTOR_BYTES as u64;
+        files::fill(&*file, &scrub.path, offset(scrub.first), offset(scrub.end)).await?;
+    }
+    let log = files::log_path(directory);
+    files
+        .sync_directory(&log)
+        .map_err(StorageError::io("sync", &log))?;
+    // A prepared segment of another length than is configured now is used as it is.
+    Ok(found.prepared.clone().map_or(Next::None, Next::Ready))
+}
