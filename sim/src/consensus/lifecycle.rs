@@ -90,6 +90,7 @@ impl World {
         let run = node.run();
         node.process = None;
         node.paused_until = 0;
+        node.waiting.clear();
         node.disk_fails = false;
         let done = node.disk.crash(&mut self.random.disk);
         match planted {
@@ -105,6 +106,16 @@ impl World {
         self.log(|_| format!("{run} crashes"));
         self.links_change(id, LinkEvent::Refused);
         self.now_durable(id, &done)
+    }
+
+    /// What came while a node stood still comes now, unless it stands still for longer.
+    pub(super) fn resume(&mut self, id: NodeId) {
+        let now = self.schedule.now();
+        if let Some(node) = self.nodes.get_mut(id).filter(|node| node.paused_until <= now) {
+            for event in std::mem::take(&mut node.waiting) {
+                self.schedule.at(now, event);
+            }
+        }
     }
 
     /// Switches a node off for ever.
