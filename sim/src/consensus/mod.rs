@@ -45,7 +45,7 @@ pub struct Options {
 }
 
 /// Mistakes that drivers and disks make; the checkers are tested with them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum PlantedBug {
     /// Writes are acknowledged before they are durable.
     AcknowledgeBeforeDurable,
