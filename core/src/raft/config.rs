@@ -18,6 +18,9 @@ pub struct Config {
     pub link_lost_wait_max: Duration,
     /// How long followers may be left without word of a commit that no append carried to them.
     pub commit_notice_delay: Duration,
+    /// How long a follower waits for its leader's answer to a read before the read is answered
+    /// [`Outcome::NotLeader`](super::Outcome::NotLeader) and may be tried again.
+    pub read_timeout: Duration,
     /// Bytes of entries in one append, beyond its first entry.
     pub append_bytes_max: u64,
     /// Bytes of entries sent to one peer and not acknowledged.
@@ -44,6 +47,7 @@ impl Default for Config {
             heartbeat_interval: Duration::from_millis(50),
             link_lost_wait_max: Duration::from_millis(30),
             commit_notice_delay: Duration::from_millis(2),
+            read_timeout: Duration::from_millis(100),
             append_bytes_max: 512 << 10,
             in_flight_bytes_max: 4 << 20,
             uncommitted_bytes_max: 32 << 20,

@@ -82,7 +82,7 @@ impl Raft {
                     None => self.random.next_u64(),
                 };
                 self.reads.next_request = Some(request.wrapping_add(1));
-                let until = self.now + self.config.election_timeout_max;
+                let until = self.now + self.config.read_timeout;
                 self.reads.asked.insert(request, Asked { tokens, until });
                 self.send(leader, Body::ReadRequest { request });
             }

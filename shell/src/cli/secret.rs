@@ -9,8 +9,8 @@ use clap::{Args, Subcommand};
 
 use super::error::CliError;
 use super::output::print;
-use crate::port::Entropy;
 use crate::port::system::{ListenerOptions, ports};
+use crate::transport::Secret;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -49,14 +49,8 @@ pub(super) fn new_secret() -> Result<String, CliError> {
         tcp_nodelay: true,
         keepalive: true,
     });
-    secret_text(&*ports.entropy).map_err(|error| CliError::io("make a secret", error))
-}
-
-/// 256 random bits in the form that the transport reads.
-fn secret_text(entropy: &dyn Entropy) -> io::Result<String> {
-    let mut bytes = [0; 32];
-    entropy.fill(&mut bytes)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    let secret = Secret::generate(&*ports.entropy).map_err(|error| CliError::io("make a secret", error))?;
+    Ok(secret.reveal())
 }
 
 /// Writes a secret where only this user can read it. Never overwrites one: nodes that know the old one would be

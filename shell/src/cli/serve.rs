@@ -7,11 +7,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::ExitCode;
 
 use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::error::CliError;
 use super::output::{complain, print, warn};
 use crate::config::{Config, Mistakes, Source, load};
 use crate::logging;
+use crate::node;
 use crate::port::Ports;
 use crate::port::system::{ListenerOptions, ports};
 
@@ -283,9 +285,42 @@ fn exit_with(parent: i32) -> io::Result<()> {
     Err(io::Error::other(format!("process {parent} has ended already")))
 }
 
-/// Starts the node and runs it until it is told to stop.
-pub fn start_node(config: Config, ports: Ports) -> ExitCode {
-    drop((config, ports));
-    complain("this build has no node yet");
-    ExitCode::FAILURE
+/// Runs the node until SIGTERM or SIGINT.
+fn start_node(config: Config, ports: Ports) -> ExitCode {
+    // Two threads answer clients; consensus and the disk have their own.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    let result = runtime.map_err(|error| error.to_string()).and_then(|runtime| {
+        runtime.block_on(async {
+            let stop = stop_signal().map_err(|error| format!("cannot listen for signals: {error}"))?;
+            node::run(config, ports, stop)
+                .await
+                .map_err(|error| error.to_string())
+        })
+    });
+    match result {
+        Ok(()) => {
+            tracing::info!("stopped");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Completes when the process is asked to stop.
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            biased;
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }

@@ -321,8 +321,8 @@ fn command(write: Write) -> Command {
 
 fn key_value(key_value: KeyValue) -> quorate_api::KeyValue {
     quorate_api::KeyValue {
-        key: key_value.key.into(),
-        value: key_value.value.into(),
+        key: key_value.key,
+        value: key_value.value,
         create_revision: key_value.create_revision.0,
         mod_revision: key_value.mod_revision.0,
         version: key_value.version,

@@ -54,6 +54,17 @@ pub(super) struct Consensus {
     _directory: DataDirectory,
 }
 
+/// What the lane works with.
+pub(super) struct Surroundings {
+    pub(super) transport: Transport,
+    pub(super) ports: Ports,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) lanes: Lanes,
+    /// Where readers see what this node knows.
+    pub(super) view: watch::Sender<View>,
+    pub(super) directory: DataDirectory,
+}
+
 /// Where the lane's inputs come from.
 pub(super) struct Inputs {
     pub(super) completions: mpsc::UnboundedReceiver<Completion>,
@@ -93,17 +104,15 @@ impl Inputs {
 }
 
 impl Consensus {
-    pub(super) fn new(
-        raft: Raft,
-        transport: Transport,
-        clients: Clients,
-        peers: Peers,
-        ports: Ports,
-        metrics: Arc<Metrics>,
-        lanes: Lanes,
-        view: watch::Sender<View>,
-        directory: DataDirectory,
-    ) -> Consensus {
+    pub(super) fn new(raft: Raft, clients: Clients, peers: Peers, surroundings: Surroundings) -> Consensus {
+        let Surroundings {
+            transport,
+            ports,
+            metrics,
+            lanes,
+            view,
+            directory,
+        } = surroundings;
         let now = ports.clock.now();
         Consensus {
             raft,
@@ -223,10 +232,7 @@ impl Consensus {
                     .snapshot(SnapshotOrder::Receive { peer, header, stream });
             }
             Event::Stranger { hello } => self.peers.met_stranger(&hello),
-            Event::Invited { .. } => {
-                let message = self.peers.disowned();
-                self.fail(message);
-            }
+            Event::Invited { .. } => self.disowned(),
             Event::Refused(_) => {}
         }
     }

@@ -36,7 +36,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::backend::NodeBackend;
 use self::clients::Clients;
-use self::consensus::{Consensus, Inputs};
+use self::consensus::{Consensus, Inputs, Surroundings};
 use self::formation::{Blank, FormationError, Seeker};
 use self::inbox::{Completion, Request};
 use self::lanes::Lanes;
@@ -478,9 +478,15 @@ impl Running {
             config.node_name.as_str().to_owned(),
             config.client_address.clone(),
         );
-        Ok(Consensus::new(
-            raft, transport, clients, peers, ports, metrics, lanes, view, directory,
-        ))
+        let surroundings = Surroundings {
+            transport,
+            ports,
+            metrics,
+            lanes,
+            view,
+            directory,
+        };
+        Ok(Consensus::new(raft, clients, peers, surroundings))
     }
 }
 
@@ -572,6 +578,7 @@ fn boot(config: &Config, ports: &Ports, durable: &Durable) -> Result<Raft, NodeE
         election_timeout_min: timing.election_timeout_min,
         election_timeout_max: timing.election_timeout_max,
         heartbeat_interval: timing.heartbeat_interval,
+        read_timeout: timing.rpc_timeout,
         ..raft::Config::default()
     };
     let recovered = &durable.recovered;

@@ -16,6 +16,8 @@ use crate::transport::{Ask, Frame, Hello, NodeReport, Peer};
 
 /// How often a node tells the others of itself, in looks at its duties (10 a second).
 const REPORT_EVERY: u64 = 10;
+/// How often the operator is told the same.
+const WARN_AGAIN: Duration = Duration::from_secs(60);
 /// How long an absent member may take to answer.
 const ASK_TIME: Duration = Duration::from_millis(400);
 /// How often a member that is not connected is asked who it is, in looks at the duties.
@@ -29,6 +31,8 @@ pub(super) struct Peers {
     reports: BTreeMap<NodeId, (Instant, NodeReport)>,
     own: NodeReport,
     looks: u64,
+    /// When the operator was last told that the others disown this node.
+    warned: Option<Instant>,
 }
 
 impl Peers {
@@ -44,6 +48,7 @@ impl Peers {
             reports: BTreeMap::new(),
             own,
             looks: 0,
+            warned: None,
         }
     }
 
@@ -72,15 +77,6 @@ impl Peers {
             address = hello.cluster_address,
             "met a node that is no member"
         );
-    }
-
-    /// The message when the others say that this node's data is not the member's.
-    pub(super) fn disowned(&self) -> String {
-        format!(
-            "the other members know node {} with another data directory: this one is an old copy. Move it aside and \
-             start the node again; it will come back as a learner and catch up from the others",
-            self.name
-        )
     }
 }
 
@@ -111,6 +107,23 @@ impl Consensus {
         self.transport.set_peers(peers);
     }
 
+    /// A member takes this node's data for lost. It may lag behind a change of the membership, so this alone is no
+    /// reason to stop; a node that really was replaced finds no leader, and its operator finds this line.
+    pub(super) fn disowned(&mut self) {
+        let now = self.ports.clock.now();
+        if self
+            .peers
+            .warned
+            .is_none_or(|warned| now.since(warned) >= WARN_AGAIN)
+        {
+            self.peers.warned = Some(now);
+            tracing::warn!(
+                "a member knows this node with another data directory; if it stays so, this one is an old copy: move \
+                 it aside and start the node again, and it comes back as a learner and catches up from the others"
+            );
+        }
+    }
+
     pub(super) fn look_after_peers(&mut self) {
         self.peers.looks += 1;
         let looks = self.peers.looks;
@@ -125,7 +138,7 @@ impl Consensus {
                 }
             }
         }
-        if looks % ASK_EVERY == 0 {
+        if looks.is_multiple_of(ASK_EVERY) {
             self.ask_absent();
         }
     }
@@ -200,7 +213,6 @@ impl Consensus {
                     connected: self.peers.connected.contains(id),
                     heard: self.peers.reports.get(id).map(|(heard, _)| now.since(*heard)),
                     report: self.peers.reports.get(id).map(|(_, report)| report.clone()),
-                    round_trip: self.transport.peer_rtt(*id),
                 })
                 .collect(),
             progress: status.peers,

@@ -43,7 +43,6 @@ pub(super) struct PeerView {
     /// How long ago its last report came.
     pub(super) heard: Option<Duration>,
     pub(super) report: Option<NodeReport>,
-    pub(super) round_trip: Option<Duration>,
 }
 
 impl View {

@@ -92,8 +92,8 @@ impl Watch {
         self.told = self.leader();
     }
 
-    /// One line for each change since the last call.
-    pub(super) fn changes(&mut self) -> Vec<String> {
+    /// One line for each change since the last call. `pid_of` tells the process of a node, for the next try to kill it.
+    pub(super) fn changes(&mut self, pid_of: impl Fn(&str) -> Option<u32>) -> Vec<String> {
         let now = self.started.elapsed().as_secs_f64();
         let leader = self.leader();
         let mut lines = Vec::new();
@@ -108,7 +108,8 @@ impl Watch {
                     let gap = gap.map_or(String::new(), |gap| {
                         format!(", after about {gap} ms without a leader")
                     });
-                    lines.push(format!("{now:8.1} s  {name} leads, term {term}{gap}"));
+                    let pid = pid_of(name).map_or(String::new(), |pid| format!(" (pid {pid})"));
+                    lines.push(format!("{now:8.1} s  {name}{pid} leads, term {term}{gap}"));
                     self.told = leader;
                 }
             }
