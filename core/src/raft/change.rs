@@ -37,6 +37,8 @@ impl Raft {
         let position = self.append_own(Payload::Membership(membership));
         self.output.trace.push(TraceEvent::MembershipChanged { position });
         self.follow_membership();
+        // Fewer answers may be needed now, and those that are there may be enough.
+        self.confirm_reads();
     }
 
     /// Replicates to exactly the members in force.
