@@ -282,9 +282,10 @@ impl Log {
         end - start
     }
 
-    /// Lets go of cached entries up to `index` while more than `bytes_max` are cached.
-    pub(super) fn shrink(&mut self, index: Index, bytes_max: u64) {
-        let index = index.min(self.durable);
+    /// Lets go of durable, committed entries, the oldest first, while more than `bytes_max` are cached: the disk has
+    /// them for a state machine or a follower that lags. Those that are not committed stay, since their bytes count.
+    pub(super) fn shrink(&mut self, commit: Index, bytes_max: u64) {
+        let index = commit.min(self.durable);
         while self.tail.back().map_or(self.tail_start, |cached| cached.end) - self.tail_start > bytes_max
             && self
                 .tail
