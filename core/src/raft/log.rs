@@ -255,16 +255,16 @@ impl Log {
         assert!(self.holds(first), "the range begins in memory");
         let offset = self.offset(first);
         let count = usize::try_from(last.min(self.last.index).0 + 1 - first.0).unwrap_or(usize::MAX);
-        let mut bytes = 0;
-        let mut entries = Vec::new();
-        for cached in self.tail.iter().skip(offset).take(count) {
-            bytes += cached.entry.size();
-            if !entries.is_empty() && bytes > bytes_max {
-                break;
-            }
-            entries.push(cached.entry.clone());
-        }
-        entries
+        let available = self.tail.range(offset..).take(count);
+        let before = self.tail[offset].end - self.tail[offset].entry.size();
+        let fitting = available
+            .clone()
+            .take_while(|cached| cached.end - before <= bytes_max)
+            .count();
+        available
+            .take(fitting.max(1))
+            .map(|cached| cached.entry.clone())
+            .collect()
     }
 
     /// Bytes of the cached entries after `index`.
