@@ -52,6 +52,8 @@ impl Raft {
                 leader.peers.entry(id).or_insert_with(|| Progress::new(last, now));
             }
         }
+        // Reads may have waited for a member that is no longer asked; the only voter left hears no more answers.
+        self.confirm_reads();
     }
 
     /// Goes on with a change when its entry is committed.

@@ -72,7 +72,7 @@ impl Raft {
     }
 
     /// Follows nobody; the election timer runs on.
-    fn become_follower(&mut self) {
+    pub(super) fn become_follower(&mut self) {
         if let Part::Follower(Follower {
             leader: Some(leader), ..
         }) = self.part

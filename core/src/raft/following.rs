@@ -53,15 +53,19 @@ impl Raft {
     }
 
     /// Whether the entries follow `previous` without a gap and in order of terms, none of them of a later term than
-    /// the message.
+    /// the message, with memberships that can be.
     fn is_well_formed(&self, previous: Position, entries: &[Entry]) -> bool {
         let mut before = previous;
         entries.iter().all(|entry| {
             let fits = before.index.0.checked_add(1) == Some(entry.position.index.0)
                 && entry.position.term >= before.term
-                && entry.position.term <= self.hard_state.term;
+                && entry.position.term <= self.hard_state.term
+                && entry.position.index.is_credible();
             before = entry.position;
-            fits
+            fits && match &entry.payload {
+                Payload::Membership(membership) => membership.is_sound(),
+                Payload::Empty | Payload::Command(_) => true,
+            }
         })
     }
 
@@ -81,11 +85,13 @@ impl Raft {
         if position.index <= self.commit || self.log.term_at(position.index) == Some(position.term) {
             return true;
         }
-        if self
-            .log
-            .term_at(position.index.previous())
-            .is_none_or(|before| before > position.term)
-        {
+        let known = match &self.part {
+            Part::Follower(follower) => follower.matched,
+            Part::Candidate(_) | Part::Leader(_) => unreachable!("a follower takes entries in"),
+        };
+        let before = self.log.term_at(position.index.previous());
+        // No leader contradicts itself, and terms never go down along a log.
+        if position.index <= known || before.is_none_or(|before| before > position.term) {
             return false;
         }
         if position.index <= self.log.last().index {

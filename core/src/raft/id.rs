@@ -51,7 +51,20 @@ number! {
     FetchId
 }
 
+impl Term {
+    /// Whether a group that this node last saw in term `seen` can have come to this one. Nothing counts four billion
+    /// elections while a node is away: a term from beyond is damaged, and taking it over would use up all terms.
+    pub(super) fn is_credible_after(self, seen: Term) -> bool {
+        self.0.saturating_sub(seen.0) <= 1 << 32
+    }
+}
+
 impl Index {
+    /// Whether a log can have come so far: a million entries a second reach this after a hundred thousand years.
+    pub(super) fn is_credible(self) -> bool {
+        self.0 <= 1 << 62
+    }
+
     /// The index before this one; 0 for 0.
     #[must_use]
     pub const fn previous(self) -> Index {

@@ -4,6 +4,7 @@
 //! newer state; the state follows only when the log has durably switched to the snapshot.
 
 use super::progress::State;
+use super::role::Part;
 use super::{Base, Body, Index, NodeId, Raft, SnapshotEvent, SnapshotOp, Term, TraceEvent};
 
 impl Raft {
@@ -30,7 +31,12 @@ impl Raft {
     }
 
     fn snapshot_received(&mut self, from: NodeId, term: Term, base: Base) {
-        if base.membership.lineage() != self.log.membership().lineage() || base.position.term > term {
+        let sound = base.position.index.is_credible()
+            && base.position.term <= term
+            && term.is_credible_after(self.hard_state.term)
+            && base.membership.is_sound()
+            && base.membership.lineage() == self.log.membership().lineage();
+        if !sound {
             return;
         }
         if term > self.hard_state.term {
@@ -45,21 +51,23 @@ impl Raft {
             if self.log.term_at(index) == Some(base.position.term) {
                 // The log has all of it: a snapshot is of committed entries.
                 self.commit_to(index);
+            } else if index <= self.matched_with_leader() {
+                // What is committed is in every leader's log, and this contradicts it.
+                return;
             } else {
                 self.switch_to(base);
             }
         }
         let matched = self.matched_with_leader();
-        self.send_when_durable(
-            from,
-            Body::AppendAccepted {
-                matched: matched.min(self.log.last().index),
-            },
-        );
+        self.send_when_durable(from, Body::AppendAccepted { matched });
     }
 
     fn switch_to(&mut self, base: Base) {
         let position = base.position;
+        if matches!(self.part, Part::Candidate(_)) {
+            // The snapshot is a late one of an earlier term. Nobody may elect this node for the log that it had.
+            self.become_follower();
+        }
         self.output.trace.push(TraceEvent::SnapshotAccepted { position });
         // The fate of what this node had appended is not known from a snapshot.
         self.give_up_owed(|_| true);
@@ -68,6 +76,9 @@ impl Raft {
         self.durability.reset(base);
         self.commit = position.index;
         self.cursor.begin_install(position.index);
+        if let Part::Follower(follower) = &mut self.part {
+            follower.matched = position.index;
+        }
         self.output.trace.push(TraceEvent::MembershipChanged { position });
     }
 

@@ -143,6 +143,17 @@ impl Membership {
             .map(|(id, member)| (*id, member))
     }
 
+    /// Whether a group can have agreed on this: what comes over the network is checked before it is believed.
+    pub(super) fn is_sound(&self) -> bool {
+        let mut parts = self.voters.iter().chain(&self.outgoing).chain(&self.learners);
+        let newest = self.members.keys().next_back();
+        !self.voters.is_empty()
+            && self.voters.is_disjoint(&self.learners)
+            && parts.all(|id| self.members.contains_key(id))
+            && newest.is_some_and(|id| *id < self.next_id)
+            && self.next_id.0 <= 1 << 62
+    }
+
     /// The membership after `changes`: joint when they alter the voters, final otherwise.
     ///
     /// # Errors

@@ -283,6 +283,9 @@ impl Raft {
             return;
         }
         let Message { term, body } = message;
+        if !term.is_credible_after(self.hard_state.term) {
+            return;
+        }
         if let Body::PreVoteRequest { last } = body {
             self.pre_vote_requested(from, term, last);
             return;

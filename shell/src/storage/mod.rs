@@ -27,6 +27,8 @@ mod state;
 
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 /// The key and the value of a row.
 pub type KeyValue = (Vec<u8>, Vec<u8>);

@@ -172,6 +172,8 @@ impl World {
         let until = self.schedule.now() + self.random.faults.around(mean);
         if let Some(node) = self.nodes.get_mut(victim).filter(|node| node.process.is_some()) {
             node.paused_until = node.paused_until.max(until);
+            let until = node.paused_until;
+            self.schedule.at(until, Event::Resume(victim));
             self.statistics.pauses += 1;
             self.log(|_| format!("{victim} pauses until {until}"));
         }

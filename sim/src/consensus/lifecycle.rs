@@ -90,6 +90,7 @@ impl World {
         let run = node.run();
         node.process = None;
         node.paused_until = 0;
+        node.waiting.clear();
         node.disk_fails = false;
         let done = node.disk.crash(&mut self.random.disk);
         match planted {
@@ -107,6 +108,16 @@ impl World {
         self.now_durable(id, &done)
     }
 
+    /// What came while a node stood still comes now, unless it stands still for longer.
+    pub(super) fn resume(&mut self, id: NodeId) {
+        let now = self.schedule.now();
+        if let Some(node) = self.nodes.get_mut(id).filter(|node| node.paused_until <= now) {
+            for event in std::mem::take(&mut node.waiting) {
+                self.schedule.at(now, event);
+            }
+        }
+    }
+
     /// Switches a node off for ever.
     pub(super) fn switch_off(&mut self, id: NodeId) -> Verdict {
         self.crash(id)?;
@@ -122,6 +133,10 @@ impl World {
         self.log(|_| format!("membership {membership:?} is committed"));
         self.membership = membership.clone();
         self.create_members(membership);
+        if self.recovery.is_some() {
+            // Memberships are seen late at times: a machine may be of a later one than this.
+            return;
+        }
         let leaving: Vec<NodeId> = self
             .nodes
             .iter()

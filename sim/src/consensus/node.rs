@@ -12,6 +12,7 @@ use super::disk::Disk;
 use super::log::DiskLog;
 use super::schedule::Time;
 use super::store::Store;
+use super::world::Event;
 
 /// One life of a node: what was set in motion in one does not reach the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,8 +38,10 @@ pub(super) struct Node {
     pub(super) process: Option<Process>,
     /// It never starts again: its disk was wiped, or it was let go and switched off.
     pub(super) gone: bool,
-    /// Until then nothing moves on it, and everything that comes waits.
+    /// Until then nothing moves on it.
     pub(super) paused_until: Time,
+    /// What came while nothing moved, in order.
+    pub(super) waiting: Vec<Event>,
     /// Until then its syncs take many times as long.
     pub(super) slow_until: Time,
     /// The next sync fails.
@@ -84,6 +87,7 @@ impl Node {
             process: None,
             gone: false,
             paused_until: 0,
+            waiting: Vec::new(),
             slow_until: 0,
             disk_fails: false,
         }

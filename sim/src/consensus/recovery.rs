@@ -52,6 +52,7 @@ impl World {
             self.create_members(&membership);
         }
         for id in self.present() {
+            self.resume(id);
             self.links_change(id, LinkEvent::Connected);
             let delay = self.random.faults.around(20 * MILLISECOND);
             self.schedule.after(delay, Event::Start(id));

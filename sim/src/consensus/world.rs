@@ -70,6 +70,8 @@ pub(super) enum Event {
     Start(NodeId),
     /// A removed node is switched off for good.
     SwitchOff(NodeId),
+    /// A node that stood still moves again.
+    Resume(NodeId),
     /// A client asks something.
     Request,
     /// A client asks again.
@@ -222,11 +224,10 @@ impl World {
     }
 
     fn handle(&mut self, event: Event) -> Verdict {
-        if let Some(node) = event.node().and_then(|id| self.nodes.get(id))
+        if let Some(node) = event.node().and_then(|id| self.nodes.get_mut(id))
             && node.paused_until > self.schedule.now()
         {
-            // What comes to a node that stands still waits in its queues, in order.
-            self.schedule.at(node.paused_until, event);
+            node.waiting.push(event);
             return Ok(());
         }
         self.trace.note(self.schedule.now());
@@ -256,6 +257,10 @@ impl World {
             Event::Link { run, peer, event } => self.input(run, Input::Link { peer, event }),
             Event::Start(id) => self.start(id),
             Event::SwitchOff(id) => self.switch_off(id),
+            Event::Resume(id) => {
+                self.resume(id);
+                Ok(())
+            }
             Event::Request => self.request(),
             Event::Again(attempt) => self.ask_again(attempt),
             Event::Operation => self.operate(),

@@ -168,7 +168,8 @@ pub(super) async fn create(ports: &Ports, directory: &Path) -> Result<bool, Stor
     Ok(true)
 }
 
-async fn create_with(ports: &Ports, directory: &Path, length: u64) -> Result<(), StorageError> {
+/// Makes a blank log whose first segment has `length` bytes.
+pub(super) async fn create_with(ports: &Ports, directory: &Path, length: u64) -> Result<(), StorageError> {
     let mut log = [0; 16];
     ports
         .entropy

@@ -136,7 +136,15 @@ impl StateStore {
     pub fn open(ports: &Ports, path: &Path) -> Result<StateStore, StorageError> {
         let place = Place::new(ports, path);
         remove_unfinished(&place)?;
+        let files = &ports.files;
+        let is_new = !files.exists(path).map_err(StorageError::io("look for", path))?;
         let handle = Arc::new(place.open()?);
+        if is_new {
+            // Without its name on disk, every commit to it would be lost in a power cut.
+            files
+                .sync_directory(&place.directory)
+                .map_err(StorageError::io("sync", &place.directory))?;
+        }
         let manifest = View::open(&place, &handle)?.manifest;
         Ok(StateStore {
             place,

@@ -1,0 +1,598 @@
+//! No message, however wrong, makes a node panic or break its word.
+//!
+//! A node is driven by a seeded stream of inputs: honest answers of its disk and its state machine, requests of
+//! clients, time, and messages from members and strangers with every mixture of plausible, stale and absurd terms,
+//! indexes, positions and memberships. After each step its term, vote, commit and promises are checked, and in the end
+//! that every request was answered exactly once.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_core::Instant;
+use quorate_core::raft::*;
+use rand_chacha::ChaCha12Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+const SEEDS: u64 = 1_000;
+const STEPS: u64 = 600;
+const OWN: NodeId = NodeId(1);
+
+struct Dice(ChaCha12Rng);
+
+impl Dice {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0.next_u64() % bound
+    }
+
+    fn one_in(&mut self, bound: u64) -> bool {
+        self.below(bound) == 0
+    }
+
+    /// A number near `center`, or far from everything.
+    fn near(&mut self, center: u64) -> u64 {
+        match self.below(12) {
+            0 => 0,
+            1 => u64::MAX - self.below(3),
+            2 => u64::MAX / 2 + self.below(3),
+            3 => self.0.next_u64(),
+            4 => (1 << 32) + self.below(3),
+            _ => center.saturating_add(self.below(5)).saturating_sub(2),
+        }
+    }
+}
+
+fn member(id: u64) -> Member {
+    Member {
+        name: id.to_string(),
+        directory: DirectoryId(u128::from(id)),
+        cluster_address: String::new(),
+        client_address: String::new(),
+        promote: false,
+    }
+}
+
+fn voters(count: u64) -> Membership {
+    Membership::bootstrap(
+        Lineage(7),
+        (1..=count).map(|id| (NodeId(id), member(id))).collect(),
+    )
+}
+
+/// A membership as the wire could carry it, sound or not.
+fn any_membership(dice: &mut Dice) -> Membership {
+    let mut set = |most: u64| -> BTreeSet<u64> {
+        let count = dice.below(most + 1);
+        (0..count).map(|_| dice.below(6)).collect()
+    };
+    let (voters, outgoing, learners) = (set(4), set(2), set(2));
+    let mut members: BTreeMap<u64, Member> = voters
+        .iter()
+        .chain(&outgoing)
+        .chain(&learners)
+        .map(|id| (*id, member(*id)))
+        .collect();
+    if dice.one_in(4) {
+        members.pop_first();
+    }
+    let next_id = if dice.one_in(4) { dice.near(3) } else { 9 };
+    let parts = (7u128, voters, outgoing, learners, members, next_id);
+    postcard::from_bytes(&postcard::to_stdvec(&parts).unwrap()).unwrap()
+}
+
+/// The node under test, with an honest driver.
+struct Bench {
+    raft: Raft,
+    now: Instant,
+    dice: Dice,
+    /// One message in so many is of another term.
+    calm: u64,
+    /// Terms in which a leader replaced entries, perhaps such as it had sent itself: no acceptance can hold then.
+    contradicted: BTreeSet<Term>,
+    /// What the disk holds, and the writes under way.
+    log: Vec<Entry>,
+    base: Base,
+    hard_state: HardState,
+    writes: VecDeque<Write>,
+    applies: VecDeque<Apply>,
+    fetches: VecDeque<Fetch>,
+    applied: BTreeMap<Index, Entry>,
+    waiting: BTreeSet<Token>,
+    next_token: u64,
+    sent: Vec<(NodeId, Message)>,
+}
+
+impl Bench {
+    fn new(seed: u64) -> Bench {
+        let mut dice = Dice(ChaCha12Rng::seed_from_u64(seed));
+        let membership = voters(1 + dice.below(5));
+        let base = Base {
+            position: Position::default(),
+            membership,
+        };
+        let boot = Boot {
+            id: OWN,
+            hard_state: HardState::default(),
+            base: base.clone(),
+            terms: vec![],
+            memberships: vec![],
+            last: Index(0),
+            tail: vec![],
+            applied: Index(0),
+        };
+        let config = Config {
+            retained_entries: dice.below(3),
+            purge_step: 1,
+            tail_bytes_max: dice.below(400),
+            append_bytes_max: 1 + dice.below(200),
+            in_flight_bytes_max: 1 + dice.below(400),
+            uncommitted_bytes_max: 100 + dice.below(400),
+            apply_bytes_max: 1 + dice.below(200),
+            reads_max: 3,
+            ..Config::default()
+        };
+        let now = Instant::from_nanoseconds(1);
+        Bench {
+            raft: Raft::new(config, boot, [seed as u8; 32], now).unwrap(),
+            now,
+            calm: 1 + dice.below(30),
+            contradicted: BTreeSet::new(),
+            dice,
+            log: vec![],
+            base,
+            hard_state: HardState::default(),
+            writes: VecDeque::new(),
+            applies: VecDeque::new(),
+            fetches: VecDeque::new(),
+            applied: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            next_token: 0,
+            sent: vec![],
+        }
+    }
+
+    fn step(&mut self, input: Input) {
+        let (term, vote, commit) = {
+            let status = self.raft.status();
+            (status.term, status.vote, status.commit)
+        };
+        self.raft.step(self.now, input);
+        let status = self.raft.status();
+        assert!(status.term >= term, "the term went down");
+        assert!(status.commit >= commit, "the commit went down");
+        assert!(status.commit <= status.last.index);
+        assert!(
+            status.term > term || vote.is_none() || status.vote == vote,
+            "the vote changed"
+        );
+        if !self.dice.one_in(3) {
+            self.drain();
+        }
+    }
+
+    fn drain(&mut self) {
+        let mut effects = Effects::default();
+        self.raft.drain(&mut effects);
+        for (token, _) in effects.outcome {
+            assert!(self.waiting.remove(&token), "a request is answered twice");
+        }
+        for apply in &effects.apply {
+            if let Apply::Committed(Committed {
+                token: Some(token), ..
+            }) = apply
+            {
+                assert!(self.waiting.remove(token), "a request is answered twice");
+            }
+        }
+        for event in &effects.trace {
+            if let TraceEvent::Truncated { .. } | TraceEvent::SnapshotAccepted { .. } = event {
+                self.contradicted.insert(self.raft.status().term);
+            }
+        }
+        for (to, message) in &effects.send {
+            assert_ne!(*to, OWN, "nobody talks to itself");
+            self.check_promise(*to, message);
+        }
+        self.sent.extend(effects.send);
+        self.writes.extend(effects.write);
+        self.applies.extend(effects.apply);
+        self.fetches.extend(effects.fetch);
+        for operation in effects.snapshot {
+            if let SnapshotOp::Purge(base) = operation {
+                self.log
+                    .retain(|entry| entry.position.index > base.position.index);
+                self.base = base;
+            }
+        }
+    }
+
+    fn check_promise(&self, to: NodeId, message: &Message) {
+        let kept = self.hard_state;
+        match message.body {
+            Body::VoteResponse { granted: true } => assert!(
+                kept.term > message.term || (kept.term == message.term && kept.vote == Some(to)),
+                "a vote was given before the disk kept it"
+            ),
+            Body::AppendAccepted { matched }
+                if kept.term == message.term && !self.contradicted.contains(&kept.term) =>
+            {
+                let last = self.log.last().map_or(self.base.position, |entry| entry.position);
+                assert!(
+                    last.index >= matched,
+                    "an acceptance of what the disk does not hold"
+                );
+            }
+            _ => {}
+        }
+    }
+
+    fn persist(&mut self) {
+        let Some(write) = self.writes.pop_front() else {
+            return;
+        };
+        if let Some(hard_state) = write.hard_state {
+            self.hard_state = hard_state;
+        }
+        if let Some(base) = write.reset {
+            self.base = base;
+            self.log.clear();
+        }
+        if let Some(first) = write.entries.first() {
+            let index = first.position.index;
+            self.log.retain(|entry| entry.position.index < index);
+            self.log.extend(write.entries);
+        }
+        self.step(Input::Persisted {
+            write: write.id,
+            result: Ok(()),
+        });
+    }
+
+    fn apply(&mut self) {
+        match self.applies.pop_front() {
+            None => {}
+            Some(Apply::Committed(Committed { entry, .. })) => {
+                let index = entry.position.index;
+                let before = self.applied.insert(index, entry.clone());
+                assert!(before.is_none(), "an entry is applied twice");
+                self.step(Input::Applied { index });
+            }
+            Some(Apply::Install(base)) => self.step(Input::Snapshot(SnapshotEvent::Installed {
+                index: base.position.index,
+            })),
+        }
+    }
+
+    fn fetch(&mut self) {
+        let Some(fetch) = self.fetches.pop_front() else {
+            return;
+        };
+        let wanted =
+            |entry: &&Entry| entry.position.index >= fetch.first && entry.position.index <= fetch.last;
+        let entries: Vec<Entry> = self.log.iter().filter(wanted).take(3).cloned().collect();
+        let complete = entries
+            .first()
+            .is_some_and(|entry| entry.position.index == fetch.first);
+        let result = if complete {
+            Ok(entries)
+        } else {
+            Err(FetchError::Purged)
+        };
+        self.step(Input::Fetched {
+            fetch: fetch.id,
+            result,
+        });
+    }
+
+    fn token(&mut self) -> Token {
+        self.next_token += 1;
+        let token = Token(self.next_token);
+        self.waiting.insert(token);
+        token
+    }
+
+    fn request(&mut self) {
+        let token = self.token();
+        let input = match self.dice.below(8) {
+            0..4 => Input::Propose {
+                token,
+                command: Bytes::from_static(b"x=1"),
+            },
+            4..6 => Input::Read { token },
+            6 => Input::Admin {
+                token,
+                operation: Operation::Transfer {
+                    target: Some(NodeId(self.dice.below(6))),
+                },
+            },
+            _ => {
+                let id = NodeId(self.dice.below(6));
+                let change = match self.dice.below(4) {
+                    0 => Change::AddLearner(member(self.dice.below(9))),
+                    1 => Change::Promote(id),
+                    2 => Change::Demote(id),
+                    _ => Change::Remove(id),
+                };
+                Input::Admin {
+                    token,
+                    operation: Operation::ChangeMembership(vec![change]),
+                }
+            }
+        };
+        self.step(input);
+    }
+
+    fn position(&mut self) -> Position {
+        let status = self.raft.status();
+        let (term, index) = if self.dice.one_in(3) {
+            (status.base.position.term, status.base.position.index)
+        } else if self.dice.one_in(2) {
+            (status.last.term, status.commit)
+        } else {
+            (status.last.term, status.last.index)
+        };
+        if self.dice.one_in(3) {
+            return Position { term, index };
+        }
+        Position {
+            term: Term(self.dice.near(term.0)),
+            index: Index(self.dice.near(index.0)),
+        }
+    }
+
+    fn payload(&mut self) -> Payload {
+        match self.dice.below(6) {
+            0 => Payload::Empty,
+            1 => Payload::Membership(any_membership(&mut self.dice)),
+            _ => Payload::Command(Bytes::from_static(b"y=2")),
+        }
+    }
+
+    fn entries(&mut self, previous: Position) -> Vec<Entry> {
+        let mut before = previous;
+        let count = self.dice.below(4);
+        (0..count)
+            .map(|_| {
+                before.index = Index(before.index.0.wrapping_add(1));
+                if self.dice.one_in(4) {
+                    before.term = Term(before.term.0.wrapping_add(1));
+                }
+                let mut position = before;
+                if self.dice.one_in(20) {
+                    position = self.position();
+                }
+                Entry {
+                    position,
+                    payload: self.payload(),
+                }
+            })
+            .collect()
+    }
+
+    fn message(&mut self) {
+        let status = self.raft.status();
+        let (own_term, commit, last) = (status.term.0, status.commit.0, status.last.index.0);
+        let from = NodeId(self.dice.below(7));
+        let term = if !self.dice.one_in(self.calm) {
+            own_term
+        } else {
+            self.dice.near(own_term)
+        };
+        let granted = !self.dice.one_in(3);
+        let round = self.dice.near(2);
+        let body = match self.dice.below(16) {
+            0 => Body::PreVoteRequest {
+                last: self.position(),
+            },
+            1 => Body::PreVoteResponse {
+                proposed: Term(if granted {
+                    own_term.saturating_add(1)
+                } else {
+                    self.dice.near(own_term)
+                }),
+                granted,
+            },
+            2 => Body::VoteRequest {
+                last: self.position(),
+                transfer: self.dice.one_in(2),
+            },
+            3 | 4 => Body::VoteResponse { granted },
+            5..9 => {
+                let previous = self.position();
+                Body::Append {
+                    previous,
+                    entries: self.entries(previous),
+                    commit: Index(self.dice.near(commit)),
+                }
+            }
+            9 => Body::AppendAccepted {
+                matched: Index(self.dice.near(last)),
+            },
+            10 => Body::AppendRejected {
+                previous: Index(self.dice.near(last)),
+                hint: self.position(),
+            },
+            11 => Body::Heartbeat {
+                commit: Index(self.dice.near(last)),
+                round,
+            },
+            12 => Body::HeartbeatResponse {
+                round,
+                matched: Index(self.dice.near(last)),
+            },
+            13 => Body::TimeoutNow,
+            14 => Body::ReadRequest { request: round },
+            _ => Body::ReadResponse {
+                request: round,
+                index: granted.then_some(Index(self.dice.near(commit))),
+            },
+        };
+        let from = match body {
+            Body::Append { .. } | Body::Heartbeat { .. } if granted => self.leader_of(term),
+            _ => from,
+        };
+        let message = Message {
+            term: Term(term),
+            body,
+        };
+        // What the wire carries is what arrives.
+        let bytes = quorate_core::wire::encode(quorate_core::wire::Kind::Message, &message);
+        let message = quorate_core::wire::decode(quorate_core::wire::Kind::Message, &bytes).unwrap();
+        self.step(Input::Receive { from, message });
+    }
+
+    fn leader_of(&self, term: u64) -> NodeId {
+        NodeId(2 + term % 4)
+    }
+
+    fn snapshot(&mut self) {
+        let position = self.position();
+        let membership = if self.dice.one_in(3) {
+            any_membership(&mut self.dice)
+        } else {
+            voters(3)
+        };
+        let status = self.raft.status();
+        let event = match self.dice.below(4) {
+            0 => SnapshotEvent::StateDurable {
+                index: status.applied,
+            },
+            1 => SnapshotEvent::Sent {
+                to: NodeId(self.dice.below(6)),
+                complete: self.dice.one_in(2),
+            },
+            _ => {
+                let term = status.term.0;
+                let term = self.dice.near(term);
+                SnapshotEvent::Received {
+                    from: self.leader_of(term),
+                    term: Term(term),
+                    base: Base { position, membership },
+                }
+            }
+        };
+        self.step(Input::Snapshot(event));
+    }
+
+    fn time(&mut self) {
+        let wait = Duration::from_millis(self.dice.below(200));
+        self.now = match self.raft.deadline() {
+            Some(due) if self.dice.one_in(2) => due.max(self.now),
+            _ => self.now + wait,
+        };
+        self.step(Input::Timeout);
+    }
+
+    /// The others elect this node and follow it for a moment, so that it is seen leading too.
+    fn lead(&mut self) {
+        self.now = self.now + Duration::from_secs(1);
+        self.step(Input::Timeout);
+        let voters: Vec<NodeId> = self.raft.status().membership.members().keys().copied().collect();
+        for vote in [false, true] {
+            for from in voters.clone() {
+                let term = self.raft.status().term;
+                let granted = true;
+                let body = if vote {
+                    Body::VoteResponse { granted }
+                } else {
+                    Body::PreVoteResponse {
+                        proposed: Term(term.0 + 1),
+                        granted,
+                    }
+                };
+                self.step(Input::Receive {
+                    from,
+                    message: Message { term, body },
+                });
+            }
+            self.drain();
+            while !self.writes.is_empty() {
+                self.persist();
+                self.drain();
+            }
+        }
+        self.request();
+        self.drain();
+        let (term, last) = (self.raft.status().term, self.raft.status().last.index);
+        for from in voters {
+            let body = Body::AppendAccepted { matched: last };
+            self.step(Input::Receive {
+                from,
+                message: Message { term, body },
+            });
+        }
+    }
+
+    fn run(&mut self) {
+        for _ in 0..STEPS {
+            match self.dice.below(32) {
+                0..16 => self.message(),
+                16..20 => self.persist(),
+                20..23 => self.apply(),
+                23 => self.fetch(),
+                24..27 => self.request(),
+                27 => self.snapshot(),
+                28 => {
+                    let peer = NodeId(2 + self.dice.below(5));
+                    let events = [LinkEvent::Connected, LinkEvent::Lost, LinkEvent::Refused];
+                    let event = events[self.dice.below(3) as usize];
+                    self.step(Input::Link { peer, event });
+                }
+                29 if self.dice.one_in(4) => self.lead(),
+                _ => self.time(),
+            }
+        }
+        self.drain();
+        // The end of the node settles whatever is open.
+        self.raft.step(
+            self.now,
+            Input::Persisted {
+                write: WriteId(u64::MAX),
+                result: Err(DiskError("the end".to_owned())),
+            },
+        );
+        self.drain();
+        assert_eq!(
+            self.waiting,
+            BTreeSet::new(),
+            "these requests were never answered"
+        );
+    }
+}
+
+#[test]
+fn no_message_makes_a_node_panic_or_break_its_word() {
+    let only = std::env::var("SEED")
+        .ok()
+        .map(|seed| seed.parse::<u64>().unwrap());
+    let (mut led, mut installed, mut committed) = (0, 0, 0);
+    for seed in only.map_or(0..SEEDS, |seed| seed..seed + 1) {
+        let result = std::panic::catch_unwind(|| {
+            let mut bench = Bench::new(seed);
+            bench.run();
+            let status = bench.raft.status();
+            let led = bench
+                .sent
+                .iter()
+                .any(|(_, message)| matches!(message.body, Body::Heartbeat { .. }));
+            (led, status.base.position.index > Index(0), status.commit.0)
+        });
+        let (has_led, has_base, commit) = result.unwrap_or_else(|panic| {
+            eprintln!("run it again alone with SEED={seed}");
+            std::panic::resume_unwind(panic)
+        });
+        led += u64::from(has_led);
+        installed += u64::from(has_base);
+        committed += u64::from(commit > 0);
+    }
+    // A stream that never leaves the beaten track would show nothing.
+    if only.is_none() {
+        assert!(led > SEEDS / 10, "hardly a node ever led: {led}");
+        assert!(
+            installed > SEEDS / 10,
+            "hardly a log ever began later: {installed}"
+        );
+        assert!(committed > SEEDS / 4, "hardly a node ever committed: {committed}");
+    }
+}

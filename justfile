@@ -1,0 +1,37 @@
+# The habits of this repository. `just` alone lists them.
+
+default:
+    @just --list
+
+# A whole cluster on this machine: `just dev --nodes 5 --fresh`
+dev *arguments:
+    cargo run --release -- dev {{arguments}}
+
+# Every test; more arguments go to cargo: `just test -p quorate-core`
+test *arguments:
+    cargo test --workspace {{arguments}}
+
+# Consensus alone under seeded faults
+sim nodes="3" seeds="1..1000":
+    cargo run --release -p quorate-sim -- core --nodes {{nodes}} --seeds {{seeds}}
+
+# The benchmarks, beside etcd where that is installed
+bench *arguments:
+    bash benches/run {{arguments}}
+
+# Format everything
+fmt:
+    cargo fmt --all
+
+# What CI refuses, apart from failing tests
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# The documentation of the crates
+docs:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+# All that CI does
+ci:
+    bash .ci/run

@@ -1,0 +1,549 @@
+//! A whole data directory under damage, the identity, snapshots, and the golden files of every format on disk.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use quorate_core::raft::{
+    Base, DirectoryId, Entry, HardState, Index, Lineage, Member, Membership, NodeId, Payload, Position, Term,
+    Write, WriteId,
+};
+
+use super::testing::{Disk, Random, ports, run};
+use super::*;
+
+const HOME: &str = "/data";
+const ENTRIES: u64 = 120;
+const SNAPSHOT_AT: u64 = 60;
+const STATE_AT: u64 = 100;
+
+type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
+
+fn owner(name: &str) -> Owner {
+    Owner {
+        name: name.to_owned(),
+        cluster: "test".to_owned(),
+    }
+}
+
+fn membership() -> Membership {
+    let member = |name: &str, directory| Member {
+        name: name.to_owned(),
+        directory: DirectoryId(directory),
+        cluster_address: "127.0.0.1:9100".to_owned(),
+        client_address: "127.0.0.1:9000".to_owned(),
+        promote: false,
+    };
+    Membership::bootstrap(
+        Lineage(9),
+        [(NodeId(1), member("a", 1)), (NodeId(2), member("b", 2))].into(),
+    )
+}
+
+fn position(index: u64) -> Position {
+    Position {
+        term: Term(1 + index / 50),
+        index: Index(index),
+    }
+}
+
+fn entry(index: u64) -> Entry {
+    let payload = match index % 10 {
+        0 => Payload::Empty,
+        5 => Payload::Membership(membership()),
+        _ => Payload::Command(Bytes::from(vec![index as u8; 100 + index as usize])),
+    };
+    Entry {
+        position: position(index),
+        payload,
+    }
+}
+
+const SEGMENT_BYTES: u64 = 16 << 10;
+
+fn options() -> LogOptions {
+    LogOptions {
+        segment_bytes: SEGMENT_BYTES,
+        tail_bytes_max: 2_000,
+        ..LogOptions::default()
+    }
+}
+
+/// Everything that a node finds when it starts, down to the last row.
+#[derive(Clone, Debug, PartialEq)]
+struct Found {
+    identity: Identity,
+    hard_state: HardState,
+    entries: Vec<Entry>,
+    applied: Position,
+    rows: Rows,
+    snapshots: Vec<(Position, Rows)>,
+}
+
+impl Found {
+    /// Whether nothing acknowledged is missing: a state that is behind is brought up by the log.
+    fn is_whole(&self, expected: &Found) -> bool {
+        let rows: Rows = rows_up_to(self.applied.index.0)
+            .into_iter()
+            .filter_map(|row| Some((row.key, row.value?)))
+            .collect();
+        let begins = self.entries.first().map_or(0, |entry| entry.position.index.0);
+        self.identity == expected.identity
+            && self.hard_state == expected.hard_state
+            && self.entries == expected.entries
+            && self.applied.index.0 + 1 >= begins
+            && self.rows == rows
+            && self
+                .snapshots
+                .iter()
+                .all(|snapshot| expected.snapshots.contains(snapshot))
+    }
+}
+
+/// Opens a directory as a starting node does, and reads all of it.
+async fn start(disk: &Disk) -> Result<Found, String> {
+    let ports = ports(disk);
+    let text = |error: StorageError| error.to_string();
+    let directory = DataDirectory::open(&ports, Path::new(HOME), &owner("a"))
+        .await
+        .map_err(text)?;
+    let (log, recovered) = Log::open(&ports, directory.path(), options())
+        .await
+        .map_err(text)?;
+    let snapshots = Snapshots::open(&ports, &directory.snapshots_path()).map_err(text)?;
+    let base = recovered.base.as_ref();
+    let store = StateStore::open_behind(&ports, &directory.state_path(), &snapshots, base)
+        .await
+        .map_err(text)?;
+    let mut rows = Rows::new();
+    let loaded = store
+        .load(|key, value| drop(rows.insert(key.to_vec(), value.to_vec())))
+        .map_err(text)?;
+    let first = base.map_or(Index(1), |base| base.position.index.next());
+    let mut entries = Vec::new();
+    while first.0 + entries.len() as u64 <= recovered.last.0 {
+        let next = Index(first.0 + entries.len() as u64);
+        entries.extend(
+            log.reader()
+                .read(next, recovered.last, u64::MAX)
+                .map_err(|error| error.to_string())?,
+        );
+    }
+    let mut kept = Vec::new();
+    for position in snapshots.list().map_err(text)? {
+        let mut rows = Rows::new();
+        let found = snapshots.find(position).map_err(text)?;
+        let snapshot = found.ok_or_else(|| format!("the snapshot up to {position} is gone"))?;
+        snapshot
+            .for_each_row(|key, value| drop(rows.insert(key, value)))
+            .map_err(text)?;
+        kept.push((position, rows));
+    }
+    Ok(Found {
+        identity: directory.identity().clone(),
+        hard_state: recovered.hard_state,
+        entries,
+        applied: loaded.applied,
+        rows,
+        snapshots: kept,
+    })
+}
+
+fn rows_up_to(index: u64) -> Vec<Row> {
+    let row = |key: u64| Row {
+        key: format!("key {key:05}").into_bytes(),
+        value: Some(vec![key as u8; 60]),
+    };
+    (1..=index).map(row).collect()
+}
+
+/// The directory of a node that has taken part in a cluster for a while.
+async fn lived_in() -> Disk {
+    let disk = Disk::default();
+    let ports = ports(&disk);
+    let home = Path::new(HOME);
+    ports.files.create_directory(home).expect("a directory");
+    super::log::create_with(&ports, home, SEGMENT_BYTES)
+        .await
+        .expect("a blank log of short segments");
+    let mut directory = DataDirectory::open(&ports, Path::new(HOME), &owner("a"))
+        .await
+        .expect("a new directory");
+    let (mut log, _) = Log::open(&ports, directory.path(), options())
+        .await
+        .expect("a blank log");
+    let base = Base {
+        position: Position::default(),
+        membership: membership(),
+    };
+    let begin = Write {
+        id: WriteId(1),
+        hard_state: None,
+        reset: Some(base),
+        entries: Vec::new(),
+    };
+    log.append(&[begin]).await.expect("the log begins");
+    let assignment = Assignment {
+        lineage: Lineage(9),
+        node: NodeId(1),
+    };
+    directory
+        .assign(assignment)
+        .await
+        .expect("the node gets its part");
+    for index in 1..=ENTRIES {
+        let position = position(index);
+        let hard_state = (index % 50 == 1).then_some(HardState {
+            term: position.term,
+            vote: Some(NodeId(2)),
+        });
+        let write = Write {
+            id: WriteId(1 + index),
+            hard_state,
+            reset: None,
+            entries: vec![entry(index)],
+        };
+        log.append(&[write]).await.expect("entries are appended");
+    }
+    let snapshots = Snapshots::open(&ports, &directory.snapshots_path()).expect("snapshots");
+    let mut store = StateStore::open(&ports, &directory.state_path()).expect("a new store");
+    for at in [SNAPSHOT_AT, STATE_AT] {
+        let batch = RowBatch {
+            applied: position(at),
+            membership: Some(membership()),
+            rows: rows_up_to(at),
+        };
+        store.write(batch).expect("rows are written");
+        if at == SNAPSHOT_AT {
+            store
+                .reader()
+                .snapshot(&snapshots)
+                .await
+                .expect("it is made")
+                .expect("it is not empty");
+        }
+    }
+    let purge = Base {
+        position: position(30),
+        membership: membership(),
+    };
+    log.purge(purge).await.expect("the log is purged");
+    drop((log, store, directory));
+    tokio::task::yield_now().await;
+    disk
+}
+
+/// The way out stands in the message, and so does what is damaged.
+fn explains(message: &str, path: &Path) -> bool {
+    let named = message.contains(&path.display().to_string()) || message.contains(HOME);
+    let way_out = [
+        "rejoin",
+        "run the version of",
+        "start it with the right",
+        "a data directory of its own",
+    ];
+    named && way_out.iter().any(|way| message.contains(way))
+}
+
+/// Flips `rounds` bytes of each file, one at a time; returns how often that was refused, by file.
+async fn flip_each_file(disk: &Disk, rounds: u64) -> BTreeMap<PathBuf, u64> {
+    let expected = start(&disk.copy()).await.expect("it is whole");
+    assert!(
+        expected.entries[0].position.index > Index(1),
+        "the log was purged"
+    );
+    assert_eq!(
+        expected.entries.last().map(|entry| entry.position),
+        Some(position(ENTRIES))
+    );
+    assert_eq!(
+        (expected.applied, expected.rows.len() as u64),
+        (position(STATE_AT), STATE_AT)
+    );
+    let mut random = Random::new(42);
+    let mut refused = BTreeMap::new();
+    for path in disk.paths() {
+        let length = disk.content(&path).len() as u64;
+        for _ in 0..if length == 0 { 0 } else { rounds } {
+            let copy = disk.copy();
+            let (offset, flip) = (random.below(length) as usize, 1 + random.below(255) as u8);
+            copy.tamper(&path, |content| content[offset] ^= flip);
+            match start(&copy).await {
+                Ok(found) => assert!(
+                    found.is_whole(&expected),
+                    "{} at {offset}: {found:?}",
+                    path.display()
+                ),
+                Err(message) => {
+                    assert!(
+                        explains(&message, &path),
+                        "{} at {offset}: {message}",
+                        path.display()
+                    );
+                    *refused.entry(path.clone()).or_default() += 1;
+                }
+            }
+        }
+    }
+    refused
+}
+
+fn assert_noticed(refused: &BTreeMap<PathBuf, u64>, rounds: u64) {
+    let of = |part: &str| {
+        let found = refused
+            .iter()
+            .filter(|(path, _)| path.to_string_lossy().contains(part));
+        found.map(|(_, count)| *count).max().unwrap_or_default()
+    };
+    // Whatever is written all over notices every flip; databases and preallocated segments have unused room.
+    assert_eq!(of("identity"), rounds, "{refused:?}");
+    assert_eq!(of("snapshots"), rounds, "{refused:?}");
+    assert!(of("log/") > rounds / 2, "{refused:?}");
+    assert!(of("state.redb") > rounds / 50, "{refused:?}");
+}
+
+#[test]
+fn a_flipped_byte_in_any_file_of_a_cleanly_stopped_node_is_noticed_or_harmless() {
+    run(async {
+        let disk = lived_in().await;
+        disk.kill();
+        assert_noticed(&flip_each_file(&disk, 1_000).await, 1_000);
+    });
+}
+
+#[test]
+fn a_flipped_byte_in_any_file_of_a_killed_node_is_noticed_or_harmless() {
+    run(async {
+        let disk = lived_in().await;
+        // The next process is killed while it holds everything open and has written more.
+        disk.kill();
+        let ports = ports(&disk);
+        let (mut log, _) = Log::open(&ports, Path::new(HOME), options())
+            .await
+            .expect("it opens");
+        let store = StateStore::open(&ports, &Path::new(HOME).join("state.redb")).expect("it opens");
+        let hard_state = Some(HardState {
+            term: Term(9),
+            vote: Some(NodeId(1)),
+        });
+        let write = Write {
+            id: WriteId(1),
+            hard_state,
+            reset: None,
+            entries: Vec::new(),
+        };
+        log.append(&[write]).await.expect("the vote is written");
+        disk.kill();
+        drop((log, store));
+        let expected = start(&disk.copy()).await.expect("it is whole");
+        assert_eq!(
+            expected.hard_state,
+            HardState {
+                term: Term(9),
+                vote: Some(NodeId(1))
+            }
+        );
+        assert_noticed(&flip_each_file(&disk, 1_000).await, 1_000);
+    });
+}
+
+#[test]
+fn a_file_that_is_gone_or_cut_short_is_noticed_or_harmless() {
+    run(async {
+        let disk = lived_in().await;
+        disk.kill();
+        let expected = start(&disk.copy()).await.expect("it is whole");
+        for path in disk.paths() {
+            let length = disk.content(&path).len();
+            for keep in [None, Some(0), Some(length / 2), Some(length.saturating_sub(1))] {
+                let copy = disk.copy();
+                match keep {
+                    None => copy.delete(&path),
+                    Some(keep) => copy.tamper(&path, |content| content.truncate(keep)),
+                }
+                let what = format!("{} cut to {keep:?} of {length}", path.display());
+                match start(&copy).await {
+                    Err(message) => assert!(explains(&message, &path), "{what}: {message}"),
+                    Ok(found) => assert!(found.is_whole(&expected), "{what}: {found:?}"),
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_directory_of_another_node_or_cluster_or_in_use_is_refused() {
+    run(async {
+        let disk = lived_in().await;
+        disk.kill();
+        let ports = ports(&disk);
+        let open = |name: &str, cluster: &str| {
+            let owner = Owner {
+                name: name.to_owned(),
+                cluster: cluster.to_owned(),
+            };
+            let ports = ports.clone();
+            async move { DataDirectory::open(&ports, Path::new(HOME), &owner).await }
+        };
+        let other_node = open("b", "test").await.map(|_| ());
+        assert!(
+            matches!(other_node, Err(StorageError::OtherNode { .. })),
+            "{other_node:?}"
+        );
+        let other_cluster = open("a", "production").await.map(|_| ());
+        assert!(
+            matches!(other_cluster, Err(StorageError::OtherCluster { .. })),
+            "{other_cluster:?}"
+        );
+        let held = open("a", "test").await.expect("it is its own");
+        let locked = open("a", "test").await.map(|_| ());
+        assert!(matches!(locked, Err(StorageError::Locked { .. })), "{locked:?}");
+        assert!(held.expect_lineage(Lineage(8)).is_err());
+        assert!(held.expect_lineage(Lineage(9)).is_ok());
+    });
+}
+
+#[test]
+fn a_broken_off_receive_goes_on_where_it_was_and_takes_no_damaged_piece() {
+    run(async {
+        let disk = Disk::default();
+        let ports_here = ports(&disk);
+        let snapshots = Snapshots::open(&ports_here, Path::new("/a/snapshots")).expect("snapshots");
+        let base = Base {
+            position: position(70),
+            membership: membership(),
+        };
+        let mut writer = snapshots.create(SnapshotHeader { base }).expect("it begins");
+        for key in 0..4_000u32 {
+            writer.push(&key.to_be_bytes(), &[key as u8; 300]).expect("a row");
+        }
+        let snapshot = writer.finish().await.expect("it ends");
+        assert!(snapshot.pieces() > 5, "several pieces: {}", snapshot.pieces());
+
+        let other = Disk::default();
+        let place = Path::new("/b/snapshots");
+        let first = snapshot.read_piece(0).expect("a piece");
+        let receiver = |disk: &Disk| {
+            Snapshots::open(&ports(disk), place)
+                .expect("snapshots")
+                .receive(&first)
+        };
+        let mut taken = receiver(&other).expect("it begins");
+        for number in 1..3 {
+            let piece = snapshot.read_piece(number).expect("a piece");
+            let mut damaged = piece.clone();
+            damaged[100] ^= 1;
+            let refused = taken.accept(number, &damaged).await;
+            assert!(matches!(refused, Err(ReceiveError::Malformed { .. })));
+            assert!(taken.accept(number, &piece).await.expect("taken").is_none());
+        }
+        let gap = taken.accept(4, &snapshot.read_piece(4).expect("a piece")).await;
+        assert!(matches!(
+            gap,
+            Err(ReceiveError::Gap {
+                expected: 3,
+                found: 4
+            })
+        ));
+        other.kill();
+        let mut taken = receiver(&other).expect("it goes on");
+        assert_eq!(taken.next_piece(), 3);
+        let mut whole = None;
+        for number in 3..snapshot.pieces() {
+            whole = taken
+                .accept(number, &snapshot.read_piece(number).expect("a piece"))
+                .await
+                .expect("taken");
+        }
+        let whole = whole.expect("the last piece completes it");
+        assert_eq!((whole.position(), whole.rows()), (snapshot.position(), 4_000));
+    });
+}
+
+#[test]
+fn snapshots_keep_their_distance_in_entries_bytes_and_time() {
+    let policy = SnapshotPolicy::new(1_000);
+    let due = Since {
+        entries: 1_000,
+        bytes: policy.bytes_min_percent * 1_000,
+        time: policy.time_min,
+        snapshot_bytes: 100_000,
+    };
+    assert!(should_snapshot(&policy, &due));
+    assert!(!should_snapshot(&policy, &Since { entries: 999, ..due }));
+    assert!(!should_snapshot(
+        &policy,
+        &Since {
+            bytes: due.bytes - 1,
+            ..due
+        }
+    ));
+    assert!(!should_snapshot(
+        &policy,
+        &Since {
+            time: due.time / 2,
+            ..due
+        }
+    ));
+}
+
+/// Compares with the file of that name, or writes it when `UPDATE_GOLDEN` is set, for review.
+fn golden(name: &str, bytes: &[u8]) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::create_dir_all(path.parent().expect("it has one")).expect("the folder of golden files");
+        std::fs::write(&path, bytes).expect("the golden file is written");
+    }
+    let kept = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    assert!(
+        kept == bytes,
+        "this build writes {name} differently: the format changed, so it needs a new version"
+    );
+}
+
+#[test]
+fn every_file_of_a_data_directory_is_written_as_it_always_was_and_read_back() {
+    run(async {
+        let disk = lived_in().await;
+        disk.kill();
+        let files = ["identity", "log/", "snapshots/"];
+        let paths = disk.paths();
+        for (number, path) in paths.iter().enumerate() {
+            let text = path.to_string_lossy();
+            if files.iter().any(|part| text.contains(part)) && !text.ends_with(".tmp") {
+                // Preallocated room is zeros; what was written ends before it.
+                let content = disk.content(path);
+                let end = content
+                    .iter()
+                    .rposition(|byte| *byte != 0)
+                    .map_or(0, |last| last + 1);
+                let name = text.trim_start_matches("/data/").replace('/', "-");
+                golden(&format!("{number:02}-{name}"), &content[..end]);
+            }
+        }
+        let expected = start(&disk.copy()).await.expect("it is whole");
+        let old = disk.copy();
+        for path in &paths {
+            let golden = golden_of(path, &paths);
+            if let Some(golden) = golden {
+                old.tamper(path, |content| content[..golden.len()].copy_from_slice(&golden));
+            }
+        }
+        assert_eq!(
+            start(&old).await.expect("files of this version are read"),
+            expected
+        );
+    });
+}
+
+fn golden_of(path: &Path, paths: &[PathBuf]) -> Option<Vec<u8>> {
+    let number = paths.iter().position(|other| other == path)?;
+    let name = path
+        .to_string_lossy()
+        .trim_start_matches("/data/")
+        .replace('/', "-");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    std::fs::read(folder.join(format!("{number:02}-{name}"))).ok()
+}
