@@ -45,7 +45,11 @@ fn build(profile: &Path) {
     let mut command = Command::new(env!("CARGO"));
     command
         .args(["build", "--workspace", "--bin", "quorate", "--target-dir"])
-        .arg(profile.parent().expect("the profile's directory is in the target directory"))
+        .arg(
+            profile
+                .parent()
+                .expect("the profile's directory is in the target directory"),
+        )
         .current_dir(env!("CARGO_MANIFEST_DIR"));
     match profile.file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => {}

@@ -57,7 +57,8 @@ impl Cluster {
         let config = cluster.home().join("cluster.yaml");
         std::fs::write(&config, cluster.list()).expect("a configuration file");
         for node in &mut cluster.nodes {
-            let flags = ["--node-id", &node.name, "--config", &config.display().to_string()].map(str::to_owned);
+            let flags =
+                ["--node-id", &node.name, "--config", &config.display().to_string()].map(str::to_owned);
             node.flags.splice(0..0, flags);
         }
         cluster
@@ -159,7 +160,9 @@ impl Cluster {
     #[track_caller]
     pub fn wait_until_ready(&self) {
         for node in self.running() {
-            wait_until(SETTLE, &format!("node {} is ready", node.name), || node.is_ready());
+            wait_until(SETTLE, &format!("node {} is ready", node.name), || {
+                node.is_ready()
+            });
         }
     }
 
@@ -172,7 +175,12 @@ impl Cluster {
     /// The node that leads in the highest term that any node knows, if it says so.
     pub fn leader_now(&self) -> Option<usize> {
         let mut views: Vec<(u64, bool, usize)> = Vec::new();
-        for (place, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.is_started()) {
+        for (place, node) in self
+            .nodes
+            .iter()
+            .enumerate()
+            .filter(|(_, node)| node.is_started())
+        {
             let status = node.look("/cluster/status");
             if let Some(term) = status["term"].as_u64() {
                 views.push((term, status["state"] == "leader", place));
@@ -202,7 +210,9 @@ impl Cluster {
     #[track_caller]
     pub fn wait_until_equal(&self) -> BTreeMap<String, String> {
         let last = wait_for(SETTLE, "all nodes hold the same", || {
-            let mut listings = self.running().map(|node| listing(node.client_address(), "", "serializable"));
+            let mut listings = self
+                .running()
+                .map(|node| listing(node.client_address(), "", "serializable"));
             let first = listings.next()??;
             listings
                 .all(|other| other.as_ref() == Some(&first))

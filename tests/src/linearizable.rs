@@ -188,7 +188,11 @@ impl Search {
                     untried,
                 });
                 let is_new = seen.insert((self.ordered.clone(), self.value));
-                untried = if is_new { self.possible_changes() } else { Vec::new() };
+                untried = if is_new {
+                    self.possible_changes()
+                } else {
+                    Vec::new()
+                };
                 continue;
             }
             let Some(branch) = branches.pop() else {
@@ -243,7 +247,9 @@ impl Search {
         let mut first_answer = Duration::MAX;
         let mut next = Vec::new();
         for call in self.first_required..self.calls.len() {
-            let Call { invoked, returned, .. } = self.calls[call];
+            let Call {
+                invoked, returned, ..
+            } = self.calls[call];
             if invoked > first_answer {
                 break;
             }
@@ -358,7 +364,12 @@ mod tests {
     }
 
     fn replace(expected: u64, value: u64, outcome: Outcome, invoked: u64, returned: u64) -> Operation {
-        operation(Action::CompareAndSet { expected, value }, outcome, invoked, returned)
+        operation(
+            Action::CompareAndSet { expected, value },
+            outcome,
+            invoked,
+            returned,
+        )
     }
 
     fn is_linearizable(operations: &[Operation]) -> bool {
@@ -404,7 +415,12 @@ mod tests {
         for found in [1, 2] {
             assert!(is_linearizable(&[put(1, 0, 1), put(2, 2, 9), get(found, 3, 4)]));
         }
-        assert!(!is_linearizable(&[put(1, 0, 1), put(2, 2, 9), get(2, 3, 4), get(1, 5, 6)]));
+        assert!(!is_linearizable(&[
+            put(1, 0, 1),
+            put(2, 2, 9),
+            get(2, 3, 4),
+            get(1, 5, 6)
+        ]));
     }
 
     #[test]
@@ -425,13 +441,21 @@ mod tests {
 
     #[test]
     fn conflict_without_a_cause_is_a_violation() {
-        assert!(!is_linearizable(&[put(1, 0, 1), replace(1, 2, Outcome::Conflict, 2, 3)]));
+        assert!(!is_linearizable(&[
+            put(1, 0, 1),
+            replace(1, 2, Outcome::Conflict, 2, 3)
+        ]));
     }
 
     #[test]
     fn unknown_write_takes_effect_at_any_later_time_or_never() {
         assert!(is_linearizable(&[put(1, 0, 1), lost(2, 2), get(1, 10, 11)]));
-        assert!(is_linearizable(&[put(1, 0, 1), lost(2, 2), get(1, 10, 11), get(2, 12, 13)]));
+        assert!(is_linearizable(&[
+            put(1, 0, 1),
+            lost(2, 2),
+            get(1, 10, 11),
+            get(2, 12, 13)
+        ]));
         assert!(is_linearizable(&[
             put(1, 0, 1),
             lost(2, 2),

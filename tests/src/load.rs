@@ -106,7 +106,11 @@ impl Load {
                 std::thread::spawn(move || worker.run(&stop))
             })
             .collect();
-        Load { record, stop, clients }
+        Load {
+            record,
+            stop,
+            clients,
+        }
     }
 
     /// Waits until `count` more requests succeeded.
@@ -236,7 +240,9 @@ impl Worker {
         let outcome = match answer {
             Ok(answer) if answer.status == 200 => {
                 let value = answer.text().parse().unwrap_or_default();
-                let revision = answer.header("quorate-revision").and_then(|text| text.parse().ok());
+                let revision = answer
+                    .header("quorate-revision")
+                    .and_then(|text| text.parse().ok());
                 self.last_read
                     .insert(key.to_owned(), (value, revision.unwrap_or_default()));
                 Outcome::Found(value)

@@ -186,7 +186,12 @@ impl Node {
         let path = format!("/v1/kv/{key}");
         match self.request("PUT", &path, value.as_bytes()) {
             Ok(answer) if answer.status == 200 => {}
-            Ok(answer) => panic!("node {}: PUT {path}: {} {}", self.name, answer.status, answer.text()),
+            Ok(answer) => panic!(
+                "node {}: PUT {path}: {} {}",
+                self.name,
+                answer.status,
+                answer.text()
+            ),
             Err(error) => panic!("node {}: PUT {path}: {error}", self.name),
         }
     }

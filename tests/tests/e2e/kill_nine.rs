@@ -46,10 +46,14 @@ fn killed_leader_is_replaced_within_moments() {
     let mark: Vec<usize> = cluster.nodes.iter().map(|node| node.log_mark()).collect();
     cluster.nodes[leader].kill();
     let others = (0..3).filter(|place| *place != leader);
-    wait_until(Duration::from_secs(5), "another node says that it was elected", || {
-        others
-            .clone()
-            .any(|place| cluster.nodes[place].log()[mark[place]..].contains("this node was elected leader"))
-    });
+    wait_until(
+        Duration::from_secs(5),
+        "another node says that it was elected",
+        || {
+            others.clone().any(|place| {
+                cluster.nodes[place].log()[mark[place]..].contains("this node was elected leader")
+            })
+        },
+    );
     cluster.running().next().unwrap().put("after", "the kill");
 }

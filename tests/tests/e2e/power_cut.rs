@@ -31,7 +31,8 @@ fn cluster_with_a_killed_follower() -> (Cluster, usize) {
     let victim = (cluster.leader() + 1) % 3;
     cluster.nodes[victim].kill();
     load.wait_for_successes(100);
-    load.stop().check(cluster.nodes[(victim + 1) % 3].client_address());
+    load.stop()
+        .check(cluster.nodes[(victim + 1) % 3].client_address());
     (cluster, victim)
 }
 
@@ -46,7 +47,10 @@ fn segment(cluster: &Cluster, place: usize) -> (PathBuf, u64) {
         .find(|path| path.extension().is_none_or(|extension| extension != "tmp"))
         .expect("a segment");
     let bytes = std::fs::read(&segment).expect("the segment");
-    let last = bytes.iter().rposition(|byte| *byte != 0).expect("records in the segment");
+    let last = bytes
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .expect("records in the segment");
     (segment, last as u64)
 }
 
@@ -58,8 +62,16 @@ fn refuses_and_comes_back(mut cluster: Cluster, victim: usize, damaged: &PathBuf
     assert!(!status.success());
     let data = cluster.nodes[victim].data.clone();
     let log = cluster.nodes[victim].log()[mark..].to_owned();
-    for words in [&damaged.display().to_string(), "is damaged", &format!("move {} aside", data.display())] {
-        assert!(log.contains(words), "`{words}` is missing in:\n{}", tail(&log, 20));
+    for words in [
+        &damaged.display().to_string(),
+        "is damaged",
+        &format!("move {} aside", data.display()),
+    ] {
+        assert!(
+            log.contains(words),
+            "`{words}` is missing in:\n{}",
+            tail(&log, 20)
+        );
     }
 
     std::fs::rename(&data, data.with_extension("aside")).expect("the directory moves aside");
@@ -108,6 +120,12 @@ fn restart_after_a_clean_stop_of_all_has_everything() {
     cluster.wait_until_ready();
     record.check(cluster.nodes[0].client_address());
     cluster.nodes[0].wait_for_log(0, "this node belongs to a cluster", Duration::from_secs(1));
-    let founded = cluster.nodes[0].log().matches("this node belongs to a cluster").count();
-    assert_eq!(founded, 1, "within {SETTLE:?} the first node got a part in a cluster more than once");
+    let founded = cluster.nodes[0]
+        .log()
+        .matches("this node belongs to a cluster")
+        .count();
+    assert_eq!(
+        founded, 1,
+        "within {SETTLE:?} the first node got a part in a cluster more than once"
+    );
 }
