@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, HOST};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
-use quorate_api::{PROBLEM_CONTENT_TYPE, Problem};
+use quorate_api::{PROBLEM_CONTENT_TYPE, Problem, ProblemCode};
 use tokio::time::{Instant, sleep};
 
 use crate::Error;
@@ -43,6 +43,8 @@ enum Attempt {
     Answered(Response<Bytes>),
     /// It may be repeated.
     Again(Error),
+    /// It may be repeated at the leader, whose address the node knows.
+    Leader(String, Error),
     Failed(Error),
 }
 
@@ -62,20 +64,17 @@ impl Sender {
         loop {
             let index = self.current.load(Ordering::Relaxed);
             let endpoint = &self.endpoints[index % self.endpoints.len()];
-            let request = Request::builder()
-                .method(method.clone())
-                .uri(path)
-                .header(HOST, &endpoint.authority)
-                .header(ACCEPT, "application/json")
-                .body(Full::new(body.clone()))
-                .map_err(|error| Error::Protocol {
-                    endpoint: endpoint.authority.clone(),
-                    reason: format!("the path {path} cannot be sent: {error}"),
-                })?;
-            let error = match self.attempt(endpoint, request, effect, deadline).await {
+            let build = |endpoint: &Endpoint| request(&method, path, &body, endpoint);
+            let mut attempt = self.attempt(endpoint, build(endpoint)?, effect, deadline).await;
+            if let Attempt::Leader(address, _) = &attempt {
+                // Once: should the leadership have moved on since, the next try asks again.
+                let leader = Endpoint::new(address.clone(), 1);
+                attempt = self.attempt(&leader, build(&leader)?, effect, deadline).await;
+            }
+            let error = match attempt {
                 Attempt::Answered(response) => return Ok(response),
                 Attempt::Failed(error) => return Err(error),
-                Attempt::Again(error) => error,
+                Attempt::Again(error) | Attempt::Leader(_, error) => error,
             };
             // Another task may have moved on already.
             let next = index.wrapping_add(1);
@@ -160,13 +159,35 @@ impl Sender {
             };
         };
         let again = problem.code.is_safe_to_retry();
+        let leader = problem
+            .leader
+            .clone()
+            .filter(|_| problem.code == ProblemCode::NotLeader);
         let error = Error::from_problem(&endpoint.authority, Box::new(problem));
-        if again {
-            Attempt::Again(error)
-        } else {
-            Attempt::Failed(error)
+        match leader {
+            Some(leader) => Attempt::Leader(leader, error),
+            None if again => Attempt::Again(error),
+            None => Attempt::Failed(error),
         }
     }
+}
+
+fn request(
+    method: &Method,
+    path: &str,
+    body: &Bytes,
+    endpoint: &Endpoint,
+) -> Result<Request<Full<Bytes>>, Error> {
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header(HOST, &endpoint.authority)
+        .header(ACCEPT, "application/json")
+        .body(Full::new(body.clone()))
+        .map_err(|error| Error::Protocol {
+            endpoint: endpoint.authority.clone(),
+            reason: format!("the path {path} cannot be sent: {error}"),
+        })
 }
 
 /// Half to all of `pause`, so that many clients do not come back at once.

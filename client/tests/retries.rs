@@ -221,6 +221,33 @@ async fn answers_become_typed_errors() {
     assert_eq!(server.requests(), 5);
 }
 
+/// A node's word that `leader` leads.
+fn not_leader(leader: &str) -> Step {
+    let mut problem = Problem::new(ProblemCode::NotLeader, "d", "a");
+    problem.leader = Some(leader.to_owned());
+    let body = serde_json::to_string(&problem).unwrap();
+    Step::Answer(307, "application/problem+json", body)
+}
+
+#[tokio::test]
+async fn a_node_that_names_the_leader_is_followed() {
+    let leader = Scripted::start(vec![written()]).await;
+    let follower = Scripted::start(vec![not_leader(&leader.endpoint)]).await;
+    let client = builder(&follower.endpoint).rounds_max(1).build();
+    assert_eq!(put(&client).await.unwrap(), 7);
+    assert_eq!((follower.requests(), leader.requests()), (1, 1));
+}
+
+#[tokio::test]
+async fn nodes_that_name_each_other_are_not_followed_in_circles() {
+    let second = Scripted::start(vec![not_leader("127.0.0.1:1")]).await;
+    let first = Scripted::start(vec![not_leader(&second.endpoint)]).await;
+    let client = builder(&first.endpoint).rounds_max(2).build();
+    let error = put(&client).await.unwrap_err();
+    assert_eq!(error.kind(), "not_leader", "{error:?}");
+    assert_eq!((first.requests(), second.requests()), (2, 2));
+}
+
 #[tokio::test]
 async fn connections_are_kept_and_their_number_is_bounded() {
     let server = Scripted::start(vec![written()]).await;

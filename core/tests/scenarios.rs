@@ -29,7 +29,9 @@ scenarios! {
     late_append_in_one_batch
     lost_acceptance
     pre_vote_from_an_earlier_term
+    reads_when_the_last_follower_is_removed
     reconnect_before_the_first_answer
+    slow_state_machine
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use clap::{Parser, Subcommand};
-use quorate_sim::consensus::{Options, Statistics, Violation, simulate};
+use quorate_sim::consensus::{Options, PlantedBug, Statistics, Violation, simulate};
 use quorate_sim::report;
 
 /// Deterministic simulation of Quorate: the same seed gives the same run, on every machine.
@@ -46,6 +46,9 @@ struct CoreArguments {
     /// Print everything that happens; best with one seed.
     #[arg(long)]
     verbose: bool,
+    /// Plant a mistake in the simulated driver, to see what a violation looks like.
+    #[arg(long, value_enum, hide = true)]
+    plant: Option<PlantedBug>,
 }
 
 /// A range of seeds with both ends.
@@ -85,7 +88,7 @@ fn core(arguments: &CoreArguments) -> ExitCode {
         nodes: arguments.nodes,
         seconds: arguments.seconds,
         verbose: arguments.verbose,
-        planted: None,
+        planted: arguments.plant,
     };
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let jobs = if arguments.verbose {

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::consensus::{Options, Statistics, Violation};
@@ -49,8 +50,13 @@ pub fn summary(seeds: u64, statistics: &Statistics, elapsed: Duration, jobs: usi
 /// What an operator of the simulator does with a violation.
 pub fn replay_command(options: &Options, violation: &Violation) -> String {
     let (nodes, seconds, seed) = (options.nodes, options.seconds, violation.seed);
+    let planted = options
+        .planted
+        .and_then(|planted| planted.to_possible_value())
+        .map_or_else(String::new, |value| format!(" --plant {}", value.get_name()));
     format!(
-        "cargo run --release -p quorate-sim -- core --nodes {nodes} --seconds {seconds} --seeds {seed}..{seed} --verbose"
+        "cargo run --release -p quorate-sim -- core --nodes {nodes} --seconds {seconds} --seeds {seed}..{seed}\
+         {planted} --verbose"
     )
 }
 

@@ -27,7 +27,8 @@ pub struct Config {
     pub in_flight_bytes_max: u64,
     /// Bytes of entries that are not committed; more are answered [`Outcome::Busy`](super::Outcome::Busy).
     pub uncommitted_bytes_max: u64,
-    /// Bytes of durable, applied entries kept in memory for followers that lag.
+    /// Bytes of entries kept in memory for followers and a state machine that lag; beyond these, committed entries are
+    /// read back from disk.
     pub tail_bytes_max: u64,
     /// Bytes of entries handed to the state machine and not reported as applied.
     pub apply_bytes_max: u64,

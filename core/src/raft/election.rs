@@ -305,6 +305,7 @@ impl Raft {
             commit_notice_due: None,
             reads_waiting: Vec::new(),
             reads_asked: std::collections::VecDeque::new(),
+            reads_asked_count: 0,
             transfer: None,
             change: None,
             elected: self.now,

@@ -265,16 +265,16 @@ impl Log {
         assert!(self.holds(first), "the range begins in memory");
         let offset = self.offset(first);
         let count = usize::try_from(last.min(self.last.index).0 + 1 - first.0).unwrap_or(usize::MAX);
-        let mut bytes = 0;
-        let mut entries = Vec::new();
-        for cached in self.tail.iter().skip(offset).take(count) {
-            bytes += cached.entry.size();
-            if !entries.is_empty() && bytes > bytes_max {
-                break;
-            }
-            entries.push(cached.entry.clone());
-        }
-        entries
+        let available = self.tail.range(offset..).take(count);
+        let before = self.tail[offset].end - self.tail[offset].entry.size();
+        let fitting = available
+            .clone()
+            .take_while(|cached| cached.end - before <= bytes_max)
+            .count();
+        available
+            .take(fitting.max(1))
+            .map(|cached| cached.entry.clone())
+            .collect()
     }
 
     /// Bytes of the cached entries after `index`.
@@ -292,9 +292,10 @@ impl Log {
         end - start
     }
 
-    /// Lets go of cached entries up to `index` while more than `bytes_max` are cached.
-    pub(super) fn shrink(&mut self, index: Index, bytes_max: u64) {
-        let index = index.min(self.durable);
+    /// Lets go of durable, committed entries, the oldest first, while more than `bytes_max` are cached: the disk has
+    /// them for a state machine or a follower that lags. Those that are not committed stay, since their bytes count.
+    pub(super) fn shrink(&mut self, commit: Index, bytes_max: u64) {
+        let index = commit.min(self.durable);
         while self.tail.back().map_or(self.tail_start, |cached| cached.end) - self.tail_start > bytes_max
             && self
                 .tail

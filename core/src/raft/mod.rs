@@ -184,7 +184,7 @@ impl Raft {
             self.replicate();
             self.hand_over_committed();
             self.write_what_changed();
-            self.log.shrink(self.cursor.handed(), self.config.tail_bytes_max);
+            self.log.shrink(self.commit, self.config.tail_bytes_max);
         }
         let output = &mut self.output;
         effects.send.append(&mut output.send);

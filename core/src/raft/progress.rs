@@ -20,6 +20,8 @@ pub(super) enum State {
     Replicate {
         /// The appends under way, oldest first.
         in_flight: VecDeque<InFlight>,
+        /// The bytes of all of them.
+        bytes: u64,
     },
     /// The follower needs what the log no longer holds.
     Snapshot {
@@ -114,7 +116,7 @@ impl Progress {
     /// Bytes sent and not acknowledged.
     pub(super) fn in_flight_bytes(&self) -> u64 {
         match &self.state {
-            State::Replicate { in_flight } => in_flight.iter().map(|append| append.bytes).sum(),
+            State::Replicate { bytes, .. } => *bytes,
             State::Probe { .. } | State::Snapshot { .. } => 0,
         }
     }
@@ -155,9 +157,9 @@ impl Progress {
             self.fetch = None;
         }
         match &mut self.state {
-            State::Replicate { in_flight } => {
-                while in_flight.front().is_some_and(|append| append.last <= index) {
-                    in_flight.pop_front();
+            State::Replicate { in_flight, bytes } => {
+                while let Some(append) = in_flight.pop_front_if(|append| append.last <= index) {
+                    *bytes -= append.bytes;
                 }
             }
             State::Probe { .. } => {
@@ -165,6 +167,7 @@ impl Progress {
                 self.fetch = None;
                 self.state = State::Replicate {
                     in_flight: VecDeque::new(),
+                    bytes: 0,
                 };
             }
             // The caller knows where the log begins, and so whether entries can follow.
@@ -179,9 +182,13 @@ impl Progress {
         let last = append.index;
         match &mut self.state {
             State::Probe { waiting } => *waiting = true,
-            State::Replicate { in_flight } => {
+            State::Replicate {
+                in_flight,
+                bytes: bytes_in_flight,
+            } => {
                 if last >= self.next {
                     in_flight.push_back(InFlight { last, bytes });
+                    *bytes_in_flight += bytes;
                     self.next = last.next();
                 }
             }

@@ -19,7 +19,7 @@ pub(super) enum Tally {
 /// The greatest value that a majority has reached; the least over both sets of a joint phase.
 ///
 /// `reached` gives the value of a voter, its least when nothing is known.
-pub(super) fn reached_by_majority<T: Ord + Copy>(
+pub(super) fn reached_by_majority<T: Ord + Copy + Default>(
     membership: &Membership,
     reached: impl Fn(NodeId) -> T,
 ) -> T {
@@ -31,9 +31,22 @@ pub(super) fn reached_by_majority<T: Ord + Copy>(
     }
 }
 
-fn reached_in<T: Ord + Copy>(voters: &BTreeSet<NodeId>, reached: &impl Fn(NodeId) -> T) -> T {
+/// Voters up to which a majority is found without an allocation: this runs for every answer of a follower.
+const FEW_VOTERS: usize = 9;
+
+fn reached_in<T: Ord + Copy + Default>(voters: &BTreeSet<NodeId>, reached: &impl Fn(NodeId) -> T) -> T {
     assert!(!voters.is_empty(), "a membership has at least one voter");
-    let mut values: Vec<T> = voters.iter().map(|id| reached(*id)).collect();
+    let (mut few, mut many);
+    let values: &mut [T] = if voters.len() <= FEW_VOTERS {
+        few = [T::default(); FEW_VOTERS];
+        for (value, id) in few.iter_mut().zip(voters) {
+            *value = reached(*id);
+        }
+        &mut few[..voters.len()]
+    } else {
+        many = voters.iter().map(|id| reached(*id)).collect::<Vec<T>>();
+        &mut many
+    };
     values.sort_unstable();
     // With n values in ascending order, the one at (n - 1) / 2 has n - (n - 1) / 2 values at or above it: a majority.
     values[(values.len() - 1) / 2]
@@ -108,6 +121,17 @@ mod tests {
                 let found = reached_by_majority(&membership, |id| values[&id]);
                 assert_eq!(found, brute_force(membership.voters(), &values), "{values:?}");
             }
+        }
+    }
+
+    #[test]
+    fn the_majority_of_many_voters_is_that_of_a_direct_count() {
+        for size in 6..=12u64 {
+            let ids: Vec<u64> = (1..=size).collect();
+            let values: BTreeMap<NodeId, u64> = ids.iter().map(|id| (NodeId(*id), id * 7 % 13)).collect();
+            let membership = voters(&ids);
+            let found = reached_by_majority(&membership, |id| values[&id]);
+            assert_eq!(found, brute_force(membership.voters(), &values), "{values:?}");
         }
     }
 

@@ -4,7 +4,7 @@
 //! its heartbeat round begins, and a majority answers that round before the read is answered; a follower's request
 //! has a number that no earlier life of the node used, so that a late answer fits no later request.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 
 use super::quorum::reached_by_majority;
 use super::role::{Part, ReadOrigin, ReadRound};
@@ -17,13 +17,17 @@ use rand_chacha::rand_core::Rng;
 pub(super) struct PendingReads {
     /// Waiting for the next request.
     waiting: Vec<Token>,
-    /// Asked, by number of the request.
-    asked: BTreeMap<u64, Asked>,
+    /// Asked, oldest first; the numbers of the requests follow each other.
+    asked: VecDeque<Asked>,
+    /// Tokens in `asked`.
+    asked_count: usize,
     next_request: Option<u64>,
 }
 
 #[derive(Clone, Debug)]
 struct Asked {
+    request: u64,
+    /// None when the request was answered before an older one.
     tokens: Vec<Token>,
     until: Instant,
 }
@@ -31,11 +35,54 @@ struct Asked {
 impl PendingReads {
     /// When the oldest request is given up.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.asked.values().map(|asked| asked.until).min()
+        self.asked.front().map(|asked| asked.until)
     }
 
     fn count(&self) -> usize {
-        self.waiting.len() + self.asked.values().map(|asked| asked.tokens.len()).sum::<usize>()
+        self.waiting.len() + self.asked_count
+    }
+
+    fn ask(&mut self, request: u64, until: Instant) {
+        let tokens = std::mem::take(&mut self.waiting);
+        self.asked_count += tokens.len();
+        self.next_request = Some(request.wrapping_add(1));
+        self.asked.push_back(Asked {
+            request,
+            tokens,
+            until,
+        });
+    }
+
+    /// The reads of `request`; none when it was answered or given up.
+    fn answered(&mut self, request: u64) -> Vec<Token> {
+        let Some(oldest) = self.asked.front() else {
+            return Vec::new();
+        };
+        let place = usize::try_from(request.wrapping_sub(oldest.request)).unwrap_or(usize::MAX);
+        let tokens = self
+            .asked
+            .get_mut(place)
+            .map(|asked| std::mem::take(&mut asked.tokens))
+            .unwrap_or_default();
+        self.asked_count -= tokens.len();
+        while self.asked.pop_front_if(|asked| asked.tokens.is_empty()).is_some() {}
+        tokens
+    }
+
+    /// The reads of the oldest request, when it is overdue.
+    fn expired(&mut self, now: Instant) -> Option<Vec<Token>> {
+        let asked = self.asked.pop_front_if(|asked| asked.until <= now)?;
+        self.asked_count -= asked.tokens.len();
+        Some(asked.tokens)
+    }
+
+    /// All reads, which are given up.
+    fn take(&mut self) -> impl Iterator<Item = Token> + use<> {
+        self.asked_count = 0;
+        let (waiting, asked) = (std::mem::take(&mut self.waiting), std::mem::take(&mut self.asked));
+        waiting
+            .into_iter()
+            .chain(asked.into_iter().flat_map(|asked| asked.tokens))
     }
 }
 
@@ -66,6 +113,7 @@ impl Raft {
                 let reads = std::mem::take(&mut leader.reads_waiting);
                 let round = self.start_round();
                 if let Some(leader) = self.leading_mut() {
+                    leader.reads_asked_count += reads.len();
                     leader.reads_asked.push_back(ReadRound {
                         round,
                         index: commit,
@@ -76,14 +124,11 @@ impl Raft {
             }
             Part::Follower(follower) if !self.reads.waiting.is_empty() => {
                 let Some(leader) = follower.leader else { return };
-                let tokens = std::mem::take(&mut self.reads.waiting);
                 let request = match self.reads.next_request {
                     Some(request) => request,
                     None => self.random.next_u64(),
                 };
-                self.reads.next_request = Some(request.wrapping_add(1));
-                let until = self.now + self.config.read_timeout;
-                self.reads.asked.insert(request, Asked { tokens, until });
+                self.reads.ask(request, self.now + self.config.read_timeout);
                 self.send(leader, Body::ReadRequest { request });
             }
             _ => {}
@@ -107,12 +152,9 @@ impl Raft {
             }
         });
         let mut ready = Vec::new();
-        while leader
-            .reads_asked
-            .front()
-            .is_some_and(|asked| asked.round <= confirmed)
-        {
-            ready.extend(leader.reads_asked.pop_front());
+        while let Some(asked) = leader.reads_asked.pop_front_if(|asked| asked.round <= confirmed) {
+            leader.reads_asked_count -= asked.reads.len();
+            ready.push(asked);
         }
         for ReadRound { index, reads, .. } in ready {
             for read in reads {
@@ -156,50 +198,27 @@ impl Raft {
         if self.leader() != Some(from) {
             return;
         }
-        let Some(asked) = self.reads.asked.remove(&request) else {
-            return;
-        };
         let outcome = match index {
             Some(index) => Outcome::ReadReady { index },
             None => Outcome::NotLeader { leader: None },
         };
-        for token in asked.tokens {
+        for token in self.reads.answered(request) {
             self.answer(token, outcome.clone());
         }
     }
 
     /// Refuses the reads that wait on a leader: it is no longer known. The client may try again.
     pub(super) fn give_up_reads(&mut self) {
-        let asked = std::mem::take(&mut self.reads.asked);
-        let waiting = std::mem::take(&mut self.reads.waiting);
-        for token in waiting
-            .into_iter()
-            .chain(asked.into_values().flat_map(|asked| asked.tokens))
-        {
+        for token in self.reads.take() {
             self.answer(token, Outcome::NotLeader { leader: None });
         }
     }
 
     pub(super) fn expire_reads(&mut self) {
-        let now = self.now;
-        let expired: Vec<u64> = self
-            .reads
-            .asked
-            .iter()
-            .filter(|(_, asked)| asked.until <= now)
-            .map(|(request, _)| *request)
-            .collect();
-        for request in expired {
-            let Some(asked) = self.reads.asked.remove(&request) else {
-                continue;
-            };
-            for token in asked.tokens {
-                self.answer(
-                    token,
-                    Outcome::NotLeader {
-                        leader: self.leader(),
-                    },
-                );
+        let leader = self.leader();
+        while let Some(tokens) = self.reads.expired(self.now) {
+            for token in tokens {
+                self.answer(token, Outcome::NotLeader { leader });
             }
         }
     }

@@ -48,6 +48,8 @@ pub(super) struct Leader {
     pub(super) reads_waiting: Vec<ReadOrigin>,
     /// Reads whose round is under way, oldest first.
     pub(super) reads_asked: VecDeque<ReadRound>,
+    /// Reads in `reads_asked`.
+    pub(super) reads_asked_count: usize,
     pub(super) transfer: Option<Transfer>,
     /// The operator's change that is being committed.
     pub(super) change: Option<Token>,
@@ -93,11 +95,6 @@ pub(super) struct Owed {
 impl Leader {
     /// Reads that wait for a confirmation.
     pub(super) fn reads_under_way(&self) -> usize {
-        self.reads_waiting.len()
-            + self
-                .reads_asked
-                .iter()
-                .map(|asked| asked.reads.len())
-                .sum::<usize>()
+        self.reads_waiting.len() + self.reads_asked_count
     }
 }

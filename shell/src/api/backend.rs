@@ -52,7 +52,8 @@ pub trait Backend: Send + Sync {
         deadline: Instant,
     ) -> BoxFuture<'_, Result<MemberChanged, BackendError>>;
 
-    /// Hands the leadership to `target`, or to the voter that is furthest along. Works on any node.
+    /// Hands the leadership to `target`, or to the voter that is furthest along. A node that does not lead answers
+    /// [`BackendError::NotLeader`], as for members.
     fn step_down(
         &self,
         target: Option<NodeName>,
@@ -160,7 +161,7 @@ pub enum BackendError {
     /// Nothing was appended: no leader is known or in reach.
     #[error("the cluster has no leader that this node can reach")]
     NoLeader,
-    /// Nothing was appended: another node leads, and the request asked not to be forwarded.
+    /// Nothing was appended: another node leads, and the request is one that is not forwarded or asked not to be.
     #[error("another node leads, with the client address {leader}")]
     NotLeader {
         /// The leader's `host:port` for clients.

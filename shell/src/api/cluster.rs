@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::Shared;
 use super::answer::{Failure, json, json_with, with_type};
-use super::backend::Oversized;
+use super::backend::{BackendError, Oversized};
 use super::query::Query;
 
 /// The content type of the OpenMetrics text format, which Prometheus reads.
@@ -92,7 +92,8 @@ pub(super) async fn add_member(
         .until_leader(deadline, true, || {
             shared.backend.add_member(request.clone(), deadline)
         })
-        .await?;
+        .await
+        .map_err(|error| elsewhere(error, &uri))?;
     Ok(json(&changed))
 }
 
@@ -110,7 +111,8 @@ pub(super) async fn remove_member(
         .until_leader(deadline, true, || {
             shared.backend.remove_member(name.clone(), deadline)
         })
-        .await?;
+        .await
+        .map_err(|error| elsewhere(error, &uri))?;
     Ok(json(&changed))
 }
 
@@ -128,8 +130,15 @@ pub(super) async fn step_down(
         .until_leader(deadline, true, || {
             shared.backend.step_down(request.target_node.clone(), deadline)
         })
-        .await?;
+        .await
+        .map_err(|error| elsewhere(error, &uri))?;
     Ok(json(&leadership))
+}
+
+/// Membership and leadership are the leader's business: another node says where to go.
+fn elsewhere(error: BackendError, uri: &Uri) -> Failure {
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    Failure::from(error).redirected(path)
 }
 
 /// The body as JSON, whatever its content type says; none when it is empty.

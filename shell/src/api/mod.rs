@@ -4,7 +4,7 @@
 //! - [`router`]: the paths, as an axum router over a backend.
 //! - [`server`]: serves a router on listeners of the network port.
 //!
-//! Everything here is bounded: connections, the bytes of requests in flight ([`Shared::admit`]), the sizes of keys,
+//! Everything here is bounded: connections, the bytes of requests in flight (64 MiB), the sizes of keys,
 //! values and bodies, and time: a request has one deadline from its first byte to its answer. A request that finds no leader waits
 //! for one for a part of that time, so that a failover shows as a slow answer and not as an error.
 

@@ -590,6 +590,24 @@ async fn the_leadership_is_handed_over_with_and_without_a_target() {
 }
 
 #[tokio::test]
+async fn what_only_the_leader_does_is_sent_to_the_leader() {
+    let port = Port::open().await;
+    let body = br#"{"id": 4, "host": "10.0.0.4", "port": 9100}"#.as_slice();
+    for (method, path, body) in [
+        (Method::POST, "/cluster/step-down", b"".as_slice()),
+        (Method::POST, "/cluster/members", body),
+        (Method::DELETE, "/cluster/members/4", b""),
+    ] {
+        port.backend.fail_next(BackendError::NotLeader {
+            leader: "10.0.0.2:9000".to_owned(),
+        });
+        let answer = port.send(method, path, &[], body).await;
+        assert_eq!(answer.header("location"), format!("http://10.0.0.2:9000{path}"));
+        answer.problem(307, ProblemCode::NotLeader);
+    }
+}
+
+#[tokio::test]
 async fn a_connection_above_the_limit_is_told_so() {
     let port = Port::with(1, Limits::default()).await;
     let mut first = TcpStream::connect(port.address).await.unwrap();

@@ -27,13 +27,15 @@ pub(super) async fn run(args: StepDownArgs) -> Result<(), CliError> {
     match args.connect.format {
         Format::Json => print_json(&leadership),
         Format::Table => {
-            let name =
-                |name: &Option<NodeName>| name.as_ref().map_or("nobody yet".to_owned(), NodeName::to_string);
-            let before = name(&leadership.previous_leader);
-            print(&format!(
-                "{before} stepped down; {} leads\n",
-                name(&leadership.leader)
-            ))
+            let before = leadership
+                .previous_leader
+                .map_or("the leader".to_owned(), |name| name.to_string());
+            let after = leadership
+                .leader
+                .map_or("the others choose a new leader".to_owned(), |name| {
+                    format!("{name} leads")
+                });
+            print(&format!("{before} stepped down; {after}\n"))
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A run is a pure function of its seed: one heap of events, one stream of chance a concern, no thread and no clock.
 //! Its first phase injects faults while clients and operators work; then everything is healed and the cluster must
-//! find a leader, commit and agree within a bounded time. The [`checker`]s watch every step.
+//! find a leader, commit and agree within a bounded time. Checkers watch every step (see the module `checker`).
 
 mod carry;
 mod checker;
@@ -45,7 +45,7 @@ pub struct Options {
 }
 
 /// Mistakes that drivers and disks make; the checkers are tested with them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum PlantedBug {
     /// Writes are acknowledged before they are durable.
     AcknowledgeBeforeDurable,

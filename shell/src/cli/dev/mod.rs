@@ -41,8 +41,9 @@ pub(super) struct DevArgs {
     /// How many nodes
     #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
     nodes: u16,
-    /// The first port: clients at it and the following, nodes at 100 more [default: 8000, or free ports]
-    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..=65_400))]
+    /// The first port: clients at it and the following, nodes at 100 more; 0 for any free ports [default: 8000, or
+    /// free ports when those are taken]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(0..=65_400))]
     base_port: Option<u16>,
     /// Where secret, configurations, data and logs are kept
     #[arg(long, value_name = "DIR", default_value = "./quorate-dev")]
@@ -92,10 +93,17 @@ async fn operate(plan: &Plan, children: &mut [Child]) -> Result<(), CliError> {
             }
         }
         watch.poll().await;
-        for line in watch.changes() {
+        for line in watch.changes(|name| pid_of(children, name)) {
             say(&line)?;
         }
     }
+}
+
+fn pid_of(children: &[Child], name: &str) -> Option<u32> {
+    children
+        .iter()
+        .find(|child| child.node().name == name)
+        .and_then(Child::pid)
 }
 
 async fn wait_until_ready(watch: &Watch, children: &mut [Child]) -> Result<(), CliError> {

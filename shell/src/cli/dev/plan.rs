@@ -13,6 +13,8 @@ use crate::cli::secret::{new_secret, write_secret};
 
 const HOST: &str = "127.0.0.1";
 const BASE_PORT: u16 = 8000;
+/// As a base port: whichever ports are free.
+const ANY_PORT: u16 = 0;
 /// From a node's port for clients to its port for other nodes.
 const CLUSTER_PORT_OFFSET: u16 = 100;
 /// The file that marks the directory as one of `dev`, and remembers its ports.
@@ -195,6 +197,7 @@ fn resumed(
     count: u16,
     base_port: Option<u16>,
 ) -> Result<Vec<Node>, CliError> {
+    let base_port = base_port.filter(|port| *port != ANY_PORT);
     let other_ports =
         base_port.is_some_and(|port| nodes.first().is_some_and(|node| node.client_port != port));
     if nodes.len() != usize::from(count) || other_ports {
@@ -217,6 +220,9 @@ fn resumed(
 
 /// Ports for a new cluster: those that were asked for, the usual ones, or free ones.
 fn chosen(count: u16, base_port: Option<u16>) -> Result<Vec<Node>, CliError> {
+    if base_port == Some(ANY_PORT) {
+        return free(count);
+    }
     let nodes = numbered(count, base_port.unwrap_or(BASE_PORT));
     match hold(&nodes) {
         Ok(_) => Ok(nodes),
@@ -252,7 +258,7 @@ fn hold(nodes: &[Node]) -> Result<Vec<(TcpListener, UdpSocket)>, (u16, io::Error
 
 /// Nodes at ports that the system says are free.
 fn free(count: u16) -> Result<Vec<Node>, CliError> {
-    let mut nodes = numbered(count, 0);
+    let mut nodes = numbered(count, ANY_PORT);
     let port_zero: Vec<Node> = nodes
         .iter()
         .map(|node| Node {
@@ -278,8 +284,7 @@ mod tests {
     use crate::config::{Formation, Source, load};
 
     fn plan(directory: &Path, fresh: bool) -> Result<Plan, CliError> {
-        let free = free(1).unwrap();
-        Plan::make(directory, 3, Some(free[0].client_port.min(60_000)), fresh)
+        Plan::make(directory, 3, Some(ANY_PORT), fresh)
     }
 
     #[test]
@@ -312,11 +317,11 @@ mod tests {
         let first = plan(&home, false).unwrap();
         let secret = fs::read(first.secret_file()).unwrap();
         let port = first.nodes()[0].client_port;
-        let again = Plan::make(&home, 3, None, false).unwrap();
+        let again = plan(&home, false).unwrap();
         assert_eq!(again.nodes()[0].client_port, port);
         assert_eq!(fs::read(again.secret_file()).unwrap(), secret);
-        assert!(Plan::make(&home, 5, None, false).is_err());
-        let fresh = Plan::make(&home, 5, None, true).unwrap();
+        assert!(Plan::make(&home, 5, Some(ANY_PORT), false).is_err());
+        let fresh = Plan::make(&home, 5, Some(ANY_PORT), true).unwrap();
         assert_ne!(fs::read(fresh.secret_file()).unwrap(), secret);
     }
 

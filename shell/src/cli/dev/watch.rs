@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use quorate_api::{ClusterStatus, Role};
+use quorate_api::{ClusterHealth, ClusterStatus, Role};
 use quorate_client::Client;
 use tokio::time::Instant;
 
@@ -41,17 +41,22 @@ impl Watch {
         })
     }
 
-    /// A node that is not ready yet, and why.
+    /// A node that is not ready yet, or does not see all the others yet, and which of the two.
+    ///
+    /// A follower can be ready, since it hears the leader, before it is connected to another follower; its status would
+    /// then show a degraded cluster to a newcomer.
     pub(super) async fn first_unready(&self) -> Option<String> {
-        let answers = self
-            .clients
-            .iter()
-            .map(|(name, client)| async move { (name, client.ready().await) });
-        let unready = join_all(answers)
-            .await
-            .into_iter()
-            .find(|(_, answer)| answer.is_err());
-        unready.map(|(name, _)| format!("{name} is not ready"))
+        let answers = self.clients.iter().map(|(name, client)| async move {
+            if let Err(error) = client.ready().await {
+                return Some(format!("{name} is not ready ({error})"));
+            }
+            match client.status().await {
+                Ok(status) if status.health == ClusterHealth::Healthy => None,
+                Ok(status) => Some(format!("{name} sees a cluster that is {}", status.health)),
+                Err(error) => Some(format!("{name} does not tell its status ({error})")),
+            }
+        });
+        join_all(answers).await.into_iter().flatten().next()
     }
 
     /// Asks every node.
@@ -92,8 +97,8 @@ impl Watch {
         self.told = self.leader();
     }
 
-    /// One line for each change since the last call.
-    pub(super) fn changes(&mut self) -> Vec<String> {
+    /// One line for each change since the last call. `pid_of` tells the process of a node, for the next try to kill it.
+    pub(super) fn changes(&mut self, pid_of: impl Fn(&str) -> Option<u32>) -> Vec<String> {
         let now = self.started.elapsed().as_secs_f64();
         let leader = self.leader();
         let mut lines = Vec::new();
@@ -108,7 +113,8 @@ impl Watch {
                     let gap = gap.map_or(String::new(), |gap| {
                         format!(", after about {gap} ms without a leader")
                     });
-                    lines.push(format!("{now:8.1} s  {name} leads, term {term}{gap}"));
+                    let pid = pid_of(name).map_or(String::new(), |pid| format!(" (pid {pid})"));
+                    lines.push(format!("{now:8.1} s  {name}{pid} leads, term {term}{gap}"));
                     self.told = leader;
                 }
             }

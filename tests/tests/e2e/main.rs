@@ -1,0 +1,9 @@
+//! End-to-end tests: real processes, real sockets, real files, real kills.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that unwraps nothing fails, as it should"
+)]
+
+mod kill_nine;
+mod power_cut;
