@@ -168,7 +168,7 @@ pub(super) async fn create(ports: &Ports, directory: &Path) -> Result<bool, Stor
     Ok(true)
 }
 
-async fn create_with(ports: &Ports, directory: &Path, length: u64) -> Result<(), StorageError> {
+pub(super) async fn create_with(ports: &Ports, directory: &Path, length: u64) -> Result<(), StorageError> {
     let mut log = [0; 16];
     ports
         .entropy

@@ -159,10 +159,7 @@ impl Model {
         if !tail.iter().copied().eq(&recovered.tail) {
             return Some("the tail differs".to_owned());
         }
-        match self.read_all(reader, base + 1) {
-            Ok(()) => None,
-            Err(what) => Some(what),
-        }
+        self.read_all(reader, base + 1).err()
     }
 
     fn read_all(&self, reader: &LogReader, mut next: u64) -> Result<(), String> {
