@@ -26,9 +26,14 @@ mod snapshot;
 mod state;
 
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+
+/// The key and the value of a row.
+pub type KeyValue = (Vec<u8>, Vec<u8>);
 
 /// The key and the value of a row.
 pub type KeyValue = (Vec<u8>, Vec<u8>);
