@@ -35,9 +35,6 @@ mod tests;
 /// The key and the value of a row.
 pub type KeyValue = (Vec<u8>, Vec<u8>);
 
-/// The key and the value of a row.
-pub type KeyValue = (Vec<u8>, Vec<u8>);
-
 pub use directory::{Assignment, DataDirectory, Identity, Owner};
 pub use error::StorageError;
 pub use log::{
