@@ -26,6 +26,8 @@ mod snapshot;
 mod state;
 
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use quorate_tests::{Cluster, Load, SETTLE, tail};
@@ -55,7 +55,7 @@ fn segment(cluster: &Cluster, place: usize) -> (PathBuf, u64) {
 }
 
 /// The node refuses, names the file and the way out; that way leads back into the cluster with everything.
-fn refuses_and_comes_back(mut cluster: Cluster, victim: usize, damaged: &PathBuf) {
+fn refuses_and_comes_back(mut cluster: Cluster, victim: usize, damaged: &Path) {
     let mark = cluster.nodes[victim].log_mark();
     cluster.nodes[victim].start();
     let status = cluster.nodes[victim].wait_for_end();

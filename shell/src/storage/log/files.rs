@@ -91,13 +91,18 @@ pub(super) enum Task {
 /// Tasks that wait for the lane at most.
 const TASKS_MAX: usize = 16;
 
-/// Starts the lane; it ends when the sender is dropped.
-pub(super) fn start(ports: &Ports, directory: &Path) -> Result<mpsc::Sender<Task>, StorageError> {
+/// Starts the lane; it ends when the sender is dropped, and the receiver sees the end.
+pub(super) fn start(
+    ports: &Ports,
+    directory: &Path,
+) -> Result<(mpsc::Sender<Task>, oneshot::Receiver<()>), StorageError> {
     let (sender, receiver) = mpsc::channel(TASKS_MAX);
+    let (ended, end) = oneshot::channel();
     let lane = Segments {
         ports: ports.clone(),
         directory: directory.to_owned(),
         has_spare: false,
+        _ended: ended,
     };
     ports
         .executor
@@ -106,7 +111,7 @@ pub(super) fn start(ports: &Ports, directory: &Path) -> Result<mpsc::Sender<Task
             "start the lane that prepares segments of",
             directory,
         ))?;
-    Ok(sender)
+    Ok((sender, end))
 }
 
 struct Segments {
@@ -114,6 +119,8 @@ struct Segments {
     directory: PathBuf,
     /// Whether a retired segment waits to be used again.
     has_spare: bool,
+    /// Dropped when the lane ends.
+    _ended: oneshot::Sender<()>,
 }
 
 impl Segments {

@@ -129,6 +129,8 @@ pub struct Log {
     chain: u32,
     reader: LogReader,
     tasks: mpsc::Sender<Task>,
+    /// Ends when the lane behind `tasks` has ended.
+    lane: oneshot::Receiver<()>,
     next: Next,
     counters: Arc<LogCounters>,
     /// Set by the first failure; nothing is written after it.
@@ -245,6 +247,7 @@ impl Log {
             let seed = header.seed();
             entries.segments.insert(header.sequence, Readable { path, seed });
         }
+        let (tasks, lane) = files::start(ports, directory)?;
         let log = Log {
             ports: ports.clone(),
             directory: directory.to_owned(),
@@ -263,7 +266,8 @@ impl Log {
             },
             chain: found.chain,
             reader: LogReader::new(ports, directory, entries),
-            tasks: files::start(ports, directory)?,
+            tasks,
+            lane,
             next,
             counters: Arc::default(),
             failed: None,
@@ -272,6 +276,15 @@ impl Log {
             options,
         };
         Ok((log, recovered))
+    }
+
+    /// Closes the log, and returns when no work on its files is under way any more. Dropping it loses nothing either,
+    /// but a segment may still be in preparation for a while.
+    pub async fn close(self) {
+        let Log { tasks, lane, .. } = self;
+        drop(tasks);
+        // It ends by being dropped, with the lane.
+        let _ = lane.await;
     }
 
     /// Reads entries beside this writer.

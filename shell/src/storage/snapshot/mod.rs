@@ -13,6 +13,9 @@ mod file;
 mod format;
 mod receive;
 
+#[cfg(test)]
+mod tests;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

@@ -185,8 +185,7 @@ impl Receiver {
                 self.output.add(piece, &prefix.hash)?;
                 self.unsynced_bytes += piece.len();
                 if self.unsynced_bytes >= SYNC_BYTES {
-                    self.output.sync().await?;
-                    self.unsynced_bytes = 0;
+                    self.sync().await?;
                 }
                 Ok(None)
             }
@@ -201,6 +200,22 @@ impl Receiver {
                 Ok(Some(self.output.publish(&self.snapshots, position).await?))
             }
         }
+    }
+
+    /// Makes what was received durable, so that a transfer can go on there after a power cut. Done by itself now and
+    /// then.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub async fn sync(&mut self) -> Result<(), StorageError> {
+        self.output.sync().await?;
+        self.unsynced_bytes = 0;
+        let path = &self.snapshots.path;
+        self.snapshots
+            .ports
+            .files
+            .sync_directory(path)
+            .map_err(StorageError::io("sync", path))
     }
 
     fn give_up(&self) -> Result<(), StorageError> {

@@ -14,7 +14,7 @@
 
 mod engine;
 mod lane;
-mod row;
+pub(super) mod row;
 
 #[cfg(test)]
 mod tests;
@@ -136,16 +136,13 @@ impl StateStore {
     pub fn open(ports: &Ports, path: &Path) -> Result<StateStore, StorageError> {
         let place = Place::new(ports, path);
         remove_unfinished(&place)?;
-        let files = &ports.files;
-        let is_new = !files.exists(path).map_err(StorageError::io("look for", path))?;
         let handle = Arc::new(place.open()?);
-        if is_new {
-            // Without its name on disk, every commit to it would be lost in a power cut.
-            files
-                .sync_directory(&place.directory)
-                .map_err(StorageError::io("sync", &place.directory))?;
-        }
         let manifest = View::open(&place, &handle)?.manifest;
+        // The file may be new, or a killed process may have renamed it: from here on its name counts.
+        ports
+            .files
+            .sync_directory(&place.directory)
+            .map_err(StorageError::io("sync", &place.directory))?;
         Ok(StateStore {
             place,
             shared: Arc::new(Mutex::new(handle)),

@@ -18,31 +18,31 @@ const CHECKSUM_BYTES: usize = 4;
 
 /// What a state database holds, in sum.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Manifest {
+pub(in crate::storage) struct Manifest {
     /// The last entry of the log that is in it.
-    pub(super) applied: Position,
+    pub(in crate::storage) applied: Position,
     /// The membership in force at that entry, once it is known.
-    pub(super) membership: Option<Membership>,
+    pub(in crate::storage) membership: Option<Membership>,
     /// What the rows amount to.
-    pub(super) sum: Sum,
+    pub(in crate::storage) sum: Sum,
 }
 
 /// How many rows there are, and a digest that does not depend on their order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Sum {
-    pub(super) rows: u64,
-    pub(super) digest: u64,
+pub(in crate::storage) struct Sum {
+    pub(in crate::storage) rows: u64,
+    pub(in crate::storage) digest: u64,
 }
 
 impl Sum {
     /// Counts an encoded row in.
-    pub(super) fn add(&mut self, key: &[u8], stored: &[u8]) {
+    pub(in crate::storage) fn add(&mut self, key: &[u8], stored: &[u8]) {
         self.rows += 1;
         self.digest = self.digest.wrapping_add(digest(key, stored));
     }
 
     /// Counts an encoded row out. One more than were counted in shows when the database is loaded.
-    pub(super) fn remove(&mut self, key: &[u8], stored: &[u8]) {
+    pub(in crate::storage) fn remove(&mut self, key: &[u8], stored: &[u8]) {
         self.rows = self.rows.wrapping_sub(1);
         self.digest = self.digest.wrapping_sub(digest(key, stored));
     }
@@ -69,7 +69,7 @@ fn checksum(key: &[u8], value: &[u8]) -> u32 {
 }
 
 /// The stored form of a row.
-pub(super) fn encode_row(key: &[u8], value: &[u8]) -> Vec<u8> {
+pub(in crate::storage) fn encode_row(key: &[u8], value: &[u8]) -> Vec<u8> {
     let mut stored = Vec::with_capacity(CHECKSUM_BYTES + value.len());
     stored.extend_from_slice(&checksum(key, value).to_le_bytes());
     stored.extend_from_slice(value);
@@ -77,21 +77,21 @@ pub(super) fn encode_row(key: &[u8], value: &[u8]) -> Vec<u8> {
 }
 
 /// The value of a stored row; nothing when it is not what was written under `key`.
-pub(super) fn decode_row<'a>(key: &[u8], stored: &'a [u8]) -> Option<&'a [u8]> {
+pub(in crate::storage) fn decode_row<'a>(key: &[u8], stored: &'a [u8]) -> Option<&'a [u8]> {
     let (found, value) = stored.split_first_chunk::<CHECKSUM_BYTES>()?;
     (u32::from_le_bytes(*found) == checksum(key, value)).then_some(value)
 }
 
 /// Why a manifest cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum ManifestError {
+pub(in crate::storage) enum ManifestError {
     /// Written by a newer version.
     Newer(u8),
     /// Not what was written.
     Damaged(String),
 }
 
-pub(super) fn encode_manifest(manifest: &Manifest) -> Vec<u8> {
+pub(in crate::storage) fn encode_manifest(manifest: &Manifest) -> Vec<u8> {
     let mut bytes = vec![MANIFEST, VERSION];
     postcard::to_io(manifest, &mut bytes)
         .expect("writing to memory fails only for types that postcard cannot express");
@@ -99,7 +99,7 @@ pub(super) fn encode_manifest(manifest: &Manifest) -> Vec<u8> {
     bytes
 }
 
-pub(super) fn decode_manifest(bytes: &[u8]) -> Result<Manifest, ManifestError> {
+pub(in crate::storage) fn decode_manifest(bytes: &[u8]) -> Result<Manifest, ManifestError> {
     let damaged = |what: &str| ManifestError::Damaged(what.to_owned());
     let Some((covered, found)) = bytes.split_last_chunk::<CHECKSUM_BYTES>() else {
         return Err(damaged("the manifest is too short"));

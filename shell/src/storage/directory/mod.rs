@@ -4,6 +4,9 @@
 //! synced, so that there is always exactly one valid identity. The blank log is created before the first identity: a
 //! directory with an identity always has a log, and a log that is gone is noticed.
 
+#[cfg(test)]
+mod tests;
+
 use std::path::{Path, PathBuf};
 
 use quorate_core::raft::{DirectoryId, Lineage, NodeId};
@@ -227,16 +230,24 @@ async fn create(ports: &Ports, path: &Path, owner: &Owner) -> Result<Identity, S
 
 /// Replaces the identity, atomically and durably.
 async fn write_identity(ports: &Ports, directory: &Path, identity: &Identity) -> Result<(), StorageError> {
+    replace(
+        ports,
+        directory,
+        &directory.join(IDENTITY),
+        &encode_identity(identity),
+    )
+    .await
+}
+
+/// Magic, length of the body (4), body, CRC32C of all of it (4).
+pub(super) fn encode_identity(identity: &Identity) -> Vec<u8> {
     let body = wire::encode(Kind::Identity, identity);
+    let length = u32::try_from(body.len()).expect("an identity is small");
     let mut bytes = MAGIC.to_vec();
-    bytes.extend_from_slice(
-        &u32::try_from(body.len())
-            .expect("an identity is small")
-            .to_le_bytes(),
-    );
+    bytes.extend_from_slice(&length.to_le_bytes());
     bytes.extend_from_slice(&body);
     bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
-    replace(ports, directory, &directory.join(IDENTITY), &bytes).await
+    bytes
 }
 
 /// Writes a small file whole: all of it is there after a crash, or what was there before.
