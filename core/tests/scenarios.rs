@@ -25,13 +25,37 @@ macro_rules! scenarios {
 }
 
 scenarios! {
+    acknowledged_only_when_durable
+    candidate_with_a_shorter_log_loses
+    commit_rule_of_figure_8
+    commit_with_the_own_term
+    disk_error_ends_the_node
     first_election
+    group_commit
+    heartbeat_moves_no_commit_beyond_the_match
     late_append_in_one_batch
+    late_append_keeps_committed_entries
+    leader_stays_while_it_is_heard
+    leader_without_a_majority_steps_down
+    log_backtracking
     lost_acceptance
+    lost_append
+    old_acknowledgement_of_a_rewritten_index
+    pipeline_resumes_after_a_stall
+    pre_candidate_forgets_its_leader
+    pre_vote_disturbs_nobody
     pre_vote_from_an_earlier_term
+    pre_vote_longer_log_in_a_lower_term
     reads_when_the_last_follower_is_removed
     reconnect_before_the_first_answer
     slow_state_machine
+    split_vote
+    stale_refusal
+    stepping_down_keeps_the_vote
+    truncation_reaches_the_disk
+    uncommitted_bytes_are_bounded
+    vote_only_when_durable
+    vote_survives_a_crash
 }
 
 #[test]

@@ -146,6 +146,8 @@ fn given(world: &mut World, words: &[&str]) {
     let id = node(words[0]);
     world.nodes.remove(&id);
     let disk = world.disks.get_mut(&id).expect("the node is of the cluster");
+    disk.hard_state = HardState::default();
+    disk.entries.clear();
     let mut words = words[1..].iter();
     while let Some(word) = words.next() {
         match *word {
