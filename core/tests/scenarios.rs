@@ -31,6 +31,7 @@ scenarios! {
     commit_with_the_own_term
     disk_error_ends_the_node
     first_election
+    follower_without_what_it_accepted
     group_commit
     heartbeat_moves_no_commit_beyond_the_match
     late_append_in_one_batch
