@@ -113,8 +113,6 @@ fn setup(world: &mut World, verb: &str, words: &[&str]) {
             }
         }
         "join" => {
-            let first = world.disks[&NodeId(1)].state.clone();
-            assert!(first.position.index <= first.position.index);
             let members: BTreeMap<NodeId, Member> = world.disks.keys().map(|id| (*id, member(*id))).collect();
             let id = node(words[0]);
             let known = Membership::bootstrap(Lineage(7), members);
@@ -434,20 +432,26 @@ fn request(world: &mut World, verb: &str, rest: &str) {
         }
         _ => {
             let token = world.request(id, "the change");
-            let changes = what.split(',').map(|words| change(world, words.trim())).collect();
+            let changes = what.split(',').map(|words| change(words.trim())).collect();
             let operation = Operation::ChangeMembership(changes);
             world.step(id, Input::Admin { token, operation });
         }
     }
 }
 
-fn change(_world: &World, text: &str) -> Change {
+fn change(text: &str) -> Change {
     let (what, name) = text
         .split_once(' ')
         .unwrap_or_else(|| panic!("not a change: {text}"));
-    let id = node(name);
+    let id = node(name.split(' ').next().unwrap_or(name));
     match what {
-        "add-learner" => Change::AddLearner(member(id)),
+        "add-learner" => {
+            let named = name.split_once(" named ").map(|(_, name)| name);
+            Change::AddLearner(Member {
+                name: named.map_or_else(|| words::node(id), str::to_owned),
+                ..member(id)
+            })
+        }
         "promote" => Change::Promote(id),
         "demote" => Change::Demote(id),
         "remove" => Change::Remove(id),
