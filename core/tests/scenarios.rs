@@ -25,13 +25,71 @@ macro_rules! scenarios {
 }
 
 scenarios! {
+    acknowledged_only_when_durable
+    candidate_with_a_shorter_log_loses
+    commit_rule_of_figure_8
+    commit_with_the_own_term
+    disk_error_ends_the_node
     first_election
+    follower_without_what_it_accepted
+    group_commit
+    heartbeat_moves_no_commit_beyond_the_match
+    higher_term_is_no_vote
+    install_answers_waiting_clients
+    joint_consensus
+    joint_election_needs_both_majorities
+    joint_phase_is_left_by_the_next_leader
     late_append_in_one_batch
+    late_append_keeps_committed_entries
+    leader_demotes_itself
+    leader_does_not_campaign
+    leader_removes_itself
+    leader_stays_while_it_is_heard
+    leader_with_an_empty_log
+    leader_without_a_majority_steps_down
+    leadership_transfer
+    link_loss_shortens_the_wait
+    log_backtracking
+    log_compaction
     lost_acceptance
+    lost_append
+    membership_change_waits_for_the_first_commit
+    membership_in_a_snapshot
+    membership_is_in_force_when_appended
+    old_acknowledgement_of_a_rewritten_index
+    old_entries_are_read_back
+    old_snapshot_over_newer_state
+    older_acknowledgement_than_the_snapshot
+    partial_partition_chained
+    partial_partition_quorum_loss
+    pipeline_resumes_after_a_stall
+    pre_candidate_forgets_its_leader
+    pre_vote_disturbs_nobody
     pre_vote_from_an_earlier_term
+    pre_vote_longer_log_in_a_lower_term
+    promoted_learner_that_does_not_know
+    read_answer_of_an_earlier_life
+    read_before_the_first_commit
+    read_index
+    read_of_a_deposed_leader
     reads_when_the_last_follower_is_removed
     reconnect_before_the_first_answer
+    removed_voter_does_not_disturb
     slow_state_machine
+    snapshot_for_a_follower_too_far_behind
+    snapshot_receiver_crashes
+    snapshot_receiver_crashes_before_the_switch
+    split_vote
+    stale_refusal
+    stepping_down_keeps_the_vote
+    transfer_that_fails
+    transfer_while_a_membership_is_not_applied
+    truncation_reaches_the_disk
+    truncation_restores_the_membership
+    uncommitted_bytes_are_bounded
+    vote_only_when_durable
+    vote_survives_a_crash
+    wiped_node_gets_a_new_id
 }
 
 #[test]

@@ -34,9 +34,8 @@ pub struct Record {
     acknowledged: Mutex<BTreeMap<String, (String, u64)>>,
     /// Requests that were answered with success.
     pub done: AtomicU64,
-    /// Writes that failed, or whose fate is unknown.
-    pub troubled: AtomicU64,
     surprises: Mutex<Vec<String>>,
+    troubles: Mutex<Vec<String>>,
 }
 
 impl Record {
@@ -46,6 +45,14 @@ impl Record {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .len()
+    }
+
+    /// Why writes failed or are unknown, each with the time since the clients began.
+    pub fn troubles(&self) -> Vec<String> {
+        self.troubles
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Checks that every acknowledged write is at the node at `address`, that later writes have greater revisions, and
@@ -289,6 +296,10 @@ impl Worker {
     }
 
     fn judge(&self, answer: Result<Answer, Failure>) -> Written {
+        let described = match &answer {
+            Ok(answer) => format!("{} {}", answer.status, answer.text()),
+            Err(failure) => failure.to_string(),
+        };
         let written = match answer {
             Ok(answer) if answer.status == 200 => match answer.json()["revision"].as_u64() {
                 Some(revision) => Written::Done(revision),
@@ -306,11 +317,16 @@ impl Worker {
             Err(Failure::NotSent(_)) => Written::Failed,
             Err(Failure::Broken(_)) => Written::Unknown,
         };
-        let counter = match written {
-            Written::Done(_) | Written::Conflict => &self.record.done,
-            Written::Failed | Written::Unknown => &self.record.troubled,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
+        if matches!(written, Written::Failed | Written::Unknown) {
+            let mut troubles = self
+                .record
+                .troubles
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            troubles.push(format!("{:?}: {described}", self.record.history.now()));
+        } else {
+            self.record.done.fetch_add(1, Ordering::Relaxed);
+        }
         written
     }
 

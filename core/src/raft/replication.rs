@@ -1,7 +1,7 @@
 //! The leader's side of the log: what each follower is sent, and what its answers mean
 //! (Raft paper, section 5.3; pipelining, dissertation, section 10.2.1).
 //!
-//! Invariants: a follower's match index moves only on its own acceptance in this term; a late or repeated answer
+//! Invariants: a follower's match index rises only on its own acceptance in this term; a late or repeated answer
 //! moves nothing back; what is in flight to one follower is bounded in bytes.
 
 use super::progress::{LastAppend, Progress, State};
@@ -225,7 +225,14 @@ impl Raft {
         } else {
             self.log.last_possible_match(hint).index.next()
         };
-        self.peer_mut(from, |peer| peer.probe(next));
+        self.peer_mut(from, |peer| {
+            if previous <= peer.matched {
+                // It restarted without what it had accepted, from a damaged log. To believe it costs nothing: what is
+                // committed stays so, and a refusal that is merely late is made good by the next acceptance.
+                peer.matched = Index(0);
+            }
+            peer.probe(next);
+        });
     }
 
     /// The transport connected: what was under way may be lost.

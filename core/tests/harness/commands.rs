@@ -144,6 +144,8 @@ fn given(world: &mut World, words: &[&str]) {
     let id = node(words[0]);
     world.nodes.remove(&id);
     let disk = world.disks.get_mut(&id).expect("the node is of the cluster");
+    disk.hard_state = HardState::default();
+    disk.entries.clear();
     let mut words = words[1..].iter();
     while let Some(word) = words.next() {
         match *word {
@@ -430,20 +432,26 @@ fn request(world: &mut World, verb: &str, rest: &str) {
         }
         _ => {
             let token = world.request(id, "the change");
-            let changes = what.split(',').map(|words| change(world, words.trim())).collect();
+            let changes = what.split(',').map(|words| change(words.trim())).collect();
             let operation = Operation::ChangeMembership(changes);
             world.step(id, Input::Admin { token, operation });
         }
     }
 }
 
-fn change(_world: &World, text: &str) -> Change {
+fn change(text: &str) -> Change {
     let (what, name) = text
         .split_once(' ')
         .unwrap_or_else(|| panic!("not a change: {text}"));
-    let id = node(name);
+    let id = node(name.split(' ').next().unwrap_or(name));
     match what {
-        "add-learner" => Change::AddLearner(member(id)),
+        "add-learner" => {
+            let named = name.split_once(" named ").map(|(_, name)| name);
+            Change::AddLearner(Member {
+                name: named.map_or_else(|| words::node(id), str::to_owned),
+                ..member(id)
+            })
+        }
         "promote" => Change::Promote(id),
         "demote" => Change::Demote(id),
         "remove" => Change::Remove(id),

@@ -31,7 +31,7 @@ fn acknowledged_writes_and_linearizability_survive_twenty_kills_of_a_random_node
         "{} acknowledged writes of own keys, {} successes, {} troubled writes",
         record.acknowledged(),
         record.done.load(std::sync::atomic::Ordering::Relaxed),
-        record.troubled.load(std::sync::atomic::Ordering::Relaxed)
+        record.troubles().len()
     );
     for node in &cluster.nodes {
         record.check(node.client_address());

@@ -5,5 +5,8 @@
     reason = "a test that unwraps nothing fails, as it should"
 )]
 
+mod client_port;
+mod isolated_leader;
 mod kill_nine;
 mod power_cut;
+mod shutdown;
