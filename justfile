@@ -15,9 +15,9 @@ test *arguments:
 sim nodes="3" seeds="1..1000":
     cargo run --release -p quorate-sim -- core --nodes {{nodes}} --seeds {{seeds}}
 
-# The benchmarks, beside etcd where that is installed
+# The benchmark of consensus alone: entries committed a second
 bench *arguments:
-    bash benches/run {{arguments}}
+    cargo bench -p quorate-benches --bench core {{arguments}}
 
 # Format everything
 fmt:
