@@ -96,7 +96,6 @@ impl Cluster {
     /// Adds a node with its data directory and the secret; returns its place. It is not started.
     pub fn add(&mut self, name: &str) -> usize {
         let mut node = Node::new(name, self.home.path());
-        node.flags = vec!["--data-dir".to_owned(), node.data.display().to_string()];
         node.environment = vec![("QUORATE_SECRET".to_owned(), self.secret.clone())];
         self.nodes.push(node);
         self.nodes.len() - 1

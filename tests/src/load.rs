@@ -30,8 +30,8 @@ const RHYTHM: Duration = Duration::from_millis(4);
 pub struct Record {
     /// What happened on the shared keys.
     pub history: History,
-    /// Acknowledged writes of own keys, with the revision.
-    acknowledged: Mutex<BTreeMap<String, (String, u64)>>,
+    /// Acknowledged writes of own keys.
+    acknowledged: Mutex<BTreeMap<String, Acknowledged>>,
     /// Requests that were answered with success.
     pub done: AtomicU64,
     surprises: Mutex<Vec<String>>,
@@ -70,7 +70,10 @@ impl Record {
         });
         let lost: Vec<&String> = acknowledged
             .iter()
-            .filter(|(key, value)| found.get(*key) != Some(value))
+            .filter(|(key, write)| {
+                let kept = found.get(*key);
+                kept.is_none_or(|(value, revision)| *value != write.value || *revision != write.revision)
+            })
             .map(|(key, _)| key)
             .collect();
         assert!(
@@ -79,7 +82,37 @@ impl Record {
             lost.len(),
             acknowledged.len()
         );
+        assert_revisions_grow(acknowledged.values());
         assert_linearizable(&self.history);
+    }
+}
+
+/// An acknowledged write of a key that nobody else writes.
+#[derive(Debug)]
+struct Acknowledged {
+    value: String,
+    revision: u64,
+    invoked: Duration,
+    returned: Duration,
+}
+
+/// Checks that a write which began after another was acknowledged has the greater revision.
+fn assert_revisions_grow<'a>(writes: impl Iterator<Item = &'a Acknowledged>) {
+    let mut by_call: Vec<&Acknowledged> = writes.collect();
+    let mut by_answer = by_call.clone();
+    by_call.sort_by_key(|write| write.invoked);
+    by_answer.sort_by_key(|write| write.returned);
+    let mut answered = by_answer.into_iter().peekable();
+    let mut greatest = 0;
+    for write in by_call {
+        while let Some(earlier) = answered.next_if(|earlier| earlier.returned < write.invoked) {
+            greatest = greatest.max(earlier.revision);
+        }
+        let Acknowledged { value, revision, .. } = write;
+        assert!(
+            *revision > greatest,
+            "the write of {value} got revision {revision}, after {greatest} was acknowledged"
+        );
     }
 }
 
@@ -195,14 +228,22 @@ impl Worker {
     fn write_own(&mut self) {
         let value = self.fresh_value().to_string();
         let key = format!("{OWN}{}/{}", self.number, self.writes);
+        let invoked = self.record.history.now();
         let answer = self.send("PUT", &format!("/v1/kv/{key}"), value.as_bytes());
+        let returned = self.record.history.now();
         if let Written::Done(revision) = self.judge(answer) {
+            let write = Acknowledged {
+                value,
+                revision,
+                invoked,
+                returned,
+            };
             let mut acknowledged = self
                 .record
                 .acknowledged
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            acknowledged.insert(key, (value, revision));
+            acknowledged.insert(key, write);
         }
     }
 
@@ -345,5 +386,30 @@ impl Worker {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         surprises.push(format!("{} {}", answer.status, answer.text()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(revision: u64, invoked: u64, returned: u64) -> Acknowledged {
+        Acknowledged {
+            value: revision.to_string(),
+            revision,
+            invoked: Duration::from_millis(invoked),
+            returned: Duration::from_millis(returned),
+        }
+    }
+
+    #[test]
+    fn concurrent_writes_have_revisions_in_either_order() {
+        assert_revisions_grow([write(2, 0, 5), write(1, 1, 4), write(3, 6, 7)].iter());
+    }
+
+    #[test]
+    #[should_panic(expected = "after 2 was acknowledged")]
+    fn revision_that_goes_back_is_noticed() {
+        assert_revisions_grow([write(2, 0, 5), write(1, 6, 7)].iter());
     }
 }

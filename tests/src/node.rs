@@ -21,7 +21,7 @@ const ENDING: Duration = Duration::from_secs(20);
 pub struct Node {
     /// Its name.
     pub name: String,
-    /// Its directory; deleted with the cluster.
+    /// Its data directory; with the cluster's home it is deleted.
     pub data: PathBuf,
     /// Flags besides the ones that every node gets.
     pub flags: Vec<String>,
@@ -72,6 +72,13 @@ impl Node {
     fn command(&self, log: File, errors: File) -> Command {
         let mut command = Command::new(crate::quorate());
         command.arg("serve").args(&self.flags);
+        if !self
+            .environment
+            .iter()
+            .any(|(name, _)| name == "QUORATE_DATA_DIR")
+        {
+            command.arg("--data-dir").arg(&self.data);
+        }
         command.arg("--exit-with").arg(std::process::id().to_string());
         for (name, _) in std::env::vars_os() {
             let ours = name.to_string_lossy().starts_with("QUORATE_");

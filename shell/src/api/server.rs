@@ -1,9 +1,12 @@
 //! Serves a router on listeners of the network port, over HTTP/1.1 and HTTP/2.
 //!
 //! There are never more than `max_connections` at a time. A connection above that is told so (503) and closed, as
-//! long as few are being told; further ones are closed without a word. When the node stops, no connection is taken any more,
-//! every request in flight is finished, and what is not finished after the grace period is cut.
+//! long as few are being told; further ones are closed without a word. When the node stops, no connection is taken any
+//! more, and clients are sent away: for a moment every answer closes its connection (`Connection: close`), so that a
+//! client which is about to send on a connection that it kept does not find it cut. Then connections without a request
+//! are closed, every request in flight is finished, and what is not finished after the grace period is cut.
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +15,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Request;
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -27,6 +31,10 @@ use crate::port::{ByteStream, Clock, Listener, Network};
 
 /// A connection that sends no request for this long is closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How many connections that wait to be taken when the node stops are taken at most.
+const BACKLOG_MAX: usize = 1_024;
+/// How long clients are sent away before connections without a request are closed: longer than a busy client pauses.
+const LEAVING: Duration = Duration::from_millis(250);
 /// How many requests one HTTP/2 connection may have in flight.
 const STREAMS_MAX: u32 = 128;
 /// How many connections above the limit are told so at a time.
@@ -90,6 +98,8 @@ pub struct Server {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd)]
 enum Phase {
     Serving,
+    /// Take no more connections, and close each with its next answer.
+    Leaving,
     /// Finish what is in flight.
     Draining,
     /// Cut what is left.
@@ -113,11 +123,12 @@ impl Server {
     pub async fn serve(self, listeners: Vec<Box<dyn Listener>>, stop: impl Future<Output = ()>) {
         let (phase, phases) = watch::channel(Phase::Serving);
         let (alive, mut all_ended) = mpsc::channel(1);
+        let permits = Arc::new(Semaphore::new(self.max_connections));
         let connections = Connections {
             router: self.router,
             clock: Arc::clone(&self.clock),
             phase: phases,
-            permits: Arc::new(Semaphore::new(self.max_connections)),
+            permits: Arc::clone(&permits),
             refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
             _alive: alive,
         };
@@ -126,6 +137,10 @@ impl Server {
         }
         drop(connections);
         stop.await;
+        if permits.available_permits() < self.max_connections {
+            phase.send_replace(Phase::Leaving);
+            self.clock.sleep_until(self.clock.now() + LEAVING).await;
+        }
         phase.send_replace(Phase::Draining);
         let deadline = self.clock.now() + self.grace;
         tokio::select! {
@@ -147,7 +162,7 @@ impl Connections {
         loop {
             let accepted = tokio::select! {
                 biased;
-                _ = self.phase.wait_for(|phase| *phase != Phase::Serving) => return,
+                _ = self.phase.wait_for(|phase| *phase != Phase::Serving) => break,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
@@ -158,6 +173,17 @@ impl Connections {
                 }
                 // The connection was gone before it was taken.
                 Err(error) => tracing::debug!(%error, "a connection of a client failed early"),
+            }
+        }
+        // Whoever connected before the node began to stop is still served.
+        for _ in 0..BACKLOG_MAX {
+            tokio::select! {
+                biased;
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => self.take(stream),
+                    Err(error) => tracing::debug!(%error, "a connection of a client failed early"),
+                },
+                () = std::future::ready(()) => return,
             }
         }
     }
@@ -181,9 +207,21 @@ impl Connections {
         let router = self.router.clone();
         let service = {
             let asked = Arc::clone(&asked);
+            let phase = self.phase.clone();
             service_fn(move |request: Request<Incoming>| {
                 asked.store(true, Ordering::Relaxed);
-                router.clone().call(request.map(axum::body::Body::new))
+                let phase = phase.clone();
+                // HTTP/2 says goodbye in a frame of its own, and knows no such header.
+                let by_header = request.version() <= Version::HTTP_11;
+                let answer = router.clone().call(request.map(axum::body::Body::new));
+                async move {
+                    let mut answer = answer.await?;
+                    if by_header && *phase.borrow() != Phase::Serving {
+                        let close = HeaderValue::from_static("close");
+                        answer.headers_mut().insert(CONNECTION, close);
+                    }
+                    Ok::<_, Infallible>(answer)
+                }
             })
         };
         let mut builder = auto::Builder::new(TokioExecutor::new());

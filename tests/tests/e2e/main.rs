@@ -6,7 +6,10 @@
 )]
 
 mod client_port;
+mod formation;
+mod full_disk;
 mod isolated_leader;
 mod kill_nine;
 mod power_cut;
 mod shutdown;
+mod snapshot_catch_up;
