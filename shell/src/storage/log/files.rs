@@ -133,6 +133,9 @@ impl Segments {
                     done,
                 } => {
                     let result = self.prepare(sequence, length).await;
+                    if let Err(error) = &result {
+                        tracing::warn!(%error, "the log's next segment could not be prepared; it is tried once more");
+                    }
                     // Nobody waits when the log was closed in the meantime.
                     let _ = done.send(result);
                 }

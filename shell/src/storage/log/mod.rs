@@ -27,7 +27,7 @@
 //! verifies, and nothing follows it. It is discarded whole, its sectors are zeroed again, and the log goes on.
 //! Everything else that does not verify is damage and refused: a sector that is neither zeros nor valid, a sector of
 //! a later group behind a gap, a segment that is not sealed before one that was written, a missing segment. A flipped
-//! byte cannot turn a written sector into zeros (see [`format`]), so no flip passes for a torn tail.
+//! byte cannot turn a written sector into zeros (see [`mod@format`]), so no flip passes for a torn tail.
 //!
 //! Without `sync` ([`LogOptions::sync`]) all of this holds when the process is killed, and not in a power cut.
 
@@ -35,6 +35,7 @@ mod files;
 mod format;
 mod group;
 mod index;
+mod prepare;
 mod recovery;
 mod replay;
 
@@ -59,6 +60,9 @@ use crate::port::{File, OpenMode, Ports};
 
 pub use self::group::{GROUP_BYTES_MAX, GROUP_ENTRIES_MAX, group_length};
 pub use self::index::LogReader;
+pub(super) use self::prepare::create;
+#[cfg(test)]
+pub(super) use self::prepare::create_with;
 
 /// How a log is kept.
 #[derive(Clone)]
@@ -156,51 +160,6 @@ enum Next {
     Ready(PathBuf),
 }
 
-/// Makes a blank log in `directory`, and says whether the log in it is blank: one that is there already stays.
-pub(super) async fn create(ports: &Ports, directory: &Path) -> Result<bool, StorageError> {
-    let there = ports
-        .files
-        .exists(&files::log_path(directory))
-        .map_err(StorageError::io("look for", directory))?
-        && !files::list(ports, directory)?.segments.is_empty();
-    if there {
-        return Ok(recovery::recover(ports, directory, 0)?.is_blank());
-    }
-    create_with(ports, directory, SEGMENT_BYTES).await?;
-    Ok(true)
-}
-
-/// Makes a blank log whose first segment has `length` bytes.
-pub(super) async fn create_with(ports: &Ports, directory: &Path, length: u64) -> Result<(), StorageError> {
-    let mut log = [0; 16];
-    ports
-        .entropy
-        .fill(&mut log)
-        .map_err(StorageError::io("draw an id for the log of", directory))?;
-    let header = SegmentHeader {
-        log: u128::from_le_bytes(log),
-        sequence: 1,
-        length,
-        chain: 0,
-    };
-    let mut records = Vec::new();
-    let blank = Checkpoint {
-        hard_state: HardState::default(),
-        base: None,
-        last: Position::default(),
-    };
-    format::push_checkpoint(&blank, &mut records);
-    let mut content = header.encode().to_vec();
-    format::frame_group(
-        header.seed(),
-        1,
-        &GroupHeader::of(0, &records),
-        &records,
-        &mut content,
-    );
-    files::create_first(ports, directory, length, &content).await
-}
-
 impl Log {
     /// Opens the log of the data directory `directory`, which [`DataDirectory::open`](super::DataDirectory::open)
     /// made, and says what is in it.
@@ -220,7 +179,7 @@ impl Log {
         );
         let mut found = recovery::recover(ports, directory, options.tail_bytes_max)?;
         let torn = found.scrub.is_some();
-        let next = tidy(ports, directory, &found).await?;
+        let next = prepare::tidy(ports, directory, &found).await?;
 
         let (header, path) = found.segments.last().cloned().expect("a log has a segment");
         let file = ports
@@ -523,23 +482,18 @@ impl Log {
 
     /// The prepared segment after the active one; waits for it when it is not ready.
     async fn next_segment(&mut self) -> Result<PathBuf, StorageError> {
+        let early = match std::mem::replace(&mut self.next, Next::None) {
+            Next::Ready(path) => return Ok(path),
+            Next::Preparing(done) => done.await.ok().and_then(Result::ok),
+            Next::None => None,
+        };
+        if let Some(path) = early {
+            return Ok(path);
+        }
         // What failed some time ago may succeed now: space may have been freed since.
-        for attempts_left in [1, 0] {
-            match std::mem::replace(&mut self.next, Next::None) {
-                Next::Ready(path) => return Ok(path),
-                Next::None => (),
-                Next::Preparing(done) => match done.await {
-                    Ok(Ok(path)) => return Ok(path),
-                    Ok(Err(error)) if attempts_left == 0 => return Err(error),
-                    Ok(Err(_)) | Err(_) => (),
-                },
-            }
-            self.request_next();
-        }
-        match std::mem::replace(&mut self.next, Next::None) {
-            Next::Preparing(done) => done.await.unwrap_or_else(|_| Err(self.lane_ended())),
-            _ => Err(self.lane_ended()),
-        }
+        let (task, done) = self.preparation();
+        self.tasks.send(task).await.map_err(|_| self.lane_ended())?;
+        done.await.map_err(|_| self.lane_ended())?
     }
 
     fn lane_ended(&self) -> StorageError {
@@ -548,23 +502,24 @@ impl Log {
         ))
     }
 
-    fn request_next(&mut self) {
+    fn preparation(&self) -> (Task, oneshot::Receiver<Result<PathBuf, StorageError>>) {
         let (done, receiver) = oneshot::channel();
         let task = Task::Prepare {
             sequence: self.active.header.sequence + 1,
             length: self.options.segment_bytes,
             done,
         };
-        // A full queue is tried again with the next group; a lane that ended shows when the segment is needed.
-        if self.tasks.try_send(task).is_ok() {
-            self.next = Next::Preparing(receiver);
-        }
+        (task, receiver)
     }
 
     /// Has the next segment made in time. A log that grows slowly stays small until it is needed.
     fn prepare_ahead(&mut self) {
         if matches!(self.next, Next::None) && self.active.next_sector >= self.active.sectors / 4 {
-            self.request_next();
+            let (task, done) = self.preparation();
+            // A full queue is tried again with the next group; a lane that ended shows when the segment is needed.
+            if self.tasks.try_send(task).is_ok() {
+                self.next = Next::Preparing(done);
+            }
         }
     }
 
@@ -590,32 +545,4 @@ impl Log {
 
 fn sectors(length: u64) -> u32 {
     u32::try_from(length / SECTOR_BYTES as u64).expect("a segment has at most eight gigabytes")
-}
-
-/// Removes what recovery found to be of no use, makes the rest durable, and returns the prepared segment.
-async fn tidy(ports: &Ports, directory: &Path, found: &recovery::Found) -> Result<Next, StorageError> {
-    let files = &ports.files;
-    // What a killed process wrote may be in memory alone. It was read, so from here on it counts as written.
-    for (_, path) in &found.segments {
-        let file = files
-            .open(path, OpenMode::ReadWrite)
-            .map_err(StorageError::io("open", path))?;
-        file.sync().await.map_err(StorageError::io("sync", path))?;
-    }
-    for path in &found.leftovers {
-        files.remove(path).map_err(StorageError::io("remove", path))?;
-    }
-    if let Some(scrub) = &found.scrub {
-        let file = files
-            .open(&scrub.path, OpenMode::ReadWrite)
-            .map_err(StorageError::io("open", &scrub.path))?;
-        let offset = |sector: u32| u64::from(sector) * SECTOR_BYTES as u64;
-        files::fill(&*file, &scrub.path, offset(scrub.first), offset(scrub.end)).await?;
-    }
-    let log = files::log_path(directory);
-    files
-        .sync_directory(&log)
-        .map_err(StorageError::io("sync", &log))?;
-    // A prepared segment of another length than is configured now is used as it is.
-    Ok(found.prepared.clone().map_or(Next::None, Next::Ready))
 }

@@ -131,15 +131,36 @@ impl Snapshots {
         Snapshot::open(&self.ports, &self.directory, &path).map(Some)
     }
 
-    /// The snapshot with the greatest index, when there is one.
+    /// The snapshot with the greatest index, when there is one. A damaged one is passed over when an older one is whole.
     ///
     /// # Errors
-    /// When it is damaged, or the disk fails.
+    /// When all are damaged, or the disk fails.
     pub fn newest(&self) -> Result<Option<Snapshot>, StorageError> {
-        match self.list()?.pop() {
-            Some(position) => self.find(position),
-            None => Ok(None),
+        let mut first = None;
+        for position in self.list()?.into_iter().rev() {
+            match self.find(position) {
+                Ok(Some(snapshot)) => return Ok(Some(snapshot)),
+                Ok(None) => (),
+                Err(error @ StorageError::Damaged { .. }) => {
+                    tracing::warn!(%error, "a snapshot is passed over");
+                    first.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
         }
+        first.map_or(Ok(None), Err)
+    }
+
+    /// Removes a snapshot, such as one that turned out to be damaged when it was read.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn remove(&self, position: Position) -> Result<(), StorageError> {
+        let path = self.file(position, FINAL);
+        self.ports
+            .files
+            .remove(&path)
+            .map_err(StorageError::io("remove", &path))
     }
 
     /// Removes all but the newest `keep` snapshots.
@@ -149,11 +170,7 @@ impl Snapshots {
     pub fn retain(&self, keep: usize) -> Result<(), StorageError> {
         let positions = self.list()?;
         for position in &positions[..positions.len().saturating_sub(keep)] {
-            let path = self.file(*position, FINAL);
-            self.ports
-                .files
-                .remove(&path)
-                .map_err(StorageError::io("remove", &path))?;
+            self.remove(*position)?;
         }
         Ok(())
     }

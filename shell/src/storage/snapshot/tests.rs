@@ -151,6 +151,24 @@ fn every_flipped_byte_of_a_snapshot_is_noticed() {
 }
 
 #[test]
+fn a_damaged_snapshot_is_passed_over_when_an_older_one_is_whole() {
+    run(async {
+        let disk = Disk::default();
+        let snapshots = open(&disk);
+        write(&snapshots, 1, &rows(3, 1)).await.expect("written");
+        write(&snapshots, 2, &rows(3, 2)).await.expect("written");
+        disk.tamper(&snapshots.file(position(2), FINAL), |content| content[60] ^= 1);
+        let newest = snapshots.newest().expect("one is whole").expect("there");
+        assert_eq!(newest.position(), position(1));
+        snapshots.remove(position(1)).expect("removed");
+        assert!(
+            snapshots.newest().is_err(),
+            "the damage is not passed over in silence"
+        );
+    });
+}
+
+#[test]
 fn a_transfer_is_resumed_after_a_power_cut_and_with_another_sender() {
     run(async {
         let expected = rows(3_000, 6);

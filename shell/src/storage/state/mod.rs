@@ -450,8 +450,12 @@ impl StateReader {
             position: view.manifest.applied,
             membership,
         };
-        if let Some(there) = snapshots.find(base.position)? {
-            return Ok(Some(there));
+        match snapshots.find(base.position) {
+            Ok(None) => (),
+            Ok(there) => return Ok(there),
+            // The new one takes its place.
+            Err(error @ StorageError::Damaged { .. }) => tracing::warn!(%error, "a snapshot is written anew"),
+            Err(error) => return Err(error),
         }
         let mut writer = snapshots.create(SnapshotHeader { base })?;
         let mut sum = Sum::default();
