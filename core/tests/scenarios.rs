@@ -80,6 +80,7 @@ scenarios! {
     snapshot_for_a_follower_too_far_behind
     snapshot_receiver_crashes
     snapshot_receiver_crashes_before_the_switch
+    snapshot_under_load
     split_vote
     stale_refusal
     stepping_down_keeps_the_vote
