@@ -1,1 +1,1 @@
-//! Placeholder of the workspace skeleton.
+//! The benchmarks are in `benches/`; `cargo bench -p quorate-benches` runs them.

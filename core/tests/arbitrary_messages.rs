@@ -123,6 +123,7 @@ impl Bench {
         };
         let config = Config {
             retained_entries: dice.below(3),
+            lagging_entries_max: dice.below(5),
             purge_step: 1,
             tail_bytes_max: dice.below(400),
             append_bytes_max: 1 + dice.below(200),

@@ -74,11 +74,13 @@ scenarios! {
     read_of_a_deposed_leader
     reads_when_the_last_follower_is_removed
     reconnect_before_the_first_answer
+    removed_node_is_told
     removed_voter_does_not_disturb
     slow_state_machine
     snapshot_for_a_follower_too_far_behind
     snapshot_receiver_crashes
     snapshot_receiver_crashes_before_the_switch
+    snapshot_under_load
     split_vote
     stale_refusal
     stepping_down_keeps_the_vote

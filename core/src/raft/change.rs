@@ -39,14 +39,14 @@ impl Raft {
         self.follow_membership();
     }
 
-    /// Replicates to exactly the members in force.
+    /// Replicates to the members in force. Whoever leaves is served until the membership without it commits: a node that
+    /// has it in its log does not campaign any more.
     fn follow_membership(&mut self) {
         let (last, now, own) = (self.log.last().index, self.now, self.id);
         let members: Vec<NodeId> = self.log.membership().members().keys().copied().collect();
         let Part::Leader(leader) = &mut self.part else {
             return;
         };
-        leader.peers.retain(|id, _| members.contains(id));
         for id in members {
             if id != own {
                 leader.peers.entry(id).or_insert_with(|| Progress::new(last, now));
@@ -66,6 +66,10 @@ impl Raft {
             let next = self.log.membership().left_joint();
             self.append_membership(next);
             return;
+        }
+        if let Part::Leader(leader) = &mut self.part {
+            let members = self.log.membership().members();
+            leader.peers.retain(|id, _| members.contains_key(id));
         }
         if let Some(token) = self.leading_mut().and_then(|leader| leader.change.take()) {
             self.answer(token, Outcome::Done);

@@ -36,6 +36,9 @@ pub struct Config {
     pub reads_max: usize,
     /// Entries kept in the log behind the durable state, so that a follower that lags needs no snapshot.
     pub retained_entries: u64,
+    /// Entries kept beyond those for a follower that is in touch and lags, or receives a snapshot: else the log would be
+    /// purged past the snapshot before it has arrived, and the next one after it, as long as the load lasts.
+    pub lagging_entries_max: u64,
     /// The log is purged in steps of at least this many entries.
     pub purge_step: u64,
 }
@@ -56,6 +59,7 @@ impl Default for Config {
             apply_bytes_max: 8 << 20,
             reads_max: 100_000,
             retained_entries: 20_000,
+            lagging_entries_max: 200_000,
             purge_step: 5_000,
         }
     }
@@ -76,6 +80,9 @@ impl Config {
         }
         if self.election_timeout_max < self.election_timeout_min {
             return wrong("the largest election time-out is shorter than the smallest");
+        }
+        if self.link_lost_wait_max.is_zero() {
+            return wrong("the wait after a lost link is zero");
         }
         if self.append_bytes_max == 0 || self.in_flight_bytes_max == 0 || self.apply_bytes_max == 0 {
             return wrong("a limit in bytes is zero");

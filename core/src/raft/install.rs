@@ -22,12 +22,27 @@ impl Raft {
             return;
         }
         let settled = durable_state.min(self.cursor.applied());
-        let target = Index(settled.0.saturating_sub(self.config.retained_entries));
+        let retained = settled.0.saturating_sub(self.config.retained_entries);
+        let least = retained.saturating_sub(self.config.lagging_entries_max);
+        let target = Index(self.needed_by_followers().0.clamp(least, retained));
         let step = target.0.saturating_sub(self.log.base().position.index.0);
         if step > 0 && step >= self.config.purge_step {
             let base = self.log.purge(target);
             self.output.snapshot.push(SnapshotOp::Purge(base));
         }
+    }
+
+    /// The last index that every follower in touch has; the end of all indexes when nobody is led.
+    fn needed_by_followers(&self) -> Index {
+        let peers = self
+            .leading()
+            .into_iter()
+            .flat_map(|leader| leader.peers.values());
+        peers
+            .filter(|peer| self.now.since(peer.heard) < self.config.election_timeout_max)
+            .map(|peer| peer.matched)
+            .min()
+            .unwrap_or(Index(u64::MAX))
     }
 
     fn snapshot_received(&mut self, from: NodeId, term: Term, base: Base) {

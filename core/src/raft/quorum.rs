@@ -136,6 +136,27 @@ mod tests {
     }
 
     #[test]
+    fn the_joint_majority_index_equals_a_direct_count() {
+        let joint = voters(&[1, 2, 3])
+            .changed(&[
+                Change::AddLearner(member(4)),
+                Change::AddLearner(member(5)),
+                Change::Promote(NodeId(4)),
+                Change::Promote(NodeId(5)),
+                Change::Remove(NodeId(1)),
+            ])
+            .unwrap();
+        for code in 0..4u64.pow(5) {
+            let values: BTreeMap<NodeId, u64> = (0..5)
+                .map(|place| (NodeId(place + 1), code / 4u64.pow(place as u32) % 4))
+                .collect();
+            let found = reached_by_majority(&joint, |id| values[&id]);
+            let direct = brute_force(joint.voters(), &values).min(brute_force(joint.outgoing(), &values));
+            assert_eq!(found, direct, "{values:?}");
+        }
+    }
+
+    #[test]
     fn a_joint_membership_needs_both_majorities() {
         let joint = voters(&[1, 2, 3])
             .changed(&[

@@ -81,8 +81,6 @@ pub(super) struct Transfer {
     pub(super) token: Token,
     /// After this the leader leads on.
     pub(super) deadline: Instant,
-    /// Whether the target was told to campaign.
-    pub(super) told: bool,
 }
 
 /// A command that this node appended for a client and whose reply is owed.

@@ -36,7 +36,6 @@ impl Raft {
                 target,
                 token,
                 deadline,
-                told: false,
             });
         }
         self.hand_over_if_ready(target);
@@ -62,7 +61,7 @@ impl Raft {
         let Part::Leader(leader) = &mut self.part else {
             return;
         };
-        let Some(transfer) = &mut leader.transfer else {
+        let Some(transfer) = &leader.transfer else {
             return;
         };
         let holds_all = leader
@@ -70,7 +69,6 @@ impl Raft {
             .get(&peer)
             .is_some_and(|progress| progress.matched == last);
         if transfer.target == peer && holds_all {
-            transfer.told = true;
             self.send(peer, Body::TimeoutNow);
         }
     }

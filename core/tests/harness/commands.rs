@@ -96,6 +96,7 @@ fn setup(world: &mut World, verb: &str, words: &[&str]) {
     match verb {
         "cluster" => {
             world.config.retained_entries = 0;
+            world.config.lagging_entries_max = 0;
             world.config.purge_step = 1;
             world.boot_tail = usize::MAX;
             let (settings, names): (Vec<&str>, Vec<&str>) = words.iter().partition(|word| word.contains('='));
@@ -135,6 +136,7 @@ fn configure(world: &mut World, setting: &str) {
         "apply-bytes" => config.apply_bytes_max = number,
         "reads" => config.reads_max = usize::try_from(number).unwrap(),
         "retained" => config.retained_entries = number,
+        "lagging" => config.lagging_entries_max = number,
         "boot-tail" => world.boot_tail = usize::try_from(number).unwrap(),
         _ => panic!("no such setting: {key}"),
     }
