@@ -16,11 +16,15 @@ pub(super) struct Recovery {
     since: Time,
     fresh: Vec<Serial>,
     acknowledged: usize,
+    /// Whether there has been a leader since.
+    led: bool,
     pub(super) done: bool,
 }
 
-/// Largest election time-outs within which everything must have recovered.
-const ELECTION_TIMEOUTS_MAX: u64 = 40;
+/// Largest election time-outs within which there must be a leader.
+const LEADER_WITHIN_TIMEOUTS: u64 = 6;
+/// Largest election time-outs within which everything must have recovered, those that lag far behind included.
+const RECOVERED_WITHIN_TIMEOUTS: u64 = 40;
 /// Writes that must be acknowledged.
 const FRESH_WRITES: usize = 10;
 
@@ -33,6 +37,7 @@ impl World {
             since: now,
             fresh: Vec::new(),
             acknowledged: 0,
+            led: false,
             done: false,
         });
         self.network.calm();
@@ -65,16 +70,24 @@ impl World {
     pub(super) fn poll(&mut self) -> Verdict {
         let now = self.schedule.now();
         let wanting = self.what_is_wanting();
+        let leads = self.current_leader().is_some();
         let Some(recovery) = &mut self.recovery else {
             return Ok(());
         };
         let took = now - recovery.since;
+        recovery.led |= leads;
+        let led = recovery.led;
         let Some(wanting) = wanting else {
             recovery.done = true;
             self.statistics.recovery += took;
             return Ok(());
         };
-        let limit = ELECTION_TIMEOUTS_MAX * self.plan.election_timeout();
+        let timeouts = if led {
+            RECOVERED_WITHIN_TIMEOUTS
+        } else {
+            LEADER_WITHIN_TIMEOUTS
+        };
+        let limit = timeouts * self.plan.election_timeout();
         demand(took < limit, "liveness", || {
             format!(
                 "{wanting}, {} ms after everything was healed: {}",

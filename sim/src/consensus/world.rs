@@ -8,7 +8,7 @@ use quorate_core::raft::{
 };
 
 use super::checker::commit::CommittedLog;
-use super::checker::{Breach, Checkers, Verdict};
+use super::checker::{Breach, Checkers, Verdict, demand};
 use super::network::{Cut, Network};
 use super::node::{Nodes, Run};
 use super::operator::Operator;
@@ -391,6 +391,16 @@ impl World {
                 seen: format!("{run} commits {commit}, which it has not written"),
             });
         };
+        let own_term = process.raft.status().term;
+        demand(
+            term == own_term,
+            "a leader commits by an entry of its own term",
+            || {
+                format!(
+                    "{run} of term {own_term} commits {commit}, an entry of term {term} (Raft paper, figure 8)"
+                )
+            },
+        )?;
         let position = quorate_core::raft::Position { term, index: commit };
         CommittedLog::on_a_majority(position, process.raft.status().membership, |id| {
             self.nodes.get(id).map(|node| &node.disk.durable)

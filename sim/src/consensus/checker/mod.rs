@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`election`] | at most one leader a term, chosen by a majority of durable votes (Raft paper, figure 3, "Election Safety") |
 //! | [`log`] | one entry a position and one predecessor an entry ("Log Matching"); a leader never overwrites its own ("Leader Append-Only") |
-//! | [`commit`] | what is committed never changes and is on a majority's disks; every later leader has it ("Leader Completeness") |
+//! | [`commit`] | what is committed never changes, is on a majority's disks, and was committed by an entry of the leader's own term; every later leader has it ("Leader Completeness") |
 //! | [`state`] | the same index gives the same state on every node ("State Machine Safety") |
 //! | [`promise`] | no vote and no acknowledgement leaves before the disk holds what it promises; no vote is given twice |
 //! | [`progress`] | terms, commit and applied indexes of a node only rise |
