@@ -67,10 +67,7 @@ impl Raft {
             self.append_membership(next);
             return;
         }
-        if let Part::Leader(leader) = &mut self.part {
-            let members = self.log.membership().members();
-            leader.peers.retain(|id, _| members.contains_key(id));
-        }
+        self.part_from_removed();
         if let Some(token) = self.leading_mut().and_then(|leader| leader.change.take()) {
             self.answer(token, Outcome::Done);
         }
@@ -80,6 +77,25 @@ impl Raft {
                 self.send(successor, Body::TimeoutNow);
             }
             self.step_down(StepDown::Removed);
+        }
+    }
+
+    /// Tells whoever left that its removal is committed, which ends its campaigns, and serves it no more. A node that
+    /// misses this asks for votes in vain, and learns from the others that it is no member.
+    fn part_from_removed(&mut self) {
+        let Some(leader) = self.leading() else { return };
+        let members = self.log.membership().members();
+        let removed: Vec<NodeId> = leader
+            .peers
+            .keys()
+            .filter(|id| !members.contains_key(id))
+            .copied()
+            .collect();
+        for id in removed {
+            self.send_heartbeat(id);
+            if let Some(leader) = self.leading_mut() {
+                leader.peers.remove(&id);
+            }
         }
     }
 }
