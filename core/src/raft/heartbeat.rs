@@ -6,7 +6,7 @@
 use super::progress::{Fate, State};
 use super::quorum::reached_by_majority;
 use super::role::{Follower, Leader, Part};
-use super::{Body, Index, NodeId, PeerState, PeerStatus, Raft, StepDown, TraceEvent};
+use super::{Body, DiskHealth, Index, NodeId, PeerStatus, Raft, StepDown, TraceEvent};
 use crate::time::Instant;
 
 /// Heartbeat intervals that a follower may leave the last byte of a snapshot unanswered before it is asked where it is.
@@ -49,6 +49,7 @@ impl Raft {
         let Some(leader) = self.leading() else { return };
         if self.now >= leader.heartbeat_due {
             self.start_round();
+            self.consider_handover();
         } else if leader.commit_notice_due.is_some_and(|due| self.now >= due) {
             self.notify_commit();
         }
@@ -143,10 +144,11 @@ impl Raft {
         }
         let matched = self.matched_with_leader();
         self.commit_to(commit.min(matched));
-        self.send(from, Body::HeartbeatResponse { round, matched });
+        let disk = self.disk_health();
+        self.send(from, Body::HeartbeatResponse { round, matched, disk });
     }
 
-    pub(super) fn heartbeat_answered(&mut self, from: NodeId, round: u64, matched: Index) {
+    pub(super) fn heartbeat_answered(&mut self, from: NodeId, round: u64, matched: Index, disk: DiskHealth) {
         let Part::Leader(leader) = &mut self.part else {
             return;
         };
@@ -156,6 +158,7 @@ impl Raft {
         if round > leader.round {
             return;
         }
+        peer.disk = disk;
         peer.round = peer.round.max(round);
         self.resume_after_loss(from, round, matched);
         self.confirm_reads();
@@ -194,12 +197,9 @@ impl Raft {
             id: *id,
             matched: peer.matched,
             next: peer.next,
-            state: match peer.state {
-                State::Probe { .. } => PeerState::Probe,
-                State::Replicate { .. } => PeerState::Replicate,
-                State::Snapshot { .. } => PeerState::Snapshot,
-            },
+            state: peer.state.name(),
             heard: peer.heard,
+            disk: peer.disk,
         };
         leader.peers.iter().map(status).collect()
     }
