@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::BootError;
+use super::{BootError, Planted};
 
 /// Settings of consensus. Members may differ in them; safety depends on none.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub struct Config {
     pub lagging_entries_max: u64,
     /// The log is purged in steps of at least this many entries.
     pub purge_step: u64,
+    /// The mistake that the node makes: none, but in simulations that look for it.
+    pub planted: Planted,
 }
 
 impl Default for Config {
@@ -61,6 +63,7 @@ impl Default for Config {
             retained_entries: 20_000,
             lagging_entries_max: 200_000,
             purge_step: 5_000,
+            planted: Planted::default(),
         }
     }
 }
