@@ -5,5 +5,7 @@
 //! - [`report`]: progress, summary and violations on a terminal.
 
 pub mod consensus;
+#[cfg(feature = "planted-bugs")]
+pub mod mutants;
 pub mod random;
 pub mod report;

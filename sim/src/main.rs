@@ -27,6 +27,28 @@ enum Command {
         after_help = "Examples:\n  quorate-sim core --nodes 5 --seeds 1..1000\n  quorate-sim core --seeds 17 --verbose"
     )]
     Core(CoreArguments),
+    /// Plant known mistakes in consensus, one at a time, and see whether and how soon a checker notices.
+    ///
+    /// Exits with 1 when one is not noticed.
+    #[cfg(feature = "planted-bugs")]
+    Mutants(MutantsArguments),
+}
+
+#[cfg(feature = "planted-bugs")]
+#[derive(Debug, clap::Args)]
+struct MutantsArguments {
+    /// The mistakes to plant; by default all.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Simulated seconds with faults in each run.
+    #[arg(long, default_value_t = 20)]
+    seconds: u64,
+    /// Seconds of processor time for each mistake.
+    #[arg(long, default_value_t = 120)]
+    budget: u64,
+    /// Runs at a time; by default one a processor.
+    #[arg(long)]
+    jobs: Option<usize>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -80,6 +102,36 @@ impl FromStr for Seeds {
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Core(arguments) => core(&arguments),
+        #[cfg(feature = "planted-bugs")]
+        Command::Mutants(arguments) => mutants(&arguments),
+    }
+}
+
+#[cfg(feature = "planted-bugs")]
+fn mutants(arguments: &MutantsArguments) -> ExitCode {
+    use quorate_core::raft::PlantedBug;
+    use quorate_sim::mutants::{Search, search, table};
+
+    let wanted =
+        |bug: &&PlantedBug| arguments.only.is_empty() || arguments.only.iter().any(|name| name == bug.name());
+    let bugs: Vec<PlantedBug> = PlantedBug::ALL.iter().filter(wanted).copied().collect();
+    if bugs.is_empty() {
+        let names: Vec<&str> = PlantedBug::ALL.iter().map(|bug| bug.name()).collect();
+        eprintln!("no planted bug has such a name; they are: {}", names.join(", "));
+        return ExitCode::from(2);
+    }
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let findings = search(&Search {
+        bugs,
+        seconds: arguments.seconds,
+        budget: std::time::Duration::from_secs(arguments.budget),
+        jobs: arguments.jobs.unwrap_or(processors).max(1),
+    });
+    print!("{}", table(&findings));
+    if findings.iter().all(|finding| finding.found.is_some()) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }
 
@@ -89,6 +141,7 @@ fn core(arguments: &CoreArguments) -> ExitCode {
         seconds: arguments.seconds,
         verbose: arguments.verbose,
         planted: arguments.plant,
+        consensus: quorate_core::raft::Planted::default(),
     };
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let jobs = if arguments.verbose {

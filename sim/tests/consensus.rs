@@ -10,6 +10,7 @@ fn options(nodes: u64, seconds: u64) -> Options {
         seconds,
         verbose: false,
         planted: None,
+        consensus: quorate_core::raft::Planted::default(),
     }
 }
 
@@ -72,6 +73,7 @@ fn the_same_seed_gives_the_same_run_and_another_seed_another_one() {
 fn caught(planted: PlantedBug) -> Violation {
     let options = Options {
         planted: Some(planted),
+        consensus: quorate_core::raft::Planted::default(),
         ..options(5, 20)
     };
     (1..=2_000)

@@ -7,14 +7,15 @@
 use super::membership::Membership;
 use super::progress::Progress;
 use super::role::Part;
-use super::{Body, Change, NodeId, Outcome, Payload, Raft, Refusal, StepDown, Token, TraceEvent};
+use super::{Body, Change, NodeId, Outcome, Payload, PlantedBug, Raft, Refusal, StepDown, Token, TraceEvent};
 
 impl Raft {
     pub(super) fn change_membership(&mut self, token: Token, changes: &[Change]) {
         let Some(leader) = self.leading() else {
             unreachable!("checked by the caller")
         };
-        let settled = self.commit >= leader.opened_at
+        let opened = self.commit >= leader.opened_at || self.planted(PlantedBug::ChangeBeforeFirstCommit);
+        let settled = opened
             && self.log.membership_position().index <= self.commit
             && !self.log.membership().is_joint();
         if !settled || leader.change.is_some() || leader.transfer.is_some() {
@@ -33,7 +34,7 @@ impl Raft {
         }
     }
 
-    fn append_membership(&mut self, membership: Membership) {
+    pub(super) fn append_membership(&mut self, membership: Membership) {
         let position = self.append_own(Payload::Membership(membership));
         self.output.trace.push(TraceEvent::MembershipChanged { position });
         self.follow_membership();
@@ -63,6 +64,9 @@ impl Raft {
             return;
         }
         if self.log.membership().is_joint() {
+            if leader.change.is_none() && self.planted(PlantedBug::JointIsLeftByNobodyElse) {
+                return;
+            }
             let next = self.log.membership().left_joint();
             self.append_membership(next);
             return;

@@ -7,7 +7,9 @@
 use std::collections::VecDeque;
 
 use super::quorum::reached_by_majority;
-use super::{Apply, Base, Committed, Config, Entry, FetchId, FetchReason, Index, Position, Raft, Token};
+use super::{
+    Apply, Base, Committed, Config, Entry, FetchId, FetchReason, Index, PlantedBug, Position, Raft, Token,
+};
 
 /// How far the state machine is.
 #[derive(Clone, Debug)]
@@ -100,14 +102,25 @@ impl Raft {
     /// Commits what a majority holds, when it is of this leader's term.
     pub(super) fn advance_commit(&mut self) {
         let Some(leader) = self.leading() else { return };
-        let reached = reached_by_majority(self.log.membership(), |id| {
-            if id == self.id {
+        let one_majority;
+        let membership = if self.planted(PlantedBug::JointCommitsByOneMajority) {
+            one_majority = self.log.membership().left_joint();
+            &one_majority
+        } else {
+            self.log.membership()
+        };
+        let reached = reached_by_majority(membership, |id| {
+            if id == self.id && self.planted(PlantedBug::LeaderCountsFromMemory) {
+                self.log.last().index
+            } else if id == self.id {
                 self.log.durable()
             } else {
                 leader.peers.get(&id).map_or(Index(0), |peer| peer.matched)
             }
         });
-        if reached > self.commit && self.log.term_at(reached) == Some(self.hard_state.term) {
+        let own_term = self.log.term_at(reached) == Some(self.hard_state.term)
+            || self.planted(PlantedBug::CommitsEarlierTerm);
+        if reached > self.commit && own_term {
             self.commit_to(reached);
             self.membership_committed();
         }
@@ -120,6 +133,7 @@ impl Raft {
             "only what is in the log is committed"
         );
         self.commit = self.commit.max(index);
+        self.log.committed(self.commit);
     }
 
     /// Hands committed entries to the state machine, as many as it may have under way.

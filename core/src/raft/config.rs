@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::BootError;
+use super::{BootError, Planted};
 
 /// Settings of consensus. Members may differ in them; safety depends on none.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub struct Config {
     pub handover_interval: Duration,
     /// A disk whose smoothed write latency is below this is fast enough, however fast the others' are.
     pub slow_disk_latency_min: Duration,
+    /// The mistake that the node makes: none, but in simulations that look for it.
+    pub planted: Planted,
 }
 
 impl Default for Config {
@@ -68,6 +70,7 @@ impl Default for Config {
             purge_step: 5_000,
             handover_interval: Duration::from_secs(10),
             slow_disk_latency_min: Duration::from_millis(2),
+            planted: Planted::default(),
         }
     }
 }

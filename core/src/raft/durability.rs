@@ -9,7 +9,9 @@ use std::collections::VecDeque;
 
 use super::disk::WriteLatency;
 use super::role::Part;
-use super::{Base, Body, DiskError, HardState, Index, Message, NodeId, Raft, Term, Write, WriteId};
+use super::{
+    Base, Body, DiskError, HardState, Index, Message, NodeId, PlantedBug, Raft, Term, Write, WriteId,
+};
 use crate::time::Instant;
 
 #[derive(Clone, Debug, Default)]
@@ -120,13 +122,24 @@ impl Raft {
     /// Emits one write with everything that changed.
     pub(super) fn write_what_changed(&mut self) {
         let entries = self.log.take_unwritten();
+        let apart = self.planted(PlantedBug::VoteIsWrittenApart);
+        let entries_first = self.planted(PlantedBug::EntriesBeforeTerm) && !entries.is_empty();
         let durability = &mut self.durability;
-        let hard_state = durability.hard_state_changed.then_some(self.hard_state);
+        let mut hard_state = durability.hard_state_changed.then_some(self.hard_state);
+        if entries_first {
+            hard_state = None;
+        } else if apart && let Some(hard_state) = &mut hard_state {
+            let term_known = durability
+                .durable
+                .is_some_and(|durable| durable.term == hard_state.term);
+            hard_state.vote = hard_state.vote.filter(|_| term_known);
+        }
         let reset = durability.reset.take();
         if entries.is_empty() && hard_state.is_none() && reset.is_none() {
             return;
         }
-        durability.hard_state_changed = false;
+        durability.hard_state_changed =
+            entries_first || (apart && hard_state.is_some_and(|written| written != self.hard_state));
         let id = durability.last_write.next();
         durability.last_write = id;
         let last = entries.last().map(|entry| entry.position.index);

@@ -11,7 +11,10 @@ use super::handover::Watch;
 use super::progress::Progress;
 use super::quorum::{Tally, tally};
 use super::role::{Candidate, Follower, Leader, Part};
-use super::{Body, HardState, Message, NodeId, Outcome, Payload, Position, Raft, StepDown, Term, TraceEvent};
+use super::{
+    Body, HardState, Message, NodeId, Outcome, Payload, PlantedBug, Position, Raft, StepDown, Term,
+    TraceEvent,
+};
 
 impl Raft {
     /// Draws the next election time-out.
@@ -45,7 +48,7 @@ impl Raft {
     pub(super) fn is_undisturbed(&self) -> bool {
         match &self.part {
             Part::Leader(_) => true,
-            Part::Candidate(_) => false,
+            Part::Candidate(_) => self.planted(PlantedBug::PreCandidateRefusesPeers),
             Part::Follower(follower) => follower
                 .contact
                 .is_some_and(|contact| self.now.since(contact) < self.config.election_timeout_min),
@@ -162,7 +165,7 @@ impl Raft {
             self.wait_for_election();
         }
         let mut votes = BTreeMap::new();
-        if pre_vote {
+        if pre_vote || self.planted(PlantedBug::OwnVoteFromMemory) {
             votes.insert(self.id, true);
         }
         self.part = Part::Candidate(Candidate {
@@ -213,7 +216,7 @@ impl Raft {
     pub(super) fn pre_vote_requested(&mut self, from: NodeId, proposed: Term, last: Position) {
         // A promise that a stalled disk keeps it from holding would raise terms in vain.
         let granted = proposed > self.hard_state.term
-            && last >= self.log.last()
+            && self.is_up_to_date(last)
             && !self.is_undisturbed()
             && !self.is_disk_stalled();
         if granted && self.now < self.eager_until {
@@ -239,7 +242,7 @@ impl Raft {
             None => self.leader().is_none(),
             Some(vote) => vote == from,
         };
-        if !free || last < self.log.last() {
+        if !free || !self.is_up_to_date(last) {
             self.send(from, Body::VoteResponse { granted: false });
             return;
         }
@@ -251,10 +254,32 @@ impl Raft {
             self.become_follower();
         }
         self.wait_for_election();
-        self.send_when_durable(from, Body::VoteResponse { granted: true });
+        if self.planted(PlantedBug::VoteLeavesBeforeSync) {
+            self.send(from, Body::VoteResponse { granted: true });
+        } else {
+            self.send_when_durable(from, Body::VoteResponse { granted: true });
+        }
+    }
+
+    /// Whether a log that ends at `last` holds at least as much as this one (Raft paper, section 5.4.1).
+    fn is_up_to_date(&self, last: Position) -> bool {
+        if self.planted(PlantedBug::LongerLogWins) {
+            return last.index >= self.log.last().index;
+        }
+        last >= self.log.last()
+    }
+
+    /// Forgets the vote of this term, when that mistake is planted.
+    #[inline(always)]
+    pub(super) fn clear_vote_if_planted(&mut self) {
+        if self.planted(PlantedBug::SteppingDownClearsVote) {
+            self.hard_state.vote = None;
+            self.durability.hard_state_changed();
+        }
     }
 
     pub(super) fn vote_answered(&mut self, from: NodeId, granted: bool) {
+        let granted = granted || self.planted(PlantedBug::RefusedVoteCounts);
         match &mut self.part {
             Part::Candidate(candidate) if !candidate.pre_vote => {
                 candidate.votes.insert(from, granted);
@@ -283,7 +308,14 @@ impl Raft {
         };
         let (pre_vote, transfer) = (candidate.pre_vote, candidate.transfer);
         let own = candidate.votes.get(&self.id) == Some(&true);
-        match tally(self.log.membership(), &candidate.votes) {
+        let one_majority;
+        let membership = if self.planted(PlantedBug::JointElectsByOneMajority) {
+            one_majority = self.log.membership().left_joint();
+            &one_majority
+        } else {
+            self.log.membership()
+        };
+        match tally(membership, &candidate.votes) {
             // Between the question and the promise the disk may have stalled, or the vote may be gone.
             Tally::Won if pre_vote && !self.can_campaign() => self.become_follower(),
             Tally::Won if pre_vote => self.campaign(false, transfer),
@@ -292,7 +324,10 @@ impl Raft {
             Tally::Won | Tally::Pending => {}
             // While the loss of the leader spreads, the same question is asked again soon.
             Tally::Lost if pre_vote && self.now < self.eager_until => {}
-            Tally::Lost => self.become_follower(),
+            Tally::Lost => {
+                self.clear_vote_if_planted();
+                self.become_follower();
+            }
         }
     }
 
@@ -323,6 +358,10 @@ impl Raft {
         });
         // What an earlier term left in the log commits with the first entry of this one (Raft paper, 5.4.2).
         self.append_own(Payload::Empty);
+        if self.planted(PlantedBug::JointIsLeftUncommitted) && self.log.membership().is_joint() {
+            let left = self.log.membership().left_joint();
+            self.append_membership(left);
+        }
         self.owed_until = None;
     }
 

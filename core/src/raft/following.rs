@@ -4,7 +4,7 @@
 //! acceptance leaves only when everything that it speaks of is on disk.
 
 use super::role::{Follower, Part};
-use super::{Body, Entry, Index, NodeId, Payload, Position, Raft, TraceEvent};
+use super::{Body, Entry, Index, NodeId, Payload, PlantedBug, Position, Raft, TraceEvent};
 
 impl Raft {
     /// The last index known to agree with the log of this term's leader; what is committed agrees with every leader.
@@ -28,7 +28,11 @@ impl Raft {
         let last = entries
             .last()
             .map_or(previous.index, |entry| entry.position.index);
-        if previous.index >= self.commit && self.log.term_at(previous.index) != Some(previous.term) {
+        let agrees = match self.log.term_at(previous.index) {
+            Some(_) if self.planted(PlantedBug::PreviousIsNotCompared) => true,
+            term => term == Some(previous.term),
+        };
+        if previous.index >= self.commit && !agrees {
             let hint = self.rejection_hint(previous);
             self.send(
                 from,
@@ -44,12 +48,27 @@ impl Raft {
                 return;
             }
         }
+        if self.planted(PlantedBug::LateAppendTruncates)
+            && last >= self.commit
+            && last < self.log.last().index
+        {
+            self.truncate(last.next());
+        }
         let matched = last.max(self.commit);
         if let Part::Follower(Follower { matched: known, .. }) = &mut self.part {
             *known = (*known).max(matched);
         }
-        self.commit_to(commit.min(matched));
-        self.send_when_durable(from, Body::AppendAccepted { matched });
+        let compared = if self.planted(PlantedBug::AppendCommitsBeyondMatch) {
+            self.log.last().index
+        } else {
+            matched
+        };
+        self.commit_to(commit.min(compared));
+        if self.planted(PlantedBug::FollowerAcceptsFromMemory) {
+            self.send(from, Body::AppendAccepted { matched });
+        } else {
+            self.send_when_durable(from, Body::AppendAccepted { matched });
+        }
     }
 
     /// Whether the entries follow `previous` without a gap and in order of terms, none of them of a later term than
@@ -107,7 +126,9 @@ impl Raft {
     fn truncate(&mut self, from: Index) {
         assert!(from > self.commit, "a committed entry is never replaced");
         self.log.truncate(from);
-        self.durability.truncated(from);
+        if !self.planted(PlantedBug::LateAcknowledgementCounts) {
+            self.durability.truncated(from);
+        }
         self.output.trace.push(TraceEvent::Truncated { from });
         self.give_up_owed(|position| position.index >= from);
     }

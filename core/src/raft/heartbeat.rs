@@ -6,7 +6,7 @@
 use super::progress::{Fate, State};
 use super::quorum::reached_by_majority;
 use super::role::{Follower, Leader, Part};
-use super::{Body, DiskHealth, Index, NodeId, PeerStatus, Raft, StepDown, TraceEvent};
+use super::{Body, DiskHealth, Index, NodeId, PeerStatus, PlantedBug, Raft, StepDown, TraceEvent};
 use crate::time::Instant;
 
 /// Heartbeat intervals that a follower may leave the last byte of a snapshot unanswered before it is asked where it is.
@@ -16,9 +16,10 @@ impl Raft {
     pub(super) fn leader_deadline(&self, leader: &Leader) -> Instant {
         let quorum = self.quorum_contact(leader) + self.config.election_timeout_max;
         let transfer = leader.transfer.as_ref().map(|transfer| transfer.deadline);
+        let stays = self.planted(PlantedBug::LeaderWithoutQuorumStays);
         [
             Some(leader.heartbeat_due),
-            Some(quorum),
+            Some(quorum).filter(|_| !stays),
             leader.commit_notice_due,
             transfer,
         ]
@@ -41,7 +42,9 @@ impl Raft {
 
     pub(super) fn run_leader_timers(&mut self) {
         let Some(leader) = self.leading() else { return };
-        if self.now.since(self.quorum_contact(leader)) >= self.config.election_timeout_max {
+        if self.now.since(self.quorum_contact(leader)) >= self.config.election_timeout_max
+            && !self.planted(PlantedBug::LeaderWithoutQuorumStays)
+        {
             self.step_down(StepDown::QuorumLost);
             return;
         }
@@ -120,7 +123,10 @@ impl Raft {
                 leader: Some(known), ..
             }) if *known != leader => return false,
             Part::Follower(_) => {}
-            Part::Candidate(_) => self.part = Part::Follower(Follower::default()),
+            Part::Candidate(_) => {
+                self.clear_vote_if_planted();
+                self.part = Part::Follower(Follower::default());
+            }
         }
         let Part::Follower(follower) = &mut self.part else {
             unreachable!("set above")
@@ -143,7 +149,12 @@ impl Raft {
             return;
         }
         let matched = self.matched_with_leader();
-        self.commit_to(commit.min(matched));
+        let known = if self.planted(PlantedBug::HeartbeatCommitsBeyondMatch) {
+            self.log.last().index
+        } else {
+            matched
+        };
+        self.commit_to(commit.min(known));
         let disk = self.disk_health();
         self.send(from, Body::HeartbeatResponse { round, matched, disk });
     }
@@ -160,6 +171,9 @@ impl Raft {
         }
         peer.disk = disk;
         peer.round = peer.round.max(round);
+        if self.planted(PlantedBug::HeartbeatMovesMatch) {
+            self.append_accepted(from, self.log.last().index);
+        }
         self.resume_after_loss(from, round, matched);
         self.confirm_reads();
         self.hand_over_if_ready(from);
@@ -173,6 +187,7 @@ impl Raft {
             return;
         };
         if let State::Snapshot { sent: Some(sent) } = peer.state
+            && !self.planted(PlantedBug::AcceptanceBelowSnapshotIsIgnored)
             && now.since(sent) >= interval * SNAPSHOT_PATIENCE
         {
             self.peer_mut(from, |peer| peer.probe(last.next()));
@@ -180,6 +195,7 @@ impl Raft {
         }
         match peer.judge_last_append(round, matched) {
             Fate::Unknown => {}
+            Fate::Lost if self.planted(PlantedBug::LostAppendIsForgotten) => {}
             Fate::Lost => self.peer_mut(from, |peer| match peer.state {
                 State::Replicate { .. } => peer.probe(matched.next()),
                 _ => peer.state = State::Probe { waiting: false },

@@ -5,7 +5,7 @@
 
 use super::progress::State;
 use super::role::Part;
-use super::{Base, Body, Index, NodeId, Raft, SnapshotEvent, SnapshotOp, Term, TraceEvent};
+use super::{Base, Body, Index, NodeId, PlantedBug, Raft, SnapshotEvent, SnapshotOp, Term, TraceEvent};
 
 impl Raft {
     pub(super) fn snapshot_event(&mut self, event: SnapshotEvent) {
@@ -62,7 +62,9 @@ impl Raft {
             return;
         }
         let index = base.position.index;
-        if index > self.commit {
+        if self.planted(PlantedBug::OldSnapshotIsInstalled) && index < self.commit {
+            self.switch_to(base);
+        } else if index > self.commit {
             if self.log.term_at(index) == Some(base.position.term) {
                 // The log has all of it: a snapshot is of committed entries.
                 self.commit_to(index);
@@ -85,7 +87,9 @@ impl Raft {
         }
         self.output.trace.push(TraceEvent::SnapshotAccepted { position });
         // The fate of what this node had appended is not known from a snapshot.
-        self.give_up_owed(|_| true);
+        if !self.planted(PlantedBug::InstallStrandsClients) {
+            self.give_up_owed(|_| true);
+        }
         self.fetches.clear();
         self.log.reset(base.clone());
         self.durability.reset(base);

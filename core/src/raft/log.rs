@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Base, Boot, BootError, Entry, Index, Membership, Payload, Position, Term};
+use super::{Base, Boot, BootError, Entry, Index, Membership, Payload, Planted, PlantedBug, Position, Term};
 
 #[derive(Clone, Debug)]
 struct Cached {
@@ -28,10 +28,14 @@ pub(super) struct Log {
     durable: Index,
     /// The first entry that was not handed to a write.
     unwritten: Index,
+    planted: Planted,
+    /// What is committed, for a planted mistake.
+    #[cfg(feature = "planted-bugs")]
+    committed: Index,
 }
 
 impl Log {
-    pub(super) fn new(boot: &Boot) -> Result<Log, BootError> {
+    pub(super) fn new(boot: &Boot, planted: Planted) -> Result<Log, BootError> {
         let wrong = |reason| Err(BootError::Inconsistent(reason));
         if boot.last < boot.base.position.index {
             return wrong("the log ends before its base");
@@ -52,6 +56,9 @@ impl Log {
             tail_start: 0,
             durable: boot.last,
             unwritten: boot.last.next(),
+            planted,
+            #[cfg(feature = "planted-bugs")]
+            committed: boot.applied,
         };
         log.last.index = boot.last;
         match log.term_at(boot.last) {
@@ -92,9 +99,22 @@ impl Log {
 
     /// The membership in force: the last one in the log, committed or not (Raft dissertation, section 4.1).
     pub(super) fn membership(&self) -> &Membership {
+        #[cfg(feature = "planted-bugs")]
+        if self.planted.is(PlantedBug::MembershipInForceWhenCommitted) {
+            return self.membership_at(self.committed);
+        }
         self.memberships
             .back()
             .map_or(&self.base.membership, |(_, membership)| membership)
+    }
+
+    /// Everything up to `index` is committed.
+    pub(super) fn committed(&mut self, index: Index) {
+        #[cfg(feature = "planted-bugs")]
+        {
+            self.committed = index;
+        }
+        let _ = index;
     }
 
     /// Where the membership in force stands.
@@ -164,7 +184,9 @@ impl Log {
             self.tail.pop_back();
         }
         self.terms.retain(|start| start.index < from);
-        self.memberships.retain(|(position, _)| position.index < from);
+        if !self.planted.is(PlantedBug::TruncationKeepsMembership) {
+            self.memberships.retain(|(position, _)| position.index < from);
+        }
         let term = if before == self.base.position.index {
             self.base.position.term
         } else {
@@ -174,7 +196,9 @@ impl Log {
         };
         self.last = Position { term, index: before };
         self.durable = self.durable.min(before);
-        self.unwritten = self.unwritten.min(from);
+        if !self.planted.is(PlantedBug::TruncationIsNotRewritten) {
+            self.unwritten = self.unwritten.min(from);
+        }
     }
 
     /// Begins anew after a snapshot.
@@ -182,11 +206,18 @@ impl Log {
         self.tail_start = self.tail.back().map_or(self.tail_start, |cached| cached.end);
         self.tail.clear();
         self.terms.clear();
+        let kept = self
+            .planted
+            .is(PlantedBug::InstallKeepsMembership)
+            .then(|| self.membership().clone());
         self.memberships.clear();
         self.last = base.position;
         self.durable = base.position.index;
         self.unwritten = base.position.index.next();
         self.base = base;
+        if let Some(membership) = kept {
+            self.base.membership = membership;
+        }
     }
 
     /// Forgets everything up to and including `index`, and returns the new base.

@@ -32,6 +32,7 @@ mod install;
 mod log;
 mod membership;
 mod message;
+mod planted;
 mod progress;
 mod quorum;
 mod read;
@@ -66,6 +67,7 @@ pub use id::{DirectoryId, FetchId, Index, Lineage, NodeId, Position, Term, Token
 pub use input::{DiskError, FetchError, Input, LinkEvent, Operation, SnapshotEvent};
 pub use membership::{Change, ChangeError, Member, Membership};
 pub use message::{Body, Message};
+pub use planted::{Planted, PlantedBug};
 pub use status::{Advance, PeerState, PeerStatus, Role, Status};
 
 /// One member of a group that agrees on a log.
@@ -110,7 +112,7 @@ impl Raft {
     /// When the settings make no sense or the recovered parts contradict each other.
     pub fn new(config: Config, boot: Boot, seed: [u8; 32], now: Instant) -> Result<Raft, BootError> {
         config.validate()?;
-        let log = Log::new(&boot)?;
+        let log = Log::new(&boot, config.planted)?;
         let base = log.base().position.index;
         if boot.applied < base {
             return Err(BootError::StateBehindLog {
@@ -303,9 +305,13 @@ impl Raft {
                 // The leader is alive: a node that cannot hear it must not depose it (Raft dissertation, 4.2.3).
                 return;
             }
-            self.enter_term(term);
+            let teaches = !matches!(body, Body::PreVoteResponse { granted: false, .. })
+                || !self.planted(PlantedBug::PreVoteTeachesNoTerm);
+            if teaches {
+                self.enter_term(term);
+            }
         }
-        if term < self.hard_state.term {
+        if term < self.hard_state.term && !self.counts_though_stale(&body) {
             match body {
                 // A promise names the term that it is for; its sender need not have seen the one before.
                 Body::PreVoteResponse { proposed, granted } => {
@@ -335,6 +341,22 @@ impl Raft {
             Body::TimeoutNow => self.timeout_now(from),
             Body::ReadRequest { request } => self.read_requested(from, request),
             Body::ReadResponse { request, index } => self.read_answered(from, request, index),
+        }
+    }
+
+    /// Whether this node makes the mistake `bug`.
+    #[inline(always)]
+    fn planted(&self, bug: PlantedBug) -> bool {
+        self.config.planted.is(bug)
+    }
+
+    /// Whether an answer of an earlier term counts: never, but for planted mistakes.
+    #[inline(always)]
+    fn counts_though_stale(&self, body: &Body) -> bool {
+        match body {
+            Body::VoteResponse { .. } => self.planted(PlantedBug::StaleVoteCounts),
+            Body::AppendAccepted { .. } => self.planted(PlantedBug::StaleAcceptanceCounts),
+            _ => false,
         }
     }
 
@@ -375,7 +397,12 @@ impl Raft {
             self.answer(token, Outcome::NotLeader { leader: None });
             return;
         }
-        let uncommitted = self.log.bytes_after(self.commit);
+        let settled = if self.planted(PlantedBug::UncommittedBytesLeak) {
+            Index(0)
+        } else {
+            self.commit
+        };
+        let uncommitted = self.log.bytes_after(settled);
         if uncommitted > self.config.uncommitted_bytes_max || self.cursor.is_full(&self.config) {
             self.answer(token, Outcome::Busy);
             return;
@@ -437,6 +464,9 @@ impl Raft {
         }
         match &self.part {
             Part::Follower(_) | Part::Candidate(_) => self.run_election_timer(),
+            Part::Leader(_) if self.planted(PlantedBug::LeaderCampaigns) && self.now >= self.election_due => {
+                self.run_election_timer()
+            }
             Part::Leader(_) => self.run_leader_timers(),
         }
         self.expire_reads();

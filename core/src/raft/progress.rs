@@ -135,6 +135,13 @@ impl Progress {
         }
     }
 
+    /// Counts bytes as under way again: a planted mistake.
+    pub(super) fn keep_in_flight(&mut self, under_way: u64) {
+        if let State::Replicate { bytes, .. } = &mut self.state {
+            *bytes = under_way;
+        }
+    }
+
     /// Starts over from what is certain: appends under way may be lost.
     pub(super) fn probe(&mut self, next: Index) {
         self.next = next.max(self.matched.next());

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use super::quorum::reached_by_majority;
 use super::role::{Part, ReadOrigin, ReadRound};
-use super::{Body, Index, NodeId, Outcome, Raft, Token};
+use super::{Body, Index, NodeId, Outcome, PlantedBug, Raft, Token};
 use crate::time::Instant;
 use rand_chacha::rand_core::Rng;
 
@@ -108,10 +108,14 @@ impl Raft {
     /// Begins one heartbeat round, or sends one request, for all reads that came since the last drain.
     pub(super) fn ask_reads(&mut self) {
         let commit = self.commit;
+        let early = self.planted(PlantedBug::ReadBeforeFirstCommit);
+        let joins = self.planted(PlantedBug::ReadJoinsEarlierRound);
         match &mut self.part {
-            Part::Leader(leader) if !leader.reads_waiting.is_empty() && commit >= leader.opened_at => {
+            Part::Leader(leader)
+                if !leader.reads_waiting.is_empty() && (commit >= leader.opened_at || early) =>
+            {
                 let reads = std::mem::take(&mut leader.reads_waiting);
-                let round = self.start_round();
+                let round = if joins { leader.round } else { self.start_round() };
                 if let Some(leader) = self.leading_mut() {
                     leader.reads_asked_count += reads.len();
                     leader.reads_asked.push_back(ReadRound {
@@ -143,9 +147,9 @@ impl Raft {
         if leader.reads_asked.is_empty() {
             return;
         }
-        let own = self.id;
+        let (own, unasked) = (self.id, self.config.planted.is(PlantedBug::ReadWithoutQuorum));
         let confirmed = reached_by_majority(self.log.membership(), |id| {
-            if id == own {
+            if id == own || unasked {
                 u64::MAX
             } else {
                 leader.peers.get(&id).map_or(0, |peer| peer.round)

@@ -6,7 +6,9 @@
 
 use super::progress::{LastAppend, Progress, State};
 use super::role::Part;
-use super::{Body, Entry, FetchId, FetchReason, Index, NodeId, Position, Raft, SnapshotOp, TraceEvent};
+use super::{
+    Body, Entry, FetchId, FetchReason, Index, NodeId, PlantedBug, Position, Raft, SnapshotOp, TraceEvent,
+};
 
 /// What to do for one follower next.
 enum Step {
@@ -184,7 +186,8 @@ impl Raft {
 
     pub(super) fn append_accepted(&mut self, from: NodeId, matched: Index) {
         let base = self.log.base().position.index;
-        if matched > self.log.last().index {
+        let last = self.log.last().index;
+        if matched > last {
             return;
         }
         let Part::Leader(leader) = &mut self.part else {
@@ -193,7 +196,16 @@ impl Raft {
         let Some(peer) = leader.peers.get_mut(&from) else {
             return;
         };
+        let planted = self.config.planted;
+        let snapshot = matches!(peer.state, State::Snapshot { .. });
+        if snapshot && matched < last && planted.is(PlantedBug::AcceptanceBelowSnapshotIsIgnored) {
+            return;
+        }
+        let under_way = peer.in_flight_bytes();
         let news = peer.accepted(matched);
+        if planted.is(PlantedBug::InFlightLeak) {
+            peer.keep_in_flight(under_way);
+        }
         if matches!(peer.state, State::Snapshot { .. }) && peer.matched >= base {
             peer.probe(peer.matched.next());
         }

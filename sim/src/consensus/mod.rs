@@ -27,6 +27,8 @@ mod world;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use quorate_core::raft;
+
 pub use statistics::Statistics;
 
 use world::World;
@@ -42,6 +44,8 @@ pub struct Options {
     pub verbose: bool,
     /// A mistake planted in the simulated driver, to see whether the checkers notice.
     pub planted: Option<PlantedBug>,
+    /// A mistake planted in consensus itself.
+    pub consensus: raft::Planted,
 }
 
 /// Mistakes that drivers and disks make; the checkers are tested with them.

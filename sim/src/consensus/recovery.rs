@@ -14,6 +14,8 @@ use super::world::{Event, World};
 #[derive(Debug)]
 pub(super) struct Recovery {
     since: Time,
+    /// What the member that is furthest behind needs to apply what it lacks, one entry at a time.
+    catching_up: Time,
     fresh: Vec<Serial>,
     acknowledged: usize,
     /// Whether there has been a leader since.
@@ -23,7 +25,8 @@ pub(super) struct Recovery {
 
 /// Largest election time-outs within which there must be a leader.
 const LEADER_WITHIN_TIMEOUTS: u64 = 6;
-/// Largest election time-outs within which everything must have recovered, those that lag far behind included.
+/// Largest election time-outs within which everything must have recovered, beside the time in which a state machine
+/// that lags far behind catches up.
 const RECOVERED_WITHIN_TIMEOUTS: u64 = 40;
 /// Writes that must be acknowledged.
 const FRESH_WRITES: usize = 10;
@@ -35,6 +38,7 @@ impl World {
         let now = self.schedule.now();
         self.recovery = Some(Recovery {
             since: now,
+            catching_up: 0,
             fresh: Vec::new(),
             acknowledged: 0,
             led: false,
@@ -69,8 +73,25 @@ impl World {
             let delay = self.random.faults.around(20 * MILLISECOND);
             self.schedule.after(delay, Event::Start(id));
         }
+        let catching_up = self.time_to_catch_up();
+        if let Some(recovery) = &mut self.recovery {
+            recovery.catching_up = catching_up;
+        }
         self.schedule.after(MILLISECOND, Event::Poll);
         Ok(())
+    }
+
+    /// Twice the mean time in which the state machine that is furthest behind reads and applies what is committed: a
+    /// run with small limits hands over one entry at a time.
+    fn time_to_catch_up(&self) -> Time {
+        let committed = self.checkers.committed.last().0;
+        let behind = self
+            .nodes
+            .iter()
+            .filter(|node| !node.gone)
+            .map(|node| committed.saturating_sub(node.store.applied.index.0))
+            .max();
+        2 * behind.unwrap_or_default() * (self.plan.apply_mean + self.plan.fetch_mean)
     }
 
     /// Whether everything has recovered; writes something until enough was acknowledged.
@@ -83,18 +104,17 @@ impl World {
         };
         let took = now - recovery.since;
         recovery.led |= leads;
-        let led = recovery.led;
+        let (led, catching_up) = (recovery.led, recovery.catching_up);
         let Some(wanting) = wanting else {
             recovery.done = true;
             self.statistics.recovery += took;
             return Ok(());
         };
-        let timeouts = if led {
-            RECOVERED_WITHIN_TIMEOUTS
+        let limit = if led {
+            RECOVERED_WITHIN_TIMEOUTS * self.plan.election_timeout() + catching_up
         } else {
-            LEADER_WITHIN_TIMEOUTS
+            LEADER_WITHIN_TIMEOUTS * self.plan.election_timeout()
         };
-        let limit = timeouts * self.plan.election_timeout();
         demand(took < limit, "liveness", || {
             format!(
                 "{wanting}, {} ms after everything was healed: {}",

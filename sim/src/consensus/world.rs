@@ -150,7 +150,8 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(seed: u64, options: &Options) -> World {
-        let plan = Plan::new(seed);
+        let mut plan = Plan::new(seed);
+        plan.raft.planted = options.consensus;
         let stream = |concern| Stream::new(seed, concern);
         let members: BTreeMap<NodeId, Member> = (1..=options.nodes)
             .map(|number| (NodeId(number), member(&format!("n{number}"), number)))
@@ -314,8 +315,15 @@ impl World {
         let Some(live) = self.nodes.live(run) else {
             return Ok(());
         };
-        live.process.raft.step(live.clock.shows(now), input);
+        let shown = live.clock.shows(now);
+        live.process.raft.step(shown, input);
         self.statistics.steps += 1;
+        let deadline = live.process.raft.deadline();
+        demand(
+            deadline.is_none_or(|deadline| deadline > shown),
+            "every step leaves the next deadline in the future",
+            || format!("{run} would be woken without end"),
+        )?;
         self.observe(run)?;
         if self.plan.batching > 0 && self.random.drivers.chance(self.plan.batching) {
             self.drain_later(run);
