@@ -93,11 +93,14 @@ impl Raft {
         let Part::Leader(leader) = &mut self.part else {
             return;
         };
-        if let Some(transfer) = leader.transfer.take_if(|transfer| now >= transfer.deadline) {
-            if let Some(token) = transfer.token {
-                let refusal = Refusal::TransferTimedOut(transfer.target);
-                self.answer(token, Outcome::Refused(refusal));
-            }
+        let overdue = leader.transfer.take_if(|transfer| now >= transfer.deadline);
+        if let Some(Transfer {
+            target,
+            token: Some(token),
+            ..
+        }) = overdue
+        {
+            self.answer(token, Outcome::Refused(Refusal::TransferTimedOut(target)));
         }
     }
 
