@@ -26,7 +26,7 @@ pub struct DiskHealth {
 /// Writes that must have been measured before their latency says anything.
 const WRITES_MIN: u64 = 8;
 /// A new measurement counts one part in so many of the smoothed latency.
-const SMOOTHING: u64 = 8;
+const SMOOTHING: u64 = 16;
 
 /// The smoothed latency of writes.
 #[derive(Clone, Debug, Default)]
@@ -108,13 +108,13 @@ mod tests {
 
     #[test]
     fn one_slow_write_makes_no_slow_disk() {
-        let smoothed = after([1; 50].into_iter().chain([9])).unwrap_or_default();
+        let smoothed = after([1; 50].into_iter().chain([17])).unwrap_or_default();
         assert!((1_900..=2_000).contains(&smoothed), "{smoothed}");
     }
 
     #[test]
     fn a_disk_that_became_slow_is_seen_after_some_writes() {
-        let smoothed = after([1; 50].into_iter().chain([9; 12])).unwrap_or_default();
+        let smoothed = after([1; 50].into_iter().chain([9; 24])).unwrap_or_default();
         assert!(smoothed > 7_000, "{smoothed}");
     }
 

@@ -6,7 +6,7 @@
 //!   hands over to a voter with a fast disk that holds what is committed.
 //!
 //! Invariants, which keep the leadership from going to and fro: a reason to hand over must last for
-//! [`Config::handover_interval`](super::Config::handover_interval) and for some dozens of writes, and a leader leads
+//! [`Config::handover_interval`](super::Config::handover_interval) and for a number of writes, and a leader leads
 //! for at least that long, so that the cluster hands over no oftener; a disk that was slow is so until it is clearly
 //! better (less than twice as slow); a disk that is slow in company is no reason.
 

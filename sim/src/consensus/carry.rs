@@ -10,7 +10,7 @@ use super::PlantedBug;
 use super::checker::client::{Request, RequestKind};
 use super::checker::{Breach, Verdict, demand};
 use super::node::Run;
-use super::schedule::{MICROSECOND, MILLISECOND};
+use super::schedule::MICROSECOND;
 use super::world::{Event, World};
 
 impl World {
@@ -314,7 +314,7 @@ impl World {
         if live.disk.begin_sync() {
             let mut delay = 30 * MICROSECOND + self.random.disk.around(self.plan.sync_mean);
             if live.slow_until > now {
-                delay += self.random.disk.around(150 * MILLISECOND);
+                delay += self.random.disk.around(live.slow_by);
             }
             self.schedule.after(delay, Event::Sync(run));
         }

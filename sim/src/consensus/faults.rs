@@ -185,10 +185,11 @@ impl World {
 
     fn fault_slow_disk(&mut self) -> Verdict {
         let victim = self.victim();
-        let mean = *self.random.faults.pick(&[2 * SECOND, 8 * SECOND]);
+        let mean = *self.random.faults.pick(&[2 * SECOND, 8 * SECOND, 15 * SECOND]);
         let until = self.schedule.now() + self.random.faults.around(mean);
+        let slow_by = *self.random.faults.pick(&[20 * MILLISECOND, 150 * MILLISECOND]);
         if let Some(node) = self.nodes.get_mut(victim) {
-            node.slow_until = until;
+            (node.slow_until, node.slow_by) = (until, slow_by);
         }
         Ok(())
     }

@@ -42,8 +42,10 @@ pub(super) struct Node {
     pub(super) paused_until: Time,
     /// What came while nothing moved, in order.
     pub(super) waiting: Vec<Event>,
-    /// Until then its syncs take many times as long.
+    /// Until then its syncs take many times as long,
     pub(super) slow_until: Time,
+    /// by so much on average.
+    pub(super) slow_by: Time,
     /// Until then no sync ends.
     pub(super) stalled_until: Time,
     /// The next sync fails.
@@ -75,6 +77,7 @@ pub(super) struct Live<'a> {
     pub(super) store: &'a mut Store,
     pub(super) clock: Clock,
     pub(super) slow_until: Time,
+    pub(super) slow_by: Time,
     pub(super) stalled_until: Time,
     pub(super) disk_fails: &'a mut bool,
 }
@@ -92,6 +95,7 @@ impl Node {
             paused_until: 0,
             waiting: Vec::new(),
             slow_until: 0,
+            slow_by: 0,
             stalled_until: 0,
             disk_fails: false,
         }
@@ -136,6 +140,7 @@ impl Nodes {
             store: &mut node.store,
             clock: node.clock,
             slow_until: node.slow_until,
+            slow_by: node.slow_by,
             stalled_until: node.stalled_until,
             disk_fails: &mut node.disk_fails,
         })

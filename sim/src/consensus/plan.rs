@@ -122,6 +122,8 @@ impl Plan {
         self.flush_mean = self.flush_mean.min(300 * MILLISECOND);
         self.snapshot_mean = self.snapshot_mean.min(50 * MILLISECOND);
         self.snapshot_failure = 0;
+        // What was measured before differs for a while.
+        self.evenly_slow_disks = false;
     }
 
     /// The largest election time-out, in nanoseconds.
