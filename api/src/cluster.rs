@@ -241,9 +241,6 @@ pub struct AddMember {
     /// Its port for other nodes.
     #[serde(alias = "cluster_port", alias = "raft_port")]
     pub port: u16,
-    /// Its port for clients, when it is known already; the node itself tells it when it joins.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub client_port: Option<u16>,
     /// Whether it stays a learner for good: it follows, and never votes.
     #[serde(default)]
     pub learner: bool,

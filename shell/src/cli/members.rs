@@ -18,7 +18,7 @@ Examples:
 
 #[derive(Debug, Subcommand)]
 pub(super) enum MembersCommand {
-    /// Take in a node; it catches up and then votes
+    /// Take in a running node that belongs to no cluster; it catches up and then votes
     #[command(after_help = ADD_EXAMPLES)]
     Add(AddArgs),
     /// Let a node go
@@ -33,9 +33,6 @@ pub(super) struct AddArgs {
     /// Where other nodes reach it
     #[arg(value_name = "HOST:PORT")]
     address: String,
-    /// Its port for clients
-    #[arg(long, value_name = "PORT")]
-    client_port: Option<u16>,
     /// It follows for good and never votes
     #[arg(long)]
     learner: bool,
@@ -63,7 +60,6 @@ pub(super) async fn run(command: MembersCommand) -> Result<(), CliError> {
                 id: args.name,
                 host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
                 port,
-                client_port: args.client_port,
                 learner: args.learner,
             };
             show(

@@ -9,7 +9,7 @@ use crate::transport::{Answer, Ask, Hello, Responder};
 impl Consensus {
     pub(super) fn asked(&mut self, from: &Hello, ask: Ask, responder: Responder) {
         match ask {
-            Ask::WhoAreYou => {
+            Ask::WhoAreYou | Ask::Invite { .. } => {
                 let answer = self.identity();
                 responder.answer(answer);
             }

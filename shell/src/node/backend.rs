@@ -39,7 +39,7 @@ pub(super) struct NodeBackend {
 
 impl NodeBackend {
     /// Hands a request to consensus; a full queue is answered at once.
-    fn request(&self, request: Request) -> Result<(), BackendError> {
+    pub(super) fn request(&self, request: Request) -> Result<(), BackendError> {
         self.requests.try_send(request).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => BackendError::Busy,
             mpsc::error::TrySendError::Closed(_) => {
@@ -49,7 +49,7 @@ impl NodeBackend {
     }
 
     /// Waits for the answer to a request; `late` when none comes in time.
-    async fn answer<T>(
+    pub(super) async fn answer<T>(
         &self,
         reply: oneshot::Receiver<T>,
         deadline: Instant,
@@ -223,29 +223,9 @@ impl Backend for NodeBackend {
     fn add_member(
         &self,
         request: AddMember,
-        _deadline: Instant,
+        deadline: Instant,
     ) -> BoxFuture<'_, Result<MemberChanged, BackendError>> {
-        Box::pin(async move {
-            let known = self
-                .view
-                .borrow()
-                .membership
-                .as_ref()
-                .is_some_and(|membership| membership.by_name(request.id.as_str()).is_some());
-            let message = if known {
-                "it is a member".to_owned()
-            } else {
-                return Err(BackendError::Refused(format!(
-                    "node {} joins by itself: start it with --peers {}, and it becomes a voter when it has caught up",
-                    request.id, self.config.cluster_address
-                )));
-            };
-            Ok(MemberChanged {
-                success: true,
-                id: request.id,
-                message,
-            })
-        })
+        Box::pin(self.take_in(request, deadline))
     }
 
     fn remove_member(

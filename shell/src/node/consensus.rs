@@ -288,6 +288,7 @@ impl Consensus {
                 self.administer(Pending::Admin(reply), Operation::ChangeMembership(changes));
             }
             Request::StepDown { target, reply } => self.hand_over(target, reply),
+            Request::Invite { invitation, reply } => self.invite(invitation, reply),
             Request::Stop => {}
         }
     }

@@ -23,6 +23,7 @@ use quorate_core::raft::{
 use tokio::sync::mpsc;
 
 use super::inbox::{AdminOutcome, ReadOutcome, Request, WriteOutcome};
+use super::invite::Invited;
 use crate::config::{Config, Formation, StaticNode};
 use crate::port::Ports;
 use crate::storage::{Assignment, DataDirectory, Log, StorageError};
@@ -182,6 +183,15 @@ impl Blank<'_> {
                 leader_name: None,
                 leader_cluster_address: None,
             }),
+            Ask::Invite { learner } => {
+                self.seeker.own.promote = !learner;
+                answer.answer(Answer::Identity {
+                    hello: self.seeker.transport.hello(),
+                    members: Vec::new(),
+                    leader_name: None,
+                    leader_cluster_address: None,
+                });
+            }
             Ask::Join { .. } => {
                 let message = format!("node {} belongs to no cluster itself yet", self.seeker.own.name);
                 answer.answer(Answer::Refused { message });
@@ -499,6 +509,10 @@ pub(super) fn refuse(request: Request) {
         Request::Read { reply } => drop(reply.send(ReadOutcome::NoLeader)),
         Request::Change { reply, .. } | Request::StepDown { reply, .. } => {
             drop(reply.send(AdminOutcome::NotLeader(None)))
+        }
+        Request::Invite { reply, .. } => {
+            let message = "this node belongs to no cluster itself yet".to_owned();
+            drop(reply.send(Invited::Absent(message)));
         }
         Request::Stop => {}
     }

@@ -10,6 +10,8 @@ use quorate_core::raft::{
 };
 use tokio::sync::oneshot;
 
+use super::invite::{Invitation, Invited};
+
 /// What a client or an operator wants of consensus.
 #[derive(Debug)]
 pub(super) enum Request {
@@ -42,6 +44,13 @@ pub(super) enum Request {
         target: Option<String>,
         /// Takes the answer.
         reply: oneshot::Sender<AdminOutcome>,
+    },
+    /// Tell a node of this cluster, so that it joins.
+    Invite {
+        /// Which node.
+        invitation: Invitation,
+        /// Takes the answer.
+        reply: oneshot::Sender<Invited>,
     },
     /// Hand over if this node leads, take no more requests, and stop.
     Stop,

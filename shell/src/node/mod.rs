@@ -13,6 +13,7 @@ mod clients;
 mod consensus;
 mod formation;
 mod inbox;
+mod invite;
 mod lanes;
 mod measure;
 mod outcomes;

@@ -165,6 +165,11 @@ pub enum HelloAnswer {
 pub enum Ask {
     /// "Who are you, who are the members, who leads?"
     WhoAreYou,
+    /// "Join us": answered like [`Ask::WhoAreYou`].
+    Invite {
+        /// Whether it is to stay a learner.
+        learner: bool,
+    },
     /// "Take me in."
     Join {
         /// The node that wants in.

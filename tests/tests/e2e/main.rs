@@ -10,6 +10,7 @@ mod formation;
 mod full_disk;
 mod isolated_leader;
 mod kill_nine;
+mod members;
 mod power_cut;
 mod shutdown;
 mod snapshot_catch_up;
