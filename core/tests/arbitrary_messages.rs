@@ -45,11 +45,8 @@ impl Dice {
 
 fn member(id: u64) -> Member {
     Member {
-        name: id.to_string(),
-        directory: DirectoryId(u128::from(id)),
-        cluster_address: String::new(),
-        client_address: String::new(),
-        promote: false,
+        priority: 99 + id as u8,
+        ..Member::new(id.to_string(), DirectoryId(u128::from(id)), "", "")
     }
 }
 
@@ -392,7 +389,11 @@ impl Bench {
                 } else {
                     self.dice.near(own_term)
                 }),
-                granted,
+                answer: match self.dice.below(6) {
+                    0 => PreVote::Vetoed,
+                    1 => PreVote::Refused,
+                    _ => PreVote::Granted,
+                },
             },
             2 => Body::VoteRequest {
                 last: self.position(),
@@ -497,13 +498,12 @@ impl Bench {
         for vote in [false, true] {
             for from in voters.clone() {
                 let term = self.raft.status().term;
-                let granted = true;
                 let body = if vote {
-                    Body::VoteResponse { granted }
+                    Body::VoteResponse { granted: true }
                 } else {
                     Body::PreVoteResponse {
                         proposed: Term(term.0 + 1),
-                        granted,
+                        answer: PreVote::Granted,
                     }
                 };
                 self.step(Input::Receive {

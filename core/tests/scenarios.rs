@@ -67,6 +67,10 @@ scenarios! {
     pre_vote_disturbs_nobody
     pre_vote_from_an_earlier_term
     pre_vote_longer_log_in_a_lower_term
+    preferred_node_goes_first
+    preferred_node_gets_the_leadership_back
+    preferred_node_that_cannot_lead
+    priority_zero_leads_when_nobody_else_can
     promoted_learner_that_does_not_know
     read_answer_of_an_earlier_life
     read_before_the_first_commit
@@ -93,6 +97,7 @@ scenarios! {
     truncation_reaches_the_disk
     truncation_restores_the_membership
     uncommitted_bytes_are_bounded
+    veto_is_for_pre_votes_only
     vote_only_when_durable
     vote_survives_a_crash
     wiped_node_gets_a_new_id

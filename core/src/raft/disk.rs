@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Config, Raft};
+use crate::time::Instant;
 
 /// What a node says of the disk under its log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,11 +34,22 @@ const SMOOTHING: u64 = 16;
 pub(super) struct WriteLatency {
     nanoseconds: u64,
     writes: u64,
+    /// When the last one that counted was acknowledged.
+    counted: Option<Instant>,
 }
 
 impl WriteLatency {
-    /// A write took so long.
-    pub(super) fn measured(&mut self, latency: Duration) {
+    /// A write that was handed out at `since` is acknowledged. Acknowledgements that follow each other within a quarter
+    /// of what a write takes are of one sync, and count once.
+    pub(super) fn acknowledged(&mut self, since: Instant, now: Instant) {
+        let quarter = Duration::from_nanos(self.nanoseconds / 4);
+        if self.counted.is_none_or(|counted| now.since(counted) > quarter) {
+            self.counted = Some(now);
+            self.measured(now.since(since));
+        }
+    }
+
+    fn measured(&mut self, latency: Duration) {
         let sample = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX) / SMOOTHING;
         let kept = match self.writes {
             0 => sample.saturating_mul(SMOOTHING - 1),
@@ -50,6 +62,15 @@ impl WriteLatency {
     /// How many were measured.
     pub(super) fn writes(&self) -> u64 {
         self.writes
+    }
+
+    /// What it is at the least when a write that has been under way for `waited` ends.
+    fn with(&self, waited: Duration) -> WriteLatency {
+        let mut latency = self.clone();
+        if waited.as_nanos() > u128::from(self.nanoseconds) {
+            latency.measured(waited);
+        }
+        latency
     }
 
     /// In microseconds, when enough writes were measured.
@@ -73,16 +94,20 @@ impl Raft {
             .is_some_and(|since| self.now.since(since) >= self.config.disk_stall_bound())
     }
 
+    /// Whether writes take so long that this node should not insist on leading: a heartbeat interval or more.
+    pub(super) fn is_disk_sluggish(&self) -> bool {
+        let interval = self.config.heartbeat_interval.as_micros();
+        self.disk_health()
+            .write_latency_us
+            .is_some_and(|latency| u128::from(latency) >= interval)
+    }
+
     /// What this node says of its disk. A write under way counts for as long as it has taken so far.
     pub(super) fn disk_health(&self) -> DiskHealth {
-        let waited = self
-            .durability
-            .oldest_write()
-            .map_or(0, |since| self.now.since(since).as_micros());
-        let waited = u32::try_from(waited).unwrap_or(u32::MAX);
-        let measured = self.durability.latency().microseconds();
+        let oldest = self.durability.oldest_write();
+        let waited = oldest.map_or(Duration::ZERO, |since| self.now.since(since));
         DiskHealth {
-            write_latency_us: measured.map(|measured| measured.max(waited)),
+            write_latency_us: self.durability.latency().with(waited).microseconds(),
             stalled: self.is_disk_stalled(),
         }
     }
@@ -98,6 +123,20 @@ mod tests {
             latency.measured(Duration::from_millis(milliseconds));
         }
         latency.microseconds()
+    }
+
+    #[test]
+    fn the_writes_of_one_sync_count_once() {
+        let at = |milliseconds: u64| Instant::from_nanoseconds(milliseconds * 1_000_000);
+        let mut latency = WriteLatency::default();
+        for sync in 0..40 {
+            for write in 0..10 {
+                latency.acknowledged(at(100 * sync + write), at(100 * sync + 50));
+            }
+        }
+        assert_eq!(latency.writes(), 40);
+        let smoothed = latency.microseconds().unwrap_or_default();
+        assert!((49_990..=50_000).contains(&smoothed), "{smoothed}");
     }
 
     #[test]

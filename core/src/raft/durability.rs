@@ -173,8 +173,7 @@ impl Raft {
             .front()
             .filter(|oldest| oldest.id <= write)
         {
-            let took = self.now.since(oldest.since);
-            self.durability.latency.measured(took);
+            self.durability.latency.acknowledged(oldest.since, self.now);
         }
         while self
             .durability

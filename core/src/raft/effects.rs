@@ -244,6 +244,8 @@ pub enum StepDown {
 pub enum HandoverReason {
     /// Its disk has been much slower than what a majority manages without it.
     SlowDisk,
+    /// A preferred node has caught up and works.
+    Preferred,
 }
 
 impl HandoverReason {
@@ -251,6 +253,7 @@ impl HandoverReason {
     pub fn explain(self) -> &'static str {
         match self {
             HandoverReason::SlowDisk => "its disk is much slower than the others'",
+            HandoverReason::Preferred => "the other node is preferred",
         }
     }
 }

@@ -12,7 +12,7 @@ use super::progress::Progress;
 use super::quorum::{Tally, tally};
 use super::role::{Candidate, Follower, Leader, Part};
 use super::{
-    Body, HardState, Message, NodeId, Outcome, Payload, PlantedBug, Position, Raft, StepDown, Term,
+    Body, HardState, Message, NodeId, Outcome, Payload, PlantedBug, Position, PreVote, Raft, StepDown, Term,
     TraceEvent,
 };
 
@@ -24,7 +24,7 @@ impl Raft {
     }
 
     /// Waits only a moment: others may not have noticed yet what this node knows.
-    fn wait_eagerly(&mut self) {
+    pub(super) fn wait_eagerly(&mut self) {
         let longest = self.config.link_lost_wait_max;
         let wait = self.random_between(longest / 10, longest);
         self.election_due = self.election_due.min(self.now + wait);
@@ -103,6 +103,7 @@ impl Raft {
             term: self.hard_state.term,
             reason,
         });
+        self.precedence.led(self.id, self.now);
         if let Some(token) = leader.transfer.and_then(|transfer| transfer.token) {
             let outcome = match reason {
                 StepDown::NewerTerm | StepDown::Removed => Outcome::Done,
@@ -126,7 +127,7 @@ impl Raft {
     }
 
     pub(super) fn run_election_timer(&mut self) {
-        if self.now < self.election_due {
+        if self.now < self.election_due || self.lets_preferred_go_first() {
             return;
         }
         self.wait_for_election();
@@ -219,20 +220,30 @@ impl Raft {
             && self.is_up_to_date(last)
             && !self.is_undisturbed()
             && !self.is_disk_stalled();
-        if granted && self.now < self.eager_until {
+        let answer = if !granted {
+            PreVote::Refused
+        } else if self.vetoes(from, last) {
+            PreVote::Vetoed
+        } else {
+            PreVote::Granted
+        };
+        if answer == PreVote::Granted && self.now < self.eager_until {
             // A courtesy, not a promise: two that noticed the same loss should not get into each other's way.
             self.election_due = self.election_due.max(self.now + self.config.link_lost_wait_max);
         }
-        self.send(from, Body::PreVoteResponse { proposed, granted });
+        self.send(from, Body::PreVoteResponse { proposed, answer });
     }
 
-    pub(super) fn pre_vote_answered(&mut self, from: NodeId, proposed: Term, granted: bool) {
+    pub(super) fn pre_vote_answered(&mut self, from: NodeId, proposed: Term, answer: PreVote) {
         let current = self.hard_state.term.next();
         match &mut self.part {
             Part::Candidate(candidate) if candidate.pre_vote && proposed == current => {
-                candidate.votes.insert(from, granted);
+                candidate.votes.insert(from, answer == PreVote::Granted);
             }
             _ => return,
+        }
+        if answer == PreVote::Vetoed {
+            self.vetoed(from);
         }
         self.count_votes();
     }

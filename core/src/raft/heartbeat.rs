@@ -140,6 +140,7 @@ impl Raft {
             });
         }
         self.eager_until = self.now;
+        self.precedence.led(leader, self.now);
         self.wait_for_election();
         true
     }

@@ -23,6 +23,30 @@ pub struct Member {
     pub client_address: String,
     /// Whether a learner is to become a voter when it has caught up.
     pub promote: bool,
+    /// How much it is preferred as a leader: a higher one goes first. 0 leads only when nobody else can.
+    pub priority: u8,
+}
+
+impl Member {
+    /// The priority of a member of which nothing else is said.
+    pub const PRIORITY: u8 = 100;
+
+    /// A member that is preferred as much as the others, and not to be promoted.
+    pub fn new(
+        name: impl Into<String>,
+        directory: DirectoryId,
+        cluster_address: &str,
+        client_address: &str,
+    ) -> Member {
+        Member {
+            name: name.into(),
+            directory,
+            cluster_address: cluster_address.to_owned(),
+            client_address: client_address.to_owned(),
+            promote: false,
+            priority: Member::PRIORITY,
+        }
+    }
 }
 
 /// The voters and learners of a cluster, during a joint phase with the voters of both sides
@@ -49,6 +73,13 @@ pub enum Change {
     Demote(NodeId),
     /// Let a member go.
     Remove(NodeId),
+    /// Prefer a member more or less as a leader.
+    Prioritise {
+        /// The member.
+        id: NodeId,
+        /// Its [`Member::priority`] from now on.
+        priority: u8,
+    },
     /// Record where a member can be reached, when its configuration changed.
     Update {
         /// The member.
@@ -225,6 +256,7 @@ impl Membership {
                 self.member_mut(*id)?;
                 self.forget(*id);
             }
+            Change::Prioritise { id, priority } => self.member_mut(*id)?.priority = *priority,
             Change::Update {
                 id,
                 cluster_address,

@@ -16,6 +16,17 @@ pub struct Message {
     pub body: Body,
 }
 
+/// Whether a node would vote for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PreVote {
+    /// It would.
+    Granted,
+    /// It would not.
+    Refused,
+    /// It would, and asks to go first, since it is preferred. This holds off questions, never votes.
+    Vetoed,
+}
+
 /// What a message says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Body {
@@ -28,8 +39,8 @@ pub enum Body {
     PreVoteResponse {
         /// The term that the request proposed.
         proposed: Term,
-        /// Whether the sender would vote.
-        granted: bool,
+        /// What the sender would do.
+        answer: PreVote,
     },
     /// "Vote for me" (RequestVote, Raft paper, section 5.2).
     VoteRequest {

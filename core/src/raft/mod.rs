@@ -11,7 +11,7 @@
 //! - the leader's own log counts towards a majority only as far as its disk holds it.
 //!
 //! One concept a file: [`election`], [`heartbeat`], [`replication`] (the leader's side), [`following`] (the
-//! follower's), [`commit`], [`read`], [`transfer`], [`handover`] (why a leader gives up), [`change`] (membership),
+//! follower's), [`commit`], [`read`], [`transfer`], [`handover`] (why a leader gives up), [`priority`], [`change`] (membership),
 //! [`install`] (snapshots), [`disk`] (how the disk fares).
 
 mod boot;
@@ -33,6 +33,7 @@ mod log;
 mod membership;
 mod message;
 mod planted;
+mod priority;
 mod progress;
 mod quorum;
 mod read;
@@ -51,6 +52,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use self::commit::ApplyCursor;
 use self::durability::Durability;
 use self::log::Log;
+use self::priority::Precedence;
 use self::read::PendingReads;
 use self::role::{Follower, Leader, Owed, Part};
 use crate::time::Instant;
@@ -66,7 +68,7 @@ pub use entry::{Base, Entry, HardState, Payload};
 pub use id::{DirectoryId, FetchId, Index, Lineage, NodeId, Position, Term, Token, WriteId};
 pub use input::{DiskError, FetchError, Input, LinkEvent, Operation, SnapshotEvent};
 pub use membership::{Change, ChangeError, Member, Membership};
-pub use message::{Body, Message};
+pub use message::{Body, Message, PreVote};
 pub use planted::{Planted, PlantedBug};
 pub use status::{Advance, PeerState, PeerStatus, Role, Status};
 
@@ -84,6 +86,7 @@ pub struct Raft {
     /// Until then a follower that lost its leader asks again soon when it is refused: others learn of the loss a few
     /// milliseconds apart.
     eager_until: Instant,
+    precedence: Precedence,
     durability: Durability,
     /// Commands of this node's clients that are in the log and not applied, oldest first.
     owed: VecDeque<Owed>,
@@ -140,6 +143,7 @@ impl Raft {
             part: Part::Follower(Follower::default()),
             election_due: now,
             eager_until: now,
+            precedence: Precedence::new(now),
             durability: Durability::default(),
             owed: VecDeque::new(),
             owed_until: None,
@@ -305,7 +309,7 @@ impl Raft {
                 // The leader is alive: a node that cannot hear it must not depose it (Raft dissertation, 4.2.3).
                 return;
             }
-            let teaches = !matches!(body, Body::PreVoteResponse { granted: false, .. })
+            let teaches = !matches!(&body, Body::PreVoteResponse { answer, .. } if *answer != PreVote::Granted)
                 || !self.planted(PlantedBug::PreVoteTeachesNoTerm);
             if teaches {
                 self.enter_term(term);
@@ -314,9 +318,7 @@ impl Raft {
         if term < self.hard_state.term && !self.counts_though_stale(&body) {
             match body {
                 // A promise names the term that it is for; its sender need not have seen the one before.
-                Body::PreVoteResponse { proposed, granted } => {
-                    self.pre_vote_answered(from, proposed, granted)
-                }
+                Body::PreVoteResponse { proposed, answer } => self.pre_vote_answered(from, proposed, answer),
                 _ => self.answer_stale(from, &body),
             }
             return;
@@ -324,7 +326,7 @@ impl Raft {
         self.heard_from(from);
         match body {
             Body::PreVoteRequest { .. } => unreachable!("handled above"),
-            Body::PreVoteResponse { proposed, granted } => self.pre_vote_answered(from, proposed, granted),
+            Body::PreVoteResponse { proposed, answer } => self.pre_vote_answered(from, proposed, answer),
             Body::VoteRequest { last, transfer: _ } => self.vote_requested(from, last),
             Body::VoteResponse { granted } => self.vote_answered(from, granted),
             Body::Append {

@@ -84,13 +84,7 @@ mod tests {
     use super::*;
 
     fn member(name: u64) -> Member {
-        Member {
-            name: name.to_string(),
-            directory: DirectoryId(u128::from(name)),
-            cluster_address: String::new(),
-            client_address: String::new(),
-            promote: false,
-        }
+        Member::new(name.to_string(), DirectoryId(u128::from(name)), "", "")
     }
 
     fn voters(ids: &[u64]) -> Membership {

@@ -57,7 +57,8 @@ impl Raft {
             .is_some_and(|disk| disk.stalled)
     }
 
-    /// The voter that is furthest along among those heard of lately, whose disk works.
+    /// The voter to lead next among those heard of lately, whose disk works: one that holds what is committed, then the
+    /// most preferred one, then the one furthest along.
     pub(super) fn best_successor(&self) -> Option<NodeId> {
         let leader = self.leading()?;
         let voters = self.log.membership().voters();
@@ -66,7 +67,10 @@ impl Raft {
             .iter()
             .filter(|(id, _)| voters.contains(id))
             .filter(|(id, _)| self.disk_in_touch(leader, **id).is_some_and(|disk| !disk.stalled))
-            .max_by_key(|(_, peer)| peer.matched)
+            .max_by_key(|(id, peer)| {
+                let preference = self.priority_of(**id);
+                (peer.matched >= self.commit, preference, peer.matched)
+            })
             .map(|(id, _)| *id)
     }
 

@@ -6,6 +6,7 @@
 //! | command | what happens |
 //! |---|---|
 //! | `cluster n1 n2 n3 [key=value ...]` | new voters with blank disks; keys are limits of the configuration |
+//! | `cluster n1:200 n2 n3` | the same, with a priority |
 //! | `given n1 term 3 [vote n2] log 1@1=a 2@3=b` | the node restarts on a disk that holds this |
 //! | `join n4` | a blank node starts that knows the first membership |
 //! | `timeout n1` | a follower's election time-out, or on a leader the longest wait for a majority, passes |
@@ -26,7 +27,7 @@
 //! | `apply n1 [all]`, `fetch n1` | the state machine applies; a read of the log is answered |
 //! | `settle` | everything but timers and snapshots takes its course until nothing is under way |
 //! | `propose n1 x=1`, `read n2` | a client of the node asks |
-//! | `transfer n1 n2`, `change n1 add-learner n4, promote n4, demote n1, remove n2` | an operator asks |
+//! | `transfer n1 n2`, `change n1 add-learner n4, promote n4, demote n1, remove n2, prioritise n3 200` | an operator asks |
 //! | `crash n2`, `restart n2` | the process ends, with what was not written; it starts again |
 //! | `compact n1 5` | the state up to 5 is durable, and the log may be purged |
 //! | `snapshot n1->n3 arrives\|reported\|fails\|again` | the oldest transfer ends; `arrives` tells both ends, `again` keeps it |
@@ -87,13 +88,22 @@ fn position(word: &str) -> Position {
 }
 
 fn member(id: NodeId) -> Member {
-    Member {
-        name: words::node(id),
-        directory: DirectoryId(u128::from(id.0)),
-        cluster_address: format!("{}:9000", words::node(id)),
-        client_address: format!("{}:8000", words::node(id)),
-        promote: false,
+    Member::new(
+        words::node(id),
+        DirectoryId(u128::from(id.0)),
+        &format!("{}:9000", words::node(id)),
+        &format!("{}:8000", words::node(id)),
+    )
+}
+
+/// A first member, such as `n1`, or `n1:200` with a priority.
+fn founder(word: &str) -> (NodeId, Member) {
+    let (name, priority) = word.split_once(':').unwrap_or((word, ""));
+    let mut founder = member(node(name));
+    if let Ok(priority) = priority.parse() {
+        founder.priority = priority;
     }
+    (node(name), founder)
 }
 
 fn setup(world: &mut World, verb: &str, words: &[&str]) {
@@ -107,10 +117,7 @@ fn setup(world: &mut World, verb: &str, words: &[&str]) {
             for setting in settings {
                 configure(world, setting);
             }
-            let members: BTreeMap<NodeId, Member> = names
-                .iter()
-                .map(|name| (node(name), member(node(name))))
-                .collect();
+            let members: BTreeMap<NodeId, Member> = names.iter().map(|name| founder(name)).collect();
             for id in members.keys() {
                 let membership = Membership::bootstrap(Lineage(7), members.clone());
                 world.disks.insert(*id, Disk::blank(membership));
@@ -215,6 +222,13 @@ fn time(world: &mut World, verb: &str, words: &[&str]) {
             }
             world.pass(id, world.config.election_timeout_max);
             world.step(id, Input::Timeout);
+            // It may let preferred nodes go first, which do not come forward.
+            if let Some(due) = world.nodes[&id].raft.deadline()
+                && matches!(world.nodes[&id].raft.status().role, Role::Follower)
+            {
+                world.pass_until(id, due);
+                world.step(id, Input::Timeout);
+            }
             world.settle();
         }
         _ => world.settle(),
@@ -487,6 +501,10 @@ fn change(text: &str) -> Change {
         "promote" => Change::Promote(id),
         "demote" => Change::Demote(id),
         "remove" => Change::Remove(id),
+        "prioritise" => Change::Prioritise {
+            id,
+            priority: name.split(' ').nth(1).unwrap().parse().unwrap(),
+        },
         other => panic!("no such change: {other}"),
     }
 }

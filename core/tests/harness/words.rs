@@ -1,9 +1,6 @@
 //! Puts what happens into sentences.
 
-use quorate_core::raft::{
-    Body, DiskHealth, Entry, HandoverReason, HardState, Membership, Message, NodeId, Outcome, Payload,
-    PeerState, PeerStatus, Refusal, Role, StepDown, TraceEvent, Write,
-};
+use quorate_core::raft::*;
 
 pub(super) fn node(id: NodeId) -> String {
     format!("n{id}")
@@ -36,6 +33,11 @@ pub(super) fn membership(membership: &Membership) -> String {
     }
     if !membership.learners().is_empty() {
         text += &format!("; learners {}", nodes(membership.learners()));
+    }
+    for (id, member) in membership.members() {
+        if member.priority != Member::PRIORITY {
+            text += &format!("; {} of priority {}", node(*id), member.priority);
+        }
     }
     text
 }
@@ -71,8 +73,13 @@ pub(super) fn message(message: &Message) -> String {
         Body::PreVoteRequest { last } => {
             return format!("pre-vote-request for term {term}, log ends at {last}");
         }
-        Body::PreVoteResponse { proposed, granted } => {
-            format!("pre-vote for term {proposed} {}", given(*granted))
+        Body::PreVoteResponse { proposed, answer } => {
+            let answer = match answer {
+                PreVote::Granted => given(true),
+                PreVote::Refused => given(false),
+                PreVote::Vetoed => "vetoed",
+            };
+            format!("pre-vote for term {proposed} {answer}")
         }
         Body::VoteRequest { last, transfer } => {
             let why = if *transfer { ", told to by the leader" } else { "" };
@@ -178,6 +185,7 @@ pub(super) fn trace(event: &TraceEvent) -> String {
         TraceEvent::HandsOver { to, reason } => {
             let why = match reason {
                 HandoverReason::SlowDisk => "its own disk is slow",
+                HandoverReason::Preferred => "it is preferred",
             };
             format!("hands over to {}: {why}", node(*to))
         }

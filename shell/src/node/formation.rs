@@ -271,11 +271,13 @@ impl Seeker {
         let mut bytes = [0; 16];
         ports.entropy.fill(&mut bytes)?;
         let own = Member {
-            name: config.node_name.as_str().to_owned(),
-            directory,
-            cluster_address: config.cluster_address.clone(),
-            client_address: config.client_address.clone(),
             promote: true,
+            ..Member::new(
+                config.node_name.as_str(),
+                directory,
+                &config.cluster_address,
+                &config.client_address,
+            )
         };
         Ok(Seeker {
             config,
@@ -378,13 +380,12 @@ impl Seeker {
     /// Founds the cluster of the static list: every other node agrees before this one counts.
     async fn found(&self, nodes: &[(StaticNode, DirectoryId)]) -> Round {
         let numbered = nodes.iter().enumerate().map(|(place, (node, directory))| {
-            let member = Member {
-                name: node.name.as_str().to_owned(),
-                directory: *directory,
-                cluster_address: node.cluster_address.clone(),
-                client_address: node.client_address.clone(),
-                promote: false,
-            };
+            let member = Member::new(
+                node.name.as_str(),
+                *directory,
+                &node.cluster_address,
+                &node.client_address,
+            );
             (number_of(nodes, place), member)
         });
         let membership = &Membership::bootstrap(self.lineage, numbered.collect());

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use quorate_core::raft::{
     Base, Body, Change, DirectoryId, DiskHealth, Entry, HardState, Index, Lineage, Member, Membership,
-    Message, NodeId, Payload, Position, Term, Write, WriteId,
+    Message, NodeId, Payload, Position, PreVote, Term, Write, WriteId,
 };
 use quorate_core::wire::{self, Kind};
 use serde::Serialize;
@@ -47,13 +47,12 @@ fn position(term: u64, index: u64) -> Position {
 }
 
 fn member(name: &str) -> Member {
-    Member {
-        name: name.to_owned(),
-        directory: DirectoryId(0x0123_4567_89ab_cdef_0011_2233_4455_6677),
-        cluster_address: "10.0.0.1:7400".to_owned(),
-        client_address: "10.0.0.1:8080".to_owned(),
-        promote: false,
-    }
+    Member::new(
+        name,
+        DirectoryId(0x0123_4567_89ab_cdef_0011_2233_4455_6677),
+        "10.0.0.1:7400",
+        "10.0.0.1:8080",
+    )
 }
 
 /// A joint membership, so that every field has a value.
@@ -101,7 +100,7 @@ fn bodies() -> Vec<Body> {
         Body::PreVoteRequest { last: position(1, 2) },
         Body::PreVoteResponse {
             proposed: Term(3),
-            granted: true,
+            answer: PreVote::Vetoed,
         },
         Body::VoteRequest {
             last: position(4, 5),

@@ -27,13 +27,8 @@ fn owner(name: &str) -> Owner {
 }
 
 fn membership() -> Membership {
-    let member = |name: &str, directory| Member {
-        name: name.to_owned(),
-        directory: DirectoryId(directory),
-        cluster_address: "127.0.0.1:9100".to_owned(),
-        client_address: "127.0.0.1:9000".to_owned(),
-        promote: false,
-    };
+    let member =
+        |name: &str, directory| Member::new(name, DirectoryId(directory), "127.0.0.1:9100", "127.0.0.1:9000");
     Membership::bootstrap(
         Lineage(9),
         [(NodeId(1), member("a", 1)), (NodeId(2), member("b", 2))].into(),

@@ -28,11 +28,8 @@ async fn blank_nodes_ask_each_other_and_get_typed_answers() {
     let mut node = Node::start(options("b", 2, &secret), 0);
     let address = node.address().to_string();
     let member = Member {
-        name: "a".to_owned(),
-        directory: DirectoryId(1),
-        cluster_address: "a:1".to_owned(),
-        client_address: "a:2".to_owned(),
         promote: true,
+        ..Member::new("a", DirectoryId(1), "a:1", "a:2")
     };
     let membership = Membership::bootstrap(LINEAGE, BTreeMap::from([(NodeId(1), member.clone())]));
     let exchanges = [

@@ -1,7 +1,7 @@
 //! The simulated driver: carries out what consensus wants, and checks each of it on the way.
 
 use quorate_core::raft::{
-    Apply, Body, Effects, HandoverReason, Index, Message, NodeId, Outcome, Payload, Position, Role,
+    Apply, Body, Effects, HandoverReason, Index, Message, NodeId, Outcome, Payload, Position, PreVote, Role,
     SnapshotOp, StepDown, Term, Token, TraceEvent, Write,
 };
 use quorate_core::wire::{self, Kind};
@@ -106,6 +106,14 @@ impl World {
         } else {
             message
         };
+        let vetoed = matches!(
+            message.body,
+            Body::PreVoteResponse {
+                answer: PreVote::Vetoed,
+                ..
+            }
+        );
+        self.statistics.vetoes += u64::from(vetoed);
         let [first, second] = self.network.arrivals(self.schedule.now(), run.node, to);
         let from = run.node;
         if let Some(time) = second {
@@ -279,6 +287,7 @@ impl World {
     fn hands_over(&mut self, run: Run, reason: HandoverReason) -> Verdict {
         match reason {
             HandoverReason::SlowDisk => self.statistics.slow_leaders += 1,
+            HandoverReason::Preferred => self.statistics.preferred += 1,
         }
         self.checkers
             .handovers

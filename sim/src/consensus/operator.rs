@@ -162,6 +162,10 @@ impl World {
                 let name = format!("n{}", 100 + self.operator.directories);
                 vec![Change::Remove(voter), self.newcomer(&name)]
             }
+            (7, _) if self.plan.priorities.len() > 1 => vec![Change::Prioritise {
+                id: voter,
+                priority: *random.pick(&self.plan.priorities),
+            }],
             _ => vec![Change::Update {
                 id: voter,
                 cluster_address: format!("address-{}:7000", self.operator.directories),
@@ -172,7 +176,7 @@ impl World {
 
     fn newcomer(&mut self, name: &str) -> Change {
         self.operator.directories += 1;
-        let mut member = member(name, 1_000 + self.operator.directories);
+        let mut member = member(name, 1_000 + self.operator.directories, &self.plan);
         member.promote = self.random.operator.chance(800_000);
         Change::AddLearner(member)
     }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use quorate_core::raft;
+use quorate_core::raft::{self, Member};
 
 use super::schedule::{MICROSECOND, MILLISECOND, SECOND, Time};
 use crate::random::{Concern, PartsPerMillion, Stream};
@@ -51,6 +51,8 @@ pub(super) struct Plan {
     pub(super) transfers: bool,
     /// All disks are slow, and nothing happens to one of them alone: no leader is worse than another.
     pub(super) evenly_slow_disks: bool,
+    /// What members prefer: the priorities that they get in turn.
+    pub(super) priorities: Vec<u8>,
 }
 
 /// Which faults a run knows.
@@ -104,6 +106,7 @@ impl Plan {
             membership_changes: random.chance(700_000),
             transfers: random.chance(700_000),
             evenly_slow_disks: random.chance(80_000),
+            priorities: priorities(random),
         };
         if plan.evenly_slow_disks {
             plan.sync_mean = 60 * MILLISECOND;
@@ -124,6 +127,12 @@ impl Plan {
         self.snapshot_failure = 0;
         // What was measured before differs for a while.
         self.evenly_slow_disks = false;
+    }
+
+    /// The priority of the member with this number.
+    pub(super) fn priority(&self, number: u64) -> u8 {
+        let place = number % self.priorities.len() as u64;
+        self.priorities[usize::try_from(place).unwrap_or(0)]
     }
 
     /// The largest election time-out, in nanoseconds.
@@ -152,6 +161,14 @@ impl Plan {
 
 fn nanoseconds(duration: Duration) -> Time {
     Time::try_from(duration.as_nanos()).unwrap_or(Time::MAX)
+}
+
+/// Mostly all alike.
+fn priorities(random: &mut Stream) -> Vec<u8> {
+    if random.chance(600_000) {
+        return vec![Member::PRIORITY];
+    }
+    (0..4).map(|_| *random.pick(&[0, 50, 100, 200])).collect()
 }
 
 fn fault_kinds(random: &mut Stream) -> FaultKinds {

@@ -1,7 +1,7 @@
 //! The second phase: everything is healed, and the cluster must work again within a bounded time.
 //!
-//! It must have one leader, leave a joint phase that was begun, commit fresh writes, answer every request, and bring
-//! every member to the same state.
+//! It must have one leader, the one that its members prefer, leave a joint phase that was begun, commit fresh writes,
+//! answer every request, and bring every member to the same state.
 
 use quorate_core::raft::{LinkEvent, Membership, NodeId, Role};
 
@@ -138,7 +138,8 @@ impl World {
             .count();
         let enough = recovery.acknowledged >= FRESH_WRITES;
         let leader = self.current_leader().and_then(|id| self.nodes.get(id));
-        if let Some(run) = leader.map(super::node::Node::run).filter(|_| !enough) {
+        let wanted = !enough || self.preferred_over_leader().is_some();
+        if let Some(run) = leader.map(super::node::Node::run).filter(|_| wanted) {
             let serial = self.write_fresh(run)?;
             if let Some(recovery) = &mut self.recovery {
                 recovery.fresh.push(serial);
@@ -170,6 +171,11 @@ impl World {
                 "{open} requests have no answer, such as {token:?}: {request:?}"
             ));
         }
+        if let Some(preferred) = self.preferred_over_leader() {
+            return Some(format!(
+                "{preferred}, which is preferred to {leader}, does not lead"
+            ));
+        }
         if status.commit != status.last.index {
             return Some(format!("{} of {} is committed", status.commit, status.last.index));
         }
@@ -178,6 +184,19 @@ impl World {
             .members()
             .keys()
             .find_map(|member| self.what_a_member_lacks(*member, leader))
+    }
+
+    /// The voter that should lead, and does not: a leader hands over to whom the members prefer.
+    fn preferred_over_leader(&self) -> Option<NodeId> {
+        let leader = self.nodes.get(self.current_leader()?)?;
+        let membership = leader.process.as_ref()?.raft.status().membership;
+        let priority = |id: &NodeId| membership.members().get(id).map(|member| member.priority);
+        membership
+            .voters()
+            .iter()
+            .filter(|id| self.nodes.get(**id).is_some_and(|node| node.process.is_some()))
+            .find(|id| priority(id) > priority(&leader.id))
+            .copied()
     }
 
     fn what_a_member_lacks(&self, id: NodeId, leader: NodeId) -> Option<String> {

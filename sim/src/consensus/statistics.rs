@@ -49,6 +49,10 @@ statistics! {
     stalled_leaders: "leaders with a stalled disk",
     /// Leaders that handed over since their disk was slow.
     slow_leaders: "leaders with a slow disk",
+    /// Leaders that handed over to a preferred node.
+    preferred: "hand-overs to a preferred node",
+    /// Pre-votes that a preferred node held off.
+    vetoes: "vetoes",
     /// Disks that were wiped.
     wiped: "wiped disks",
     /// Times that links were cut.

@@ -154,7 +154,7 @@ impl World {
         plan.raft.planted = options.consensus;
         let stream = |concern| Stream::new(seed, concern);
         let members: BTreeMap<NodeId, Member> = (1..=options.nodes)
-            .map(|number| (NodeId(number), member(&format!("n{number}"), number)))
+            .map(|number| (NodeId(number), member(&format!("n{number}"), number, &plan)))
             .collect();
         let membership = Membership::bootstrap(Lineage(u128::from(seed)), members);
         World {
@@ -430,12 +430,14 @@ impl World {
 }
 
 /// A member record with addresses that nobody dials.
-pub(super) fn member(name: &str, directory: u64) -> Member {
+pub(super) fn member(name: &str, directory: u64, plan: &Plan) -> Member {
     Member {
-        name: name.to_owned(),
-        directory: DirectoryId(u128::from(directory)),
-        cluster_address: format!("{name}:7000"),
-        client_address: format!("{name}:8080"),
-        promote: false,
+        priority: plan.priority(directory),
+        ..Member::new(
+            name,
+            DirectoryId(u128::from(directory)),
+            &format!("{name}:7000"),
+            &format!("{name}:8080"),
+        )
     }
 }

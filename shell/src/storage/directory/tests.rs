@@ -243,13 +243,7 @@ fn a_log_on_a_real_disk_comes_back() {
             .await
             .expect("it opens");
         assert_eq!(recovered.base, None);
-        let member = Member {
-            name: "a".to_owned(),
-            directory: directory.identity().directory,
-            cluster_address: "127.0.0.1:1".to_owned(),
-            client_address: "127.0.0.1:2".to_owned(),
-            promote: false,
-        };
+        let member = Member::new("a", directory.identity().directory, "127.0.0.1:1", "127.0.0.1:2");
         let base = Base {
             position: Position::default(),
             membership: Membership::bootstrap(Lineage(1), [(NodeId(1), member)].into()),

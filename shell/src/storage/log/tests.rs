@@ -25,13 +25,12 @@ fn options() -> LogOptions {
 }
 
 fn membership(version: u64) -> Membership {
-    let member = Member {
-        name: "a".to_owned(),
-        directory: DirectoryId(7),
-        cluster_address: format!("127.0.0.1:{version}"),
-        client_address: "127.0.0.1:8080".to_owned(),
-        promote: false,
-    };
+    let member = Member::new(
+        "a",
+        DirectoryId(7),
+        &format!("127.0.0.1:{version}"),
+        "127.0.0.1:8080",
+    );
     Membership::bootstrap(Lineage(9), [(NodeId(1), member)].into())
 }
 

@@ -22,13 +22,7 @@ fn position(index: u64) -> Position {
 }
 
 fn header(index: u64) -> SnapshotHeader {
-    let member = Member {
-        name: "a".to_owned(),
-        directory: DirectoryId(7),
-        cluster_address: "127.0.0.1:1".to_owned(),
-        client_address: "127.0.0.1:2".to_owned(),
-        promote: false,
-    };
+    let member = Member::new("a", DirectoryId(7), "127.0.0.1:1", "127.0.0.1:2");
     SnapshotHeader {
         base: Base {
             position: position(index),

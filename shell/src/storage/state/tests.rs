@@ -16,13 +16,7 @@ fn path() -> PathBuf {
 }
 
 fn membership() -> Membership {
-    let member = Member {
-        name: "a".to_owned(),
-        directory: DirectoryId(7),
-        cluster_address: "127.0.0.1:1".to_owned(),
-        client_address: "127.0.0.1:2".to_owned(),
-        promote: false,
-    };
+    let member = Member::new("a", DirectoryId(7), "127.0.0.1:1", "127.0.0.1:2");
     Membership::bootstrap(Lineage(9), [(NodeId(1), member)].into())
 }
 
