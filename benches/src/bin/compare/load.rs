@@ -15,6 +15,8 @@ use super::cluster::{Cluster, Side};
 use super::etcd;
 use super::random::Random;
 
+/// Longer operations count as this long.
+const LONGEST_NANOSECONDS: u64 = 60_000_000_000;
 /// How many clients write the keys that are read.
 const LOADERS: u64 = 64;
 
@@ -135,7 +137,9 @@ impl Load {
             value: value(self.value_bytes),
             begin,
             end: begin + self.measured,
-            latencies: RefCell::new(Histogram::new(3).expect("three digits are possible")),
+            latencies: RefCell::new(
+                Histogram::new_with_bounds(1, LONGEST_NANOSECONDS, 3).expect("the bounds are possible"),
+            ),
             total: RefCell::new(0),
             failure: RefCell::default(),
         });

@@ -87,13 +87,13 @@ impl Report {
             if let [(_, ours), (_, theirs)] = &medians[..] {
                 let _ = writeln!(
                     text,
-                    "{:<30}{:<9}{:>8.2}x{:>9.2}x{:>9.2}x{:>17.2}x",
+                    "{:<30}{:<9}{:>9}{:>10}{:>10}{:>18}",
                     "",
                     "ratio",
-                    ours.operations_a_second / theirs.operations_a_second,
-                    ours.median.as_secs_f64() / theirs.median.as_secs_f64(),
-                    ours.p99.as_secs_f64() / theirs.p99.as_secs_f64(),
-                    ours.syncs / theirs.syncs
+                    ratio(ours.operations_a_second, theirs.operations_a_second),
+                    ratio(ours.median.as_secs_f64(), theirs.median.as_secs_f64()),
+                    ratio(ours.p99.as_secs_f64(), theirs.p99.as_secs_f64()),
+                    ratio(ours.syncs, theirs.syncs)
                 );
             }
         }
@@ -169,6 +169,14 @@ impl Report {
             })
             .collect();
         json!({"rounds": self.rounds, "loads": loads, "failovers": failovers, "idle": idle})
+    }
+}
+
+fn ratio(ours: f64, theirs: f64) -> String {
+    if theirs > 0.0 {
+        format!("{:.2}x", ours / theirs)
+    } else {
+        "-".to_owned()
     }
 }
 
