@@ -143,7 +143,9 @@ impl Load {
             total: RefCell::new(0),
             failure: RefCell::default(),
         });
-        let addresses = cluster.addresses();
+        // From the leader on, so that a lone client talks to the leader on either side.
+        let mut addresses = cluster.addresses();
+        addresses.rotate_left(cluster.leader()?);
         let tasks = LocalSet::new();
         for number in 0..self.clients {
             let address = addresses[number % addresses.len()];
