@@ -421,6 +421,10 @@ impl Bench {
             12 => Body::HeartbeatResponse {
                 round,
                 matched: Index(self.dice.near(last)),
+                disk: DiskHealth {
+                    write_latency_us: (!self.dice.one_in(3)).then(|| self.dice.near(5_000) as u32),
+                    stalled: self.dice.one_in(3),
+                },
             },
             13 => Body::TimeoutNow,
             14 => Body::ReadRequest { request: round },

@@ -77,12 +77,16 @@ scenarios! {
     removed_node_is_told
     removed_voter_does_not_disturb
     slow_state_machine
+    slow_disk_hands_over
+    slow_disks_everywhere
     snapshot_for_a_follower_too_far_behind
     snapshot_receiver_crashes
     snapshot_receiver_crashes_before_the_switch
     snapshot_under_load
     split_vote
     stale_refusal
+    stalled_disk_ends_the_leadership
+    stalled_disk_in_company
     stepping_down_keeps_the_vote
     transfer_that_fails
     transfer_while_a_membership_is_not_applied

@@ -41,6 +41,11 @@ pub struct Config {
     pub lagging_entries_max: u64,
     /// The log is purged in steps of at least this many entries.
     pub purge_step: u64,
+    /// How long a leader leads at the least, and its reason lasts, before it hands over of its own accord; no less than
+    /// the largest election time-out.
+    pub handover_interval: Duration,
+    /// A disk whose smoothed write latency is below this is fast enough, however fast the others' are.
+    pub slow_disk_latency_min: Duration,
     /// The mistake that the node makes: none, but in simulations that look for it.
     pub planted: Planted,
 }
@@ -63,6 +68,8 @@ impl Default for Config {
             retained_entries: 20_000,
             lagging_entries_max: 200_000,
             purge_step: 5_000,
+            handover_interval: Duration::from_secs(10),
+            slow_disk_latency_min: Duration::from_millis(2),
             planted: Planted::default(),
         }
     }

@@ -7,10 +7,12 @@
 
 use std::collections::VecDeque;
 
+use super::disk::WriteLatency;
 use super::role::Part;
 use super::{
     Base, Body, DiskError, HardState, Index, Message, NodeId, PlantedBug, Raft, Term, Write, WriteId,
 };
+use crate::time::Instant;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Durability {
@@ -21,11 +23,14 @@ pub(super) struct Durability {
     reset: Option<Base>,
     /// The term and vote that the disk holds.
     durable: Option<HardState>,
+    latency: WriteLatency,
 }
 
 #[derive(Clone, Debug)]
 struct UnderWay {
     id: WriteId,
+    /// When it was handed out.
+    since: Instant,
     /// The last index that its acknowledgement makes durable; none when it carries no entries.
     last: Option<Index>,
     hard_state: Option<HardState>,
@@ -54,6 +59,16 @@ impl Durability {
                 term,
                 vote: Some(vote),
             })
+    }
+
+    /// When the oldest write that is not acknowledged was handed out.
+    pub(super) fn oldest_write(&self) -> Option<Instant> {
+        self.under_way.front().map(|write| write.since)
+    }
+
+    /// How long writes take.
+    pub(super) fn latency(&self) -> &WriteLatency {
+        &self.latency
     }
 
     pub(super) fn hard_state_changed(&mut self) {
@@ -130,6 +145,7 @@ impl Raft {
         let last = entries.last().map(|entry| entry.position.index);
         durability.under_way.push_back(UnderWay {
             id,
+            since: self.now,
             last,
             hard_state,
             reset: reset.clone(),
@@ -151,6 +167,15 @@ impl Raft {
             write <= self.durability.last_write,
             "only a write that was asked for is acknowledged"
         );
+        if let Some(oldest) = self
+            .durability
+            .under_way
+            .front()
+            .filter(|oldest| oldest.id <= write)
+        {
+            let took = self.now.since(oldest.since);
+            self.durability.latency.measured(took);
+        }
         while self
             .durability
             .under_way

@@ -139,6 +139,9 @@ pub enum Refusal {
     /// The target did not take over within an election time-out; this node leads on.
     #[error("node {0} did not take over in time")]
     TransferTimedOut(NodeId),
+    /// A write to the target's disk is stuck.
+    #[error("a write to the disk of node {0} is stuck, it cannot lead")]
+    DiskStalled(NodeId),
     /// This node's disk failed.
     #[error("this node's disk failed")]
     DiskFailed,
@@ -187,6 +190,13 @@ pub enum TraceEvent {
         /// Why.
         reason: StepDown,
     },
+    /// This leader begins to hand the leadership over of its own accord.
+    HandsOver {
+        /// To this voter.
+        to: NodeId,
+        /// Why.
+        reason: HandoverReason,
+    },
     /// Entries at the end of the log were replaced by a leader's.
     Truncated {
         /// The first index that was replaced.
@@ -225,6 +235,24 @@ pub enum StepDown {
     Removed,
     /// Its disk failed.
     DiskFailed,
+    /// A write to its disk is stuck, and others can go on.
+    DiskStalled,
+}
+
+/// Why a leader hands over of its own accord.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandoverReason {
+    /// Its disk has been much slower than what a majority manages without it.
+    SlowDisk,
+}
+
+impl HandoverReason {
+    /// The reason in words for operators.
+    pub fn explain(self) -> &'static str {
+        match self {
+            HandoverReason::SlowDisk => "its disk is much slower than the others'",
+        }
+    }
 }
 
 impl StepDown {
@@ -235,6 +263,7 @@ impl StepDown {
             StepDown::QuorumLost => "no majority answered for the largest election time-out",
             StepDown::Removed => "it is no voter any more",
             StepDown::DiskFailed => "its disk failed",
+            StepDown::DiskStalled => "a write to its disk is stuck",
         }
     }
 }

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use super::handover::Watch;
 use super::progress::Progress;
 use super::quorum::{Tally, tally};
 use super::role::{Candidate, Follower, Leader, Part};
@@ -32,7 +33,7 @@ impl Raft {
     /// Whether this node may ask for votes.
     pub(super) fn can_campaign(&self) -> bool {
         let votes = self.log.membership().is_voter(self.id) || self.is_leaving_voter();
-        votes && !self.cursor.is_installing()
+        votes && !self.cursor.is_installing() && !self.is_disk_stalled()
     }
 
     /// Whether this node was a voter up to a membership that may not be committed. The others may lack that membership
@@ -102,12 +103,12 @@ impl Raft {
             term: self.hard_state.term,
             reason,
         });
-        if let Some(transfer) = leader.transfer {
+        if let Some(token) = leader.transfer.and_then(|transfer| transfer.token) {
             let outcome = match reason {
                 StepDown::NewerTerm | StepDown::Removed => Outcome::Done,
-                StepDown::QuorumLost | StepDown::DiskFailed => Outcome::Unknown,
+                StepDown::QuorumLost | StepDown::DiskFailed | StepDown::DiskStalled => Outcome::Unknown,
             };
-            self.answer(transfer.token, outcome);
+            self.answer(token, outcome);
         }
         if let Some(token) = leader.change {
             self.answer(token, Outcome::Unknown);
@@ -213,7 +214,11 @@ impl Raft {
     }
 
     pub(super) fn pre_vote_requested(&mut self, from: NodeId, proposed: Term, last: Position) {
-        let granted = proposed > self.hard_state.term && self.is_up_to_date(last) && !self.is_undisturbed();
+        // A promise that a stalled disk keeps it from holding would raise terms in vain.
+        let granted = proposed > self.hard_state.term
+            && self.is_up_to_date(last)
+            && !self.is_undisturbed()
+            && !self.is_disk_stalled();
         if granted && self.now < self.eager_until {
             // A courtesy, not a promise: two that noticed the same loss should not get into each other's way.
             self.election_due = self.election_due.max(self.now + self.config.link_lost_wait_max);
@@ -311,6 +316,8 @@ impl Raft {
             self.log.membership()
         };
         match tally(membership, &candidate.votes) {
+            // Between the question and the promise the disk may have stalled, or the vote may be gone.
+            Tally::Won if pre_vote && !self.can_campaign() => self.become_follower(),
             Tally::Won if pre_vote => self.campaign(false, transfer),
             // A candidate that did not remember its own vote could lead the same term twice.
             Tally::Won if own => self.become_leader(),
@@ -344,6 +351,7 @@ impl Raft {
             transfer: None,
             change: None,
             elected: self.now,
+            handover: Watch::default(),
         });
         self.output.trace.push(TraceEvent::Elected {
             term: self.hard_state.term,

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Entry, Index, Position, Term};
+use super::{DiskHealth, Entry, Index, Position, Term};
 
 /// A message between two members, with the sender's term.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +78,8 @@ pub enum Body {
         /// The last index that the follower knows to agree with this leader's log, durable or not: it shows the
         /// leader that an append was lost, and counts for nothing else.
         matched: Index,
+        /// How the sender's disk fares.
+        disk: DiskHealth,
     },
     /// "Campaign at once": ends a leadership transfer (Raft dissertation, section 3.10).
     TimeoutNow,

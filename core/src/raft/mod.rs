@@ -11,17 +11,20 @@
 //! - the leader's own log counts towards a majority only as far as its disk holds it.
 //!
 //! One concept a file: [`election`], [`heartbeat`], [`replication`] (the leader's side), [`following`] (the
-//! follower's), [`commit`], [`read`], [`transfer`], [`change`] (membership), [`install`] (snapshots).
+//! follower's), [`commit`], [`read`], [`transfer`], [`handover`] (why a leader gives up), [`change`] (membership),
+//! [`install`] (snapshots), [`disk`] (how the disk fares).
 
 mod boot;
 mod change;
 mod commit;
 mod config;
+mod disk;
 mod durability;
 mod effects;
 mod election;
 mod entry;
 mod following;
+mod handover;
 mod heartbeat;
 mod id;
 mod input;
@@ -54,8 +57,10 @@ use crate::time::Instant;
 
 pub use boot::{Boot, BootError};
 pub use config::Config;
+pub use disk::DiskHealth;
 pub use effects::{
-    Apply, Committed, Effects, Fetch, Outcome, Refusal, SnapshotOp, StepDown, TraceEvent, Write,
+    Apply, Committed, Effects, Fetch, HandoverReason, Outcome, Refusal, SnapshotOp, StepDown, TraceEvent,
+    Write,
 };
 pub use entry::{Base, Entry, HardState, Payload};
 pub use id::{DirectoryId, FetchId, Index, Lineage, NodeId, Position, Term, Token, WriteId};
@@ -234,6 +239,7 @@ impl Raft {
                 .and_then(|leader| leader.transfer.as_ref())
                 .map(|transfer| transfer.target),
             quorum_contact: self.leading().map(|leader| self.quorum_contact(leader)),
+            disk: self.disk_health(),
         }
     }
 
@@ -329,7 +335,9 @@ impl Raft {
             Body::AppendAccepted { matched } => self.append_accepted(from, matched),
             Body::AppendRejected { previous, hint } => self.append_rejected(from, previous, hint),
             Body::Heartbeat { commit, round } => self.heartbeat_received(from, commit, round),
-            Body::HeartbeatResponse { round, matched } => self.heartbeat_answered(from, round, matched),
+            Body::HeartbeatResponse { round, matched, disk } => {
+                self.heartbeat_answered(from, round, matched, disk)
+            }
             Body::TimeoutNow => self.timeout_now(from),
             Body::ReadRequest { request } => self.read_requested(from, request),
             Body::ReadResponse { request, index } => self.read_answered(from, request, index),
@@ -363,6 +371,7 @@ impl Raft {
             Body::Heartbeat { round, .. } => Body::HeartbeatResponse {
                 round: *round,
                 matched: Index(0),
+                disk: self.disk_health(),
             },
             Body::ReadRequest { request } => Body::ReadResponse {
                 request: *request,

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use super::{FetchId, Index};
+use super::{DiskHealth, FetchId, Index, PeerState};
 use crate::time::Instant;
 
 /// How entries reach the follower.
@@ -75,6 +75,19 @@ pub(super) struct Progress {
     pub(super) commit_sent: Index,
     /// When it was last heard of in this term.
     pub(super) heard: Instant,
+    /// What it last said of its disk.
+    pub(super) disk: DiskHealth,
+}
+
+impl State {
+    /// What others call it.
+    pub(super) fn name(&self) -> PeerState {
+        match self {
+            State::Probe { .. } => PeerState::Probe,
+            State::Replicate { .. } => PeerState::Replicate,
+            State::Snapshot { .. } => PeerState::Snapshot,
+        }
+    }
 }
 
 impl Progress {
@@ -93,6 +106,7 @@ impl Progress {
             },
             commit_sent: Index(0),
             heard: now,
+            disk: DiskHealth::default(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::handover::Watch;
 use super::progress::Progress;
 use super::{Index, NodeId, Position, Token};
 use crate::time::Instant;
@@ -54,6 +55,8 @@ pub(super) struct Leader {
     /// The operator's change that is being committed.
     pub(super) change: Option<Token>,
     pub(super) elected: Instant,
+    /// Whether it should give the leadership up.
+    pub(super) handover: Watch,
 }
 
 /// Who wants to read.
@@ -78,7 +81,8 @@ pub(super) struct ReadRound {
 #[derive(Clone, Debug)]
 pub(super) struct Transfer {
     pub(super) target: NodeId,
-    pub(super) token: Token,
+    /// Who asked for it; none when the leader decided itself.
+    pub(super) token: Option<Token>,
     /// After this the leader leads on.
     pub(super) deadline: Instant,
 }

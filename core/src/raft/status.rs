@@ -1,6 +1,6 @@
 //! A look at a node, for operators, metrics, duties and checkers.
 
-use super::{Base, Index, Membership, NodeId, Position, Term};
+use super::{Base, DiskHealth, Index, Membership, NodeId, Position, Term};
 use crate::time::Instant;
 
 /// The part that a node plays.
@@ -66,6 +66,8 @@ pub struct Status<'a> {
     pub transfer: Option<NodeId>,
     /// On a leader, when a majority was last known to follow it.
     pub quorum_contact: Option<Instant>,
+    /// How its disk fares.
+    pub disk: DiskHealth,
 }
 
 /// What a leader knows of one other member.
@@ -81,6 +83,8 @@ pub struct PeerStatus {
     pub state: PeerState,
     /// When it was last heard of.
     pub heard: Instant,
+    /// What it last said of its disk.
+    pub disk: DiskHealth,
 }
 
 /// How entries reach a follower.

@@ -28,8 +28,17 @@ impl Raft {
                 self.answer(token, Outcome::Refused(Refusal::NotAVoter(target)));
                 return;
             }
+            Some(target) if self.is_known_stalled(target) => {
+                self.answer(token, Outcome::Refused(Refusal::DiskStalled(target)));
+                return;
+            }
             Some(target) => target,
         };
+        self.begin_transfer(target, Some(token));
+    }
+
+    /// Begins to hand over to a voter. `token` is of whoever asked for it.
+    pub(super) fn begin_transfer(&mut self, target: NodeId, token: Option<Token>) {
         let deadline = self.now + self.config.election_timeout_max;
         if let Some(leader) = self.leading_mut() {
             leader.transfer = Some(Transfer {
@@ -41,16 +50,22 @@ impl Raft {
         self.hand_over_if_ready(target);
     }
 
-    /// The voter that is furthest along among those heard of lately.
+    /// Whether a voter said lately that its disk is stuck.
+    fn is_known_stalled(&self, id: NodeId) -> bool {
+        self.leading()
+            .and_then(|leader| self.disk_in_touch(leader, id))
+            .is_some_and(|disk| disk.stalled)
+    }
+
+    /// The voter that is furthest along among those heard of lately, whose disk works.
     pub(super) fn best_successor(&self) -> Option<NodeId> {
         let leader = self.leading()?;
         let voters = self.log.membership().voters();
         leader
             .peers
             .iter()
-            .filter(|(id, peer)| {
-                voters.contains(id) && self.now.since(peer.heard) < self.config.election_timeout_min
-            })
+            .filter(|(id, _)| voters.contains(id))
+            .filter(|(id, _)| self.disk_in_touch(leader, **id).is_some_and(|disk| !disk.stalled))
             .max_by_key(|(_, peer)| peer.matched)
             .map(|(id, _)| *id)
     }
@@ -78,11 +93,14 @@ impl Raft {
         let Part::Leader(leader) = &mut self.part else {
             return;
         };
-        if let Some(transfer) = leader.transfer.take_if(|transfer| now >= transfer.deadline) {
-            self.answer(
-                transfer.token,
-                Outcome::Refused(Refusal::TransferTimedOut(transfer.target)),
-            );
+        let overdue = leader.transfer.take_if(|transfer| now >= transfer.deadline);
+        if let Some(Transfer {
+            target,
+            token: Some(token),
+            ..
+        }) = overdue
+        {
+            self.answer(token, Outcome::Refused(Refusal::TransferTimedOut(target)));
         }
     }
 

@@ -12,6 +12,7 @@
 //! | `heartbeat n1` | the leader's heartbeat interval passes |
 //! | `silence n2 ...` | the smallest election time-out passes at these nodes; no timer fires |
 //! | `pass n1 40ms` | time passes at a node, and its timers fire as they are due |
+//! | `work n1 800ms` | time passes everywhere, everything settles, and a client of n1 writes, once a heartbeat interval |
 //! | `elect n1` | all nodes have lost their leader, `n1` campaigns, everything settles |
 //! | `deliver`, `drop`, `duplicate`, `postpone` `n1->n2 [which]` | to messages that wait; `deliver all`, `drop all` for every link |
 //! | `keep n1->n2 [which] as NAME`, `release NAME` | a message is held back, and delivered much later |
@@ -20,6 +21,7 @@
 //! | `gather n1`, `go n1` | inputs are taken in without carrying anything out, then all at once |
 //! | `persist n1 [all\|together]` | the oldest write becomes durable; all; or all with one acknowledgement |
 //! | `disk-error n1` | the oldest write fails |
+//! | `slow-disk n1 20ms` | from here on every write of n1 takes so long |
 //! | `stall-disk n1`, `stall-apply n1`, `resume n1` | settling passes over these, until resumed |
 //! | `apply n1 [all]`, `fetch n1` | the state machine applies; a read of the log is answered |
 //! | `settle` | everything but timers and snapshots takes its course until nothing is under way |
@@ -44,14 +46,16 @@ use super::world::{Link, World};
 pub(super) fn run(world: &mut World, text: &str) {
     let (verb, rest) = text.split_once(' ').unwrap_or((text, ""));
     let words: Vec<&str> = rest.split_whitespace().collect();
-    world.detailed = !matches!(verb, "settle" | "elect");
+    world.detailed = !matches!(verb, "settle" | "elect" | "work");
     match verb {
         "cluster" | "given" | "join" => setup(world, verb, &words),
-        "timeout" | "heartbeat" | "silence" | "pass" | "elect" | "settle" => time(world, verb, &words),
+        "timeout" | "heartbeat" | "silence" | "pass" | "work" | "elect" | "settle" => {
+            time(world, verb, &words)
+        }
         "deliver" | "drop" | "duplicate" | "postpone" | "keep" | "release" => network(world, verb, &words),
         "cut" | "isolate" | "heal" | "lost" | "refused" | "connected" => links(world, verb, &words),
-        "gather" | "go" | "persist" | "disk-error" | "stall-disk" | "stall-apply" | "resume" | "apply"
-        | "fetch" => {
+        "gather" | "go" | "persist" | "disk-error" | "slow-disk" | "stall-disk" | "stall-apply"
+        | "resume" | "apply" | "fetch" => {
             machine(world, verb, &words);
         }
         "crash" | "restart" | "compact" | "snapshot" => fate(world, verb, &words),
@@ -137,6 +141,7 @@ fn configure(world: &mut World, setting: &str) {
         "reads" => config.reads_max = usize::try_from(number).unwrap(),
         "retained" => config.retained_entries = number,
         "lagging" => config.lagging_entries_max = number,
+        "handover-ms" => config.handover_interval = Duration::from_millis(number),
         "boot-tail" => world.boot_tail = usize::try_from(number).unwrap(),
         _ => panic!("no such setting: {key}"),
     }
@@ -195,13 +200,11 @@ fn time(world: &mut World, verb: &str, words: &[&str]) {
             }
         }
         "pass" => {
-            let word = words.last().unwrap();
-            let milliseconds = word.strip_suffix("ms").and_then(|digits| digits.parse().ok());
-            let time = Duration::from_millis(milliseconds.unwrap_or_else(|| panic!("not a time: {word}")));
             for id in named {
-                pass(world, id, time);
+                pass(world, id, duration(words.last().unwrap()));
             }
         }
+        "work" => work(world, named[0], duration(words.last().unwrap())),
         "elect" => {
             let id = named[0];
             let others: Vec<NodeId> = world.nodes.keys().copied().filter(|other| *other != id).collect();
@@ -216,6 +219,32 @@ fn time(world: &mut World, verb: &str, words: &[&str]) {
         }
         _ => world.settle(),
     }
+}
+
+fn duration(word: &str) -> Duration {
+    let milliseconds = word.strip_suffix("ms").and_then(|digits| digits.parse().ok());
+    Duration::from_millis(milliseconds.unwrap_or_else(|| panic!("not a time: {word}")))
+}
+
+/// The name of the writes that `work` does; of their answers nothing is told.
+const WORK: &str = "work=1";
+
+/// Lets time pass everywhere while clients of a node write.
+fn work(world: &mut World, id: NodeId, time: Duration) {
+    let slice = world.config.heartbeat_interval;
+    for _ in 0..time.as_nanos().div_ceil(slice.as_nanos()) {
+        let running: Vec<NodeId> = world.nodes.keys().copied().collect();
+        for other in running {
+            pass(world, other, slice);
+        }
+        if world.nodes.contains_key(&id) {
+            let token = world.request(id, WORK);
+            let command = Bytes::from_static(WORK.as_bytes());
+            world.step(id, Input::Propose { token, command });
+        }
+        world.settle();
+    }
+    world.told.retain(|line| !line.starts_with(WORK));
 }
 
 /// Lets time pass at one node, with a stop at each of its deadlines.
@@ -366,6 +395,7 @@ fn machine(world: &mut World, verb: &str, words: &[&str]) {
             let result = Err(DiskError("input/output error".to_owned()));
             world.step(id, Input::Persisted { write, result });
         }
+        ("slow-disk", Some(time)) => drop(world.slow_disks.insert(id, duration(time))),
         ("stall-disk", _) => drop(world.stalled_disks.insert(id)),
         ("stall-apply", _) => drop(world.stalled_applies.insert(id)),
         ("resume", _) => {

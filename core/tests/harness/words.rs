@@ -1,8 +1,8 @@
 //! Puts what happens into sentences.
 
 use quorate_core::raft::{
-    Body, Entry, HardState, Membership, Message, NodeId, Outcome, Payload, PeerState, PeerStatus, Refusal,
-    Role, StepDown, TraceEvent, Write,
+    Body, DiskHealth, Entry, HandoverReason, HardState, Membership, Message, NodeId, Outcome, Payload,
+    PeerState, PeerStatus, Refusal, Role, StepDown, TraceEvent, Write,
 };
 
 pub(super) fn node(id: NodeId) -> String {
@@ -90,7 +90,9 @@ pub(super) fn message(message: &Message) -> String {
         Body::AppendAccepted { matched } => format!("accepted up to {matched}"),
         Body::AppendRejected { previous, hint } => format!("refused after {previous}, may agree at {hint}"),
         Body::Heartbeat { commit, round } => format!("heartbeat {round}; committed {commit}"),
-        Body::HeartbeatResponse { round, matched } => format!("heard {round}, agrees up to {matched}"),
+        Body::HeartbeatResponse { round, matched, disk } => {
+            format!("heard {round}, agrees up to {matched}{}", self::disk(*disk))
+        }
         Body::TimeoutNow => "campaign now".to_owned(),
         // The number of a request is random; what counts is whether an answer fits.
         Body::ReadRequest { .. } => "read-request".to_owned(),
@@ -100,6 +102,11 @@ pub(super) fn message(message: &Message) -> String {
         Body::ReadResponse { index: None, .. } => "read-index unknown".to_owned(),
     };
     format!("{what} (term {term})")
+}
+
+/// What is remarkable about a disk: that it is stalled. Latencies depend on what a script lets pass.
+fn disk(disk: DiskHealth) -> &'static str {
+    if disk.stalled { ", its disk is stalled" } else { "" }
 }
 
 fn given(granted: bool) -> &'static str {
@@ -135,6 +142,7 @@ pub(super) fn outcome(outcome: &Outcome) -> String {
 fn refusal(refusal: &Refusal) -> String {
     match refusal {
         Refusal::NotAVoter(id) => format!("{} is no voter", node(*id)),
+        Refusal::DiskStalled(id) => format!("a write to the disk of {} is stuck", node(*id)),
         Refusal::TransferTimedOut(id) => format!("{} did not take over in time", node(*id)),
         other => other.to_string(),
     }
@@ -163,8 +171,15 @@ pub(super) fn trace(event: &TraceEvent) -> String {
                 StepDown::QuorumLost => "no majority answers",
                 StepDown::Removed => "it has no vote any more",
                 StepDown::DiskFailed => "its disk failed",
+                StepDown::DiskStalled => "a write to its disk is stuck",
             };
             format!("STEPS DOWN in term {term}: {why}")
+        }
+        TraceEvent::HandsOver { to, reason } => {
+            let why = match reason {
+                HandoverReason::SlowDisk => "its own disk is slow",
+            };
+            format!("hands over to {}: {why}", node(*to))
         }
         TraceEvent::Truncated { from } => format!("drops its entries from {from} on"),
         TraceEvent::MembershipChanged { position } => format!("has a new membership at {position}"),

@@ -42,6 +42,8 @@ pub(super) struct World {
     pub(super) links: BTreeMap<Link, VecDeque<Message>>,
     pub(super) cut: BTreeSet<Link>,
     pub(super) stalled_disks: BTreeSet<NodeId>,
+    /// How long a write takes.
+    pub(super) slow_disks: BTreeMap<NodeId, Duration>,
     pub(super) stalled_applies: BTreeSet<NodeId>,
     pub(super) snapshots: BTreeMap<Link, VecDeque<Transfer>>,
     pub(super) kept: BTreeMap<String, (Link, Message)>,
@@ -284,6 +286,9 @@ impl World {
         let Some(write) = self.nodes.get_mut(&id).and_then(|node| node.writes.pop_front()) else {
             return false;
         };
+        if let Some(time) = self.slow_disks.get(&id) {
+            self.pass(id, *time);
+        }
         self.disks.get_mut(&id).unwrap().write(&write);
         self.step(
             id,

@@ -197,6 +197,13 @@ impl Consensus {
             TraceEvent::SteppedDown { term, reason } => {
                 tracing::warn!(%term, reason = reason.explain(), "this node leads no longer");
             }
+            TraceEvent::HandsOver { to, reason } => {
+                tracing::warn!(
+                    to = name(to),
+                    reason = reason.explain(),
+                    "handing the leadership over"
+                );
+            }
             TraceEvent::Truncated { from } => {
                 tracing::info!(%from, "replaced entries that were never committed")
             }

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use quorate_core::raft::{
-    Base, Body, Change, DirectoryId, Entry, HardState, Index, Lineage, Member, Membership, Message, NodeId,
-    Payload, Position, Term, Write, WriteId,
+    Base, Body, Change, DirectoryId, DiskHealth, Entry, HardState, Index, Lineage, Member, Membership,
+    Message, NodeId, Payload, Position, Term, Write, WriteId,
 };
 use quorate_core::wire::{self, Kind};
 use serde::Serialize;
@@ -125,6 +125,10 @@ fn bodies() -> Vec<Body> {
         Body::HeartbeatResponse {
             round: 1_000_000,
             matched: Index(304),
+            disk: DiskHealth {
+                write_latency_us: Some(140),
+                stalled: false,
+            },
         },
         Body::TimeoutNow,
         Body::ReadRequest { request: 9 },

@@ -1,8 +1,8 @@
 //! The simulated driver: carries out what consensus wants, and checks each of it on the way.
 
 use quorate_core::raft::{
-    Apply, Body, Effects, Index, Message, NodeId, Outcome, Payload, Position, Role, SnapshotOp, Term, Token,
-    TraceEvent, Write,
+    Apply, Body, Effects, HandoverReason, Index, Message, NodeId, Outcome, Payload, Position, Role,
+    SnapshotOp, StepDown, Term, Token, TraceEvent, Write,
 };
 use quorate_core::wire::{self, Kind};
 
@@ -10,7 +10,7 @@ use super::PlantedBug;
 use super::checker::client::{Request, RequestKind};
 use super::checker::{Breach, Verdict, demand};
 use super::node::Run;
-use super::schedule::{MICROSECOND, MILLISECOND};
+use super::schedule::MICROSECOND;
 use super::world::{Event, World};
 
 impl World {
@@ -57,6 +57,7 @@ impl World {
     }
 
     fn write(&mut self, run: Run, write: Write) -> Verdict {
+        let now = self.schedule.now();
         let Some(live) = self.nodes.live(run) else {
             return Ok(());
         };
@@ -69,7 +70,7 @@ impl World {
             self.checkers.committed.covers(base.position, "a snapshot")?;
         }
         let id = write.id;
-        live.disk.write(write).map_err(|seen| Breach {
+        live.disk.write(now, write).map_err(|seen| Breach {
             checker: "writes make sense",
             seen: format!("{run}: {seen}"),
         })?;
@@ -196,6 +197,7 @@ impl World {
 
     fn purge(&mut self, run: Run, base: quorate_core::raft::Base) -> Verdict {
         self.statistics.purges += 1;
+        let now = self.schedule.now();
         let Some(live) = self.nodes.live(run) else {
             return Ok(());
         };
@@ -206,7 +208,7 @@ impl World {
             || format!("{run} purges up to {position}; its state store holds up to {stored}"),
         )?;
         self.checkers.committed.covers(position, "a purged log")?;
-        live.disk.purge(base).map_err(|seen| Breach {
+        live.disk.purge(now, base).map_err(|seen| Breach {
             checker: "writes make sense",
             seen: format!("{run}: {seen}"),
         })?;
@@ -249,12 +251,38 @@ impl World {
         self.log(|_| format!("{} {event:?}", run.node));
         match event {
             TraceEvent::Elected { term } => self.elected(run, *term)?,
-            TraceEvent::Campaign { pre_vote: false, .. } => self.statistics.campaigns += 1,
+            TraceEvent::Campaign { pre_vote, .. } => {
+                self.statistics.campaigns += u64::from(!pre_vote);
+                self.campaigns(run)?;
+            }
+            TraceEvent::HandsOver { reason, .. } => self.hands_over(run, *reason)?,
+            TraceEvent::SteppedDown {
+                reason: StepDown::DiskStalled,
+                ..
+            } => self.statistics.stalled_leaders += 1,
             TraceEvent::Truncated { .. } => self.statistics.truncations += 1,
             TraceEvent::SnapshotAccepted { .. } => self.statistics.snapshots += 1,
             _ => {}
         }
         Ok(())
+    }
+
+    fn campaigns(&mut self, run: Run) -> Verdict {
+        let (now, bound) = (self.schedule.now(), self.plan.stall_noticed_within());
+        let oldest = self.nodes.live(run).and_then(|live| live.disk.oldest_write());
+        let waited = oldest.map_or(0, |since| now - since);
+        demand(waited <= bound, "a stalled disk does not campaign", || {
+            format!("{run} campaigns while a write has been under way for {waited} ns")
+        })
+    }
+
+    fn hands_over(&mut self, run: Run, reason: HandoverReason) -> Verdict {
+        match reason {
+            HandoverReason::SlowDisk => self.statistics.slow_leaders += 1,
+        }
+        self.checkers
+            .handovers
+            .begins(self.schedule.now(), run, reason, &self.plan)
     }
 
     fn elected(&mut self, run: Run, term: Term) -> Verdict {
@@ -286,7 +314,7 @@ impl World {
         if live.disk.begin_sync() {
             let mut delay = 30 * MICROSECOND + self.random.disk.around(self.plan.sync_mean);
             if live.slow_until > now {
-                delay += self.random.disk.around(150 * MILLISECOND);
+                delay += self.random.disk.around(live.slow_by);
             }
             self.schedule.after(delay, Event::Sync(run));
         }

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use quorate_core::raft::{Base, HardState, Write, WriteId};
 
 use super::log::DiskLog;
+use super::schedule::Time;
 use crate::random::Stream;
 
 #[derive(Clone, Debug)]
@@ -31,7 +32,8 @@ pub(super) struct Disk {
     pub(super) durable: DiskLog,
     /// What a reader of the running node sees.
     pub(super) written: DiskLog,
-    queue: VecDeque<Operation>,
+    /// What is not durable, with the time at which it was handed over.
+    queue: VecDeque<(Time, Operation)>,
     /// How many operations from the front of the queue the sync under way covers.
     syncing: usize,
 }
@@ -47,17 +49,25 @@ impl Disk {
     }
 
     /// Queues a write; says what is wrong with one that makes no sense.
-    pub(super) fn write(&mut self, write: Write) -> Result<(), String> {
+    pub(super) fn write(&mut self, now: Time, write: Write) -> Result<(), String> {
         self.written.write(&write)?;
-        self.queue.push_back(Operation::Write(write));
+        self.queue.push_back((now, Operation::Write(write)));
         Ok(())
     }
 
     /// Queues a purge; says what is wrong with one that makes no sense.
-    pub(super) fn purge(&mut self, base: Base) -> Result<(), String> {
+    pub(super) fn purge(&mut self, now: Time, base: Base) -> Result<(), String> {
         self.written.purge(&base)?;
-        self.queue.push_back(Operation::Purge(base));
+        self.queue.push_back((now, Operation::Purge(base)));
         Ok(())
+    }
+
+    /// When the oldest write that is not durable was handed over.
+    pub(super) fn oldest_write(&self) -> Option<Time> {
+        self.queue
+            .iter()
+            .find(|(_, operation)| matches!(operation, Operation::Write(_)))
+            .map(|(since, _)| *since)
     }
 
     /// Begins a sync of everything queued; false when there is nothing to sync or a sync is under way.
@@ -83,7 +93,7 @@ impl Disk {
             .queue
             .iter()
             .take(count)
-            .find_map(|operation| match operation {
+            .find_map(|(_, operation)| match operation {
                 Operation::Write(write) => Some(write.id),
                 Operation::Purge(_) => None,
             });
@@ -107,7 +117,7 @@ impl Disk {
 
     fn make_durable(&mut self, count: usize) -> Vec<Done> {
         let mut done = Vec::new();
-        for operation in self.queue.drain(..count) {
+        for (_, operation) in self.queue.drain(..count) {
             match operation {
                 Operation::Write(write) => {
                     self.durable

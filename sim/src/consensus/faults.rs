@@ -14,6 +14,7 @@ enum Kind {
     Partition,
     Pause,
     SlowDisk,
+    StalledDisk,
     DiskError,
     LinkFlap,
     WipedDisk,
@@ -36,6 +37,7 @@ impl World {
             Kind::Partition => self.fault_partition(),
             Kind::Pause => self.fault_pause(),
             Kind::SlowDisk => self.fault_slow_disk(),
+            Kind::StalledDisk => self.fault_stalled_disk(),
             Kind::DiskError => self.fault_disk_error(),
             Kind::LinkFlap => self.fault_link_flap(),
             Kind::WipedDisk => self.fault_wiped_disk(),
@@ -56,6 +58,7 @@ impl World {
         add(kinds.partitions, &[Kind::Partition; 4]);
         add(kinds.pauses, &[Kind::Pause; 2]);
         add(kinds.slow_disks, &[Kind::SlowDisk; 2]);
+        add(kinds.stalled_disks, &[Kind::StalledDisk; 2]);
         add(kinds.disk_errors, &[Kind::DiskError]);
         add(kinds.link_flaps, &[Kind::LinkFlap; 3]);
         add(kinds.wiped_disks && self.options.nodes >= 3, &[Kind::WipedDisk]);
@@ -182,9 +185,24 @@ impl World {
 
     fn fault_slow_disk(&mut self) -> Verdict {
         let victim = self.victim();
-        let until = self.schedule.now() + self.random.faults.around(2 * SECOND);
+        let mean = *self.random.faults.pick(&[2 * SECOND, 8 * SECOND, 15 * SECOND]);
+        let until = self.schedule.now() + self.random.faults.around(mean);
+        let slow_by = *self.random.faults.pick(&[20 * MILLISECOND, 150 * MILLISECOND]);
         if let Some(node) = self.nodes.get_mut(victim) {
-            node.slow_until = until;
+            (node.slow_until, node.slow_by) = (until, slow_by);
+        }
+        Ok(())
+    }
+
+    /// Nothing becomes durable on a node for a while; everything else on it goes on.
+    fn fault_stalled_disk(&mut self) -> Verdict {
+        let victim = self.victim();
+        let mean = *self.random.faults.pick(&[500 * MILLISECOND, 3 * SECOND]);
+        let until = self.schedule.now() + self.random.faults.around(mean);
+        if let Some(node) = self.nodes.get_mut(victim) {
+            node.stalled_until = node.stalled_until.max(until);
+            self.statistics.stalls += 1;
+            self.log(|_| format!("the disk of {victim} stalls until {until}"));
         }
         Ok(())
     }

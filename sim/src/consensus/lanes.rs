@@ -16,9 +16,15 @@ use super::world::{Event, World};
 impl World {
     /// A sync of the log ends.
     pub(super) fn synced(&mut self, run: Run) -> Verdict {
+        let now = self.schedule.now();
         let Some(live) = self.nodes.live(run) else {
             return Ok(());
         };
+        if live.stalled_until > now {
+            let until = live.stalled_until;
+            self.schedule.at(until, Event::Sync(run));
+            return Ok(());
+        }
         if std::mem::take(live.disk_fails)
             && let Some((write, done)) = live.disk.fail_sync(&mut self.random.disk)
         {

@@ -42,8 +42,12 @@ pub(super) struct Node {
     pub(super) paused_until: Time,
     /// What came while nothing moved, in order.
     pub(super) waiting: Vec<Event>,
-    /// Until then its syncs take many times as long.
+    /// Until then its syncs take many times as long,
     pub(super) slow_until: Time,
+    /// by so much on average.
+    pub(super) slow_by: Time,
+    /// Until then no sync ends.
+    pub(super) stalled_until: Time,
     /// The next sync fails.
     pub(super) disk_fails: bool,
 }
@@ -73,6 +77,8 @@ pub(super) struct Live<'a> {
     pub(super) store: &'a mut Store,
     pub(super) clock: Clock,
     pub(super) slow_until: Time,
+    pub(super) slow_by: Time,
+    pub(super) stalled_until: Time,
     pub(super) disk_fails: &'a mut bool,
 }
 
@@ -89,6 +95,8 @@ impl Node {
             paused_until: 0,
             waiting: Vec::new(),
             slow_until: 0,
+            slow_by: 0,
+            stalled_until: 0,
             disk_fails: false,
         }
     }
@@ -132,6 +140,8 @@ impl Nodes {
             store: &mut node.store,
             clock: node.clock,
             slow_until: node.slow_until,
+            slow_by: node.slow_by,
+            stalled_until: node.stalled_until,
             disk_fails: &mut node.disk_fails,
         })
     }
@@ -142,6 +152,11 @@ impl Nodes {
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Node> {
         self.0.iter_mut().flatten()
+    }
+
+    /// Nodes whose process runs and moves at `now`.
+    pub(super) fn moving(&self, now: Time) -> impl Iterator<Item = (&Node, &Process)> {
+        self.processes().filter(move |(node, _)| node.paused_until <= now)
     }
 
     /// Nodes whose process runs.

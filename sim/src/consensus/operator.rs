@@ -48,10 +48,11 @@ impl World {
 
     /// Whom an operator turns to: the leader, or now and then anyone.
     fn operators_choice(&mut self) -> Option<Run> {
-        let runs: Vec<Run> = self.nodes.processes().map(|(node, _)| node.run()).collect();
+        let now = self.schedule.now();
+        let runs: Vec<Run> = self.nodes.moving(now).map(|(node, _)| node.run()).collect();
         let leader = self
             .nodes
-            .processes()
+            .moving(now)
             .filter(|(_, process)| process.raft.status().role == Role::Leader)
             .max_by_key(|(_, process)| process.progress.term())
             .map(|(node, _)| node.run());
@@ -86,7 +87,7 @@ impl World {
     fn promote_learners(&mut self) -> Verdict {
         let decisions: Vec<(Run, NodeId)> = self
             .nodes
-            .processes()
+            .moving(self.schedule.now())
             .filter_map(|(node, process)| {
                 let status = process.raft.status();
                 if status.role != Role::Leader || !self.plan.membership_changes {

@@ -49,6 +49,8 @@ pub(super) struct Plan {
     pub(super) kinds: FaultKinds,
     pub(super) membership_changes: bool,
     pub(super) transfers: bool,
+    /// All disks are slow, and nothing happens to one of them alone: no leader is worse than another.
+    pub(super) evenly_slow_disks: bool,
 }
 
 /// Which faults a run knows.
@@ -58,6 +60,7 @@ pub(super) struct FaultKinds {
     pub(super) partitions: bool,
     pub(super) pauses: bool,
     pub(super) slow_disks: bool,
+    pub(super) stalled_disks: bool,
     pub(super) disk_errors: bool,
     pub(super) link_flaps: bool,
     pub(super) wiped_disks: bool,
@@ -68,7 +71,7 @@ impl Plan {
     pub(super) fn new(seed: u64) -> Plan {
         let mut random = Stream::new(seed, Concern::Plan);
         let random = &mut random;
-        Plan {
+        let mut plan = Plan {
             raft: raft_config(random),
             latency_mean: *random.pick(&[100 * MICROSECOND, MILLISECOND, MILLISECOND, 8 * MILLISECOND]),
             latency_spike: *random.pick(&[0, 0, 2_000, 20_000]),
@@ -100,7 +103,14 @@ impl Plan {
             kinds: fault_kinds(random),
             membership_changes: random.chance(700_000),
             transfers: random.chance(700_000),
+            evenly_slow_disks: random.chance(80_000),
+        };
+        if plan.evenly_slow_disks {
+            plan.sync_mean = 60 * MILLISECOND;
+            let kinds = &mut plan.kinds;
+            (kinds.slow_disks, kinds.stalled_disks, kinds.pauses) = (false, false, false);
         }
+        plan
     }
 
     /// Healthy machines from now on: what is small stays small, what is slow gets faster.
@@ -112,12 +122,36 @@ impl Plan {
         self.flush_mean = self.flush_mean.min(300 * MILLISECOND);
         self.snapshot_mean = self.snapshot_mean.min(50 * MILLISECOND);
         self.snapshot_failure = 0;
+        // What was measured before differs for a while.
+        self.evenly_slow_disks = false;
     }
 
     /// The largest election time-out, in nanoseconds.
     pub(super) fn election_timeout(&self) -> Time {
-        Time::try_from(self.raft.election_timeout_max.as_nanos()).unwrap_or(Time::MAX)
+        nanoseconds(self.raft.election_timeout_max)
     }
+
+    /// How long a write is under way at the most before its node knows that the disk is stalled, in nanoseconds of any
+    /// clock, with the time that a driver gathers inputs.
+    pub(super) fn stall_noticed_within(&self) -> Time {
+        self.at_most(nanoseconds(self.raft.disk_stall_bound())) + self.election_timeout()
+    }
+
+    /// The simulated time between two hand-overs that leaders begin of their own accord, at the least: a leader whose
+    /// time is over may not know it yet.
+    pub(super) fn handover_interval(&self) -> Time {
+        let interval = nanoseconds(self.raft.handover_interval);
+        (2 * interval - self.at_most(interval)).saturating_sub(self.election_timeout())
+    }
+
+    /// The longest simulated time in which a clock shows that `time` has passed.
+    fn at_most(&self, time: Time) -> Time {
+        time + 2 * time / 1_000_000 * self.clock_skew
+    }
+}
+
+fn nanoseconds(duration: Duration) -> Time {
+    Time::try_from(duration.as_nanos()).unwrap_or(Time::MAX)
 }
 
 fn fault_kinds(random: &mut Stream) -> FaultKinds {
@@ -126,6 +160,7 @@ fn fault_kinds(random: &mut Stream) -> FaultKinds {
         partitions: random.chance(700_000),
         pauses: random.chance(400_000),
         slow_disks: random.chance(400_000),
+        stalled_disks: random.chance(400_000),
         disk_errors: random.chance(200_000),
         link_flaps: random.chance(400_000),
         wiped_disks: random.chance(300_000),
@@ -146,6 +181,7 @@ fn raft_config(random: &mut Stream) -> raft::Config {
         reads_max: *random.pick(&[4, 100_000]),
         retained_entries: *random.pick(&[0, 10, 100, 20_000]),
         purge_step: *random.pick(&[1, 10, 50]),
+        handover_interval: Duration::from_millis(*random.pick(&[500, 1_000, 2_000])),
         ..raft::Config::default()
     }
 }

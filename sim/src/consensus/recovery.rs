@@ -46,10 +46,17 @@ impl World {
         });
         self.network.calm();
         self.plan.calm();
+        let mut stalled = Vec::new();
         for node in self.nodes.iter_mut() {
             node.paused_until = 0;
             node.slow_until = 0;
             node.disk_fails = false;
+            if std::mem::take(&mut node.stalled_until) > now {
+                stalled.push(node.run());
+            }
+        }
+        for run in stalled {
+            self.schedule.after(MILLISECOND, Event::Sync(run));
         }
         // A member may have been taken in just now, by a leader that nobody heard of since.
         let memberships: Vec<Membership> = self

@@ -43,6 +43,12 @@ statistics! {
     crashes: "crashes",
     /// Disks that failed a sync.
     disk_errors: "disk errors",
+    /// Disks that stood still.
+    stalls: "stalled disks",
+    /// Leaders that stepped down since their disk stood still.
+    stalled_leaders: "leaders with a stalled disk",
+    /// Leaders that handed over since their disk was slow.
+    slow_leaders: "leaders with a slow disk",
     /// Disks that were wiped.
     wiped: "wiped disks",
     /// Times that links were cut.

@@ -123,20 +123,21 @@ impl World {
 
     /// Mostly the node that leads or is said to, often any.
     fn clients_choice(&mut self) -> Option<Run> {
+        let now = self.schedule.now();
         let leader = self
             .leader
             .filter(|_| self.random.clients.chance(700_000))
             .and_then(|leader| self.nodes.get(leader))
-            .filter(|node| node.process.is_some());
+            .filter(|node| node.process.is_some() && node.paused_until <= now);
         if let Some(node) = leader {
             return Some(node.run());
         }
-        let running = self.nodes.processes().count() as u64;
+        let running = self.nodes.moving(now).count() as u64;
         if running == 0 {
             return None;
         }
         let place = usize::try_from(self.random.clients.below(running)).ok()?;
-        self.nodes.processes().nth(place).map(|(node, _)| node.run())
+        self.nodes.moving(now).nth(place).map(|(node, _)| node.run())
     }
 
     /// The node that leads the latest term.

@@ -8,11 +8,13 @@
 //! | [`state`] | the same index gives the same state on every node ("State Machine Safety") |
 //! | [`promise`] | no vote and no acknowledgement leaves before the disk holds what it promises; no vote is given twice |
 //! | [`progress`] | terms, commit and applied indexes of a node only rise |
+//! | [`handover`] | leaders hand over of their own accord seldom, and not at all when no disk is worse than another |
 //! | [`client`] | every request gets one answer; what was acknowledged is in the log once; reads see what was acknowledged before |
 
 pub(super) mod client;
 pub(super) mod commit;
 pub(super) mod election;
+pub(super) mod handover;
 pub(super) mod log;
 pub(super) mod progress;
 pub(super) mod promise;
@@ -51,4 +53,5 @@ pub(super) struct Checkers {
     pub(super) states: state::States,
     pub(super) promises: promise::Promises,
     pub(super) clients: client::Clients,
+    pub(super) handovers: handover::Handovers,
 }

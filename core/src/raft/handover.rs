@@ -1,0 +1,170 @@
+//! When a leader gives the leadership up although it could lead on.
+//!
+//! - Its disk is stalled: nothing more is committed through it. It steps down at once, if a majority of the others
+//!   is in touch and works; else nobody could do better (hashicorp/raft#503).
+//! - Its disk is three times slower than what a majority of the voters manages without it: everybody waits for it. It
+//!   hands over to a voter with a fast disk that holds what is committed.
+//!
+//! Invariants, which keep the leadership from going to and fro: a reason to hand over must last for
+//! [`Config::handover_interval`](super::Config::handover_interval) and for a number of writes, and a leader leads
+//! for at least that long, so that the cluster hands over no oftener; a disk that was slow is so until it is clearly
+//! better (less than twice as slow); a disk that is slow in company is no reason.
+
+use std::cmp::Reverse;
+
+use super::quorum::reached_by_majority;
+use super::role::Leader;
+use super::{Body, DiskHealth, HandoverReason, NodeId, PeerState, Raft, StepDown, TraceEvent};
+use crate::time::Instant;
+
+/// A disk so many times slower than others' is slow.
+const SLOW_FACTOR: u64 = 3;
+/// A slow disk stays slow until it is less than so many times slower.
+const RECOVERED_FACTOR: u64 = 2;
+/// Writes that must be measured while a disk is slow.
+const SLOW_WRITES_MIN: u64 = 32;
+
+/// What a leader remembers of its reasons to hand over.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Watch {
+    /// Since when its own disk has been slow.
+    slow: Option<Slow>,
+    /// When it tried to hand over last.
+    tried: Option<Instant>,
+}
+
+/// When a disk became slow.
+#[derive(Clone, Copy, Debug)]
+struct Slow {
+    since: Instant,
+    /// Writes that had been measured by then.
+    writes: u64,
+}
+
+/// What a leader knows of a voter's disk; the least is the worst.
+type Pace = Reverse<u32>;
+
+const OUT_OF_TOUCH: Pace = Reverse(u32::MAX);
+
+impl Raft {
+    /// Looks for a reason to give the leadership up. Called with every heartbeat.
+    pub(super) fn consider_handover(&mut self) {
+        if self.is_disk_stalled() {
+            self.leave_stalled_disk();
+            return;
+        }
+        let slow = self.slow_disk();
+        let writes = self.durability.latency().writes();
+        let interval = self
+            .config
+            .handover_interval
+            .max(self.config.election_timeout_max);
+        let now = self.now;
+        let Some(leader) = self.leading_mut() else { return };
+        leader.handover.slow = slow;
+        let last_change = leader
+            .handover
+            .tried
+            .unwrap_or(leader.elected)
+            .max(leader.elected);
+        let busy = leader.transfer.is_some() || leader.change.is_some();
+        if busy || now.since(last_change) < interval {
+            return;
+        }
+        let lasts = |slow: Slow| now.since(slow.since) >= interval && writes - slow.writes >= SLOW_WRITES_MIN;
+        if slow.is_some_and(lasts)
+            && let Some(target) = self.voter_with_fast_disk()
+        {
+            self.give_up_to(target, HandoverReason::SlowDisk);
+        }
+    }
+
+    fn give_up_to(&mut self, to: NodeId, reason: HandoverReason) {
+        let now = self.now;
+        if let Some(leader) = self.leading_mut() {
+            leader.handover.tried = Some(now);
+        }
+        self.output.trace.push(TraceEvent::HandsOver { to, reason });
+        self.begin_transfer(to, None);
+    }
+
+    /// Leaves the leadership to others when a majority of the voters can go on without this one.
+    fn leave_stalled_disk(&mut self) {
+        let Some(leader) = self.leading() else { return };
+        let others_work = reached_by_majority(self.log.membership(), |id| {
+            id != self.id && self.disk_in_touch(leader, id).is_some_and(|disk| !disk.stalled)
+        });
+        if !others_work {
+            return;
+        }
+        if let Some(successor) = self.best_successor() {
+            self.send(successor, Body::TimeoutNow);
+        }
+        self.step_down(StepDown::DiskStalled);
+    }
+
+    /// Whether the own disk is slow, compared with the pace that a majority keeps without it.
+    fn slow_disk(&self) -> Option<Slow> {
+        let leader = self.leading()?;
+        let before = leader.handover.slow;
+        let own = u64::from(self.disk_health().write_latency_us?);
+        let Reverse(others) = reached_by_majority(self.log.membership(), |id| {
+            if id == self.id {
+                OUT_OF_TOUCH
+            } else {
+                self.pace(leader, id)
+            }
+        });
+        let factor = if before.is_some() {
+            RECOVERED_FACTOR
+        } else {
+            SLOW_FACTOR
+        };
+        let slow = own >= self.slow_disk_floor_us() && own >= factor * u64::from(others);
+        slow.then(|| {
+            before.unwrap_or(Slow {
+                since: self.now,
+                writes: self.durability.latency().writes(),
+            })
+        })
+    }
+
+    fn slow_disk_floor_us(&self) -> u64 {
+        u64::try_from(self.config.slow_disk_latency_min.as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// The voter furthest along of those whose disk is much faster than this node's and that hold what is committed.
+    fn voter_with_fast_disk(&self) -> Option<NodeId> {
+        let leader = self.leading()?;
+        let own = u64::from(self.disk_health().write_latency_us?);
+        let voters = self.log.membership().voters().iter();
+        voters
+            .filter(|id| self.can_take_over(leader, **id))
+            .filter(|id| own >= SLOW_FACTOR * u64::from(self.pace(leader, **id).0))
+            .max_by_key(|id| leader.peers.get(id).map(|peer| peer.matched))
+            .copied()
+    }
+
+    /// Whether a voter is in touch, holds what is committed, receives the rest as it comes, and has a disk that works.
+    fn can_take_over(&self, leader: &Leader, id: NodeId) -> bool {
+        let works = self.disk_in_touch(leader, id).is_some_and(|disk| !disk.stalled);
+        works
+            && leader
+                .peers
+                .get(&id)
+                .is_some_and(|peer| peer.matched >= self.commit && peer.state.name() == PeerState::Replicate)
+    }
+
+    fn pace(&self, leader: &Leader, id: NodeId) -> Pace {
+        let latency = self
+            .disk_in_touch(leader, id)
+            .and_then(|disk| disk.write_latency_us);
+        latency.map_or(OUT_OF_TOUCH, Reverse)
+    }
+
+    /// What a member that was heard of lately said of its disk.
+    pub(super) fn disk_in_touch(&self, leader: &Leader, id: NodeId) -> Option<DiskHealth> {
+        let peer = leader.peers.get(&id)?;
+        (self.now.since(peer.heard) < self.config.election_timeout_min).then_some(peer.disk)
+    }
+}

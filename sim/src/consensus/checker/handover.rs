@@ -1,0 +1,39 @@
+//! Hand-overs that leaders begin of their own accord: the leadership does not go to and fro.
+
+use quorate_core::raft::HandoverReason;
+
+use super::{Verdict, demand};
+use crate::consensus::node::Run;
+use crate::consensus::plan::Plan;
+use crate::consensus::schedule::{MILLISECOND, Time};
+
+/// When the last one began.
+#[derive(Debug, Default)]
+pub(in crate::consensus) struct Handovers {
+    last: Option<Time>,
+}
+
+impl Handovers {
+    /// A leader begins to hand over.
+    pub(in crate::consensus) fn begins(
+        &mut self,
+        now: Time,
+        leader: Run,
+        reason: HandoverReason,
+        plan: &Plan,
+    ) -> Verdict {
+        let interval = plan.handover_interval();
+        let before = self.last.replace(now);
+        let passed = before.map_or(Time::MAX, |before| now - before);
+        demand(passed >= interval, "hand-overs are seldom", || {
+            let (passed, interval) = (passed / MILLISECOND, interval / MILLISECOND);
+            format!(
+                "{leader} hands over {passed} ms after the last one, {interval} ms is the least: {reason:?}"
+            )
+        })?;
+        let groundless = plan.evenly_slow_disks && reason == HandoverReason::SlowDisk;
+        demand(!groundless, "disks that are all slow end no leadership", || {
+            format!("{leader} hands over")
+        })
+    }
+}
