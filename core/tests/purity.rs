@@ -7,7 +7,7 @@ use std::process::Command;
 
 /// Every crate that the core is built from, looked at for what it does: encoding, a cipher used as a random stream,
 /// byte buffers, and macros. A new one is looked at before it stands here.
-const DEPENDENCIES: [&str; 17] = [
+const DEPENDENCIES: [&str; 18] = [
     "bytes",
     "cobs",
     "postcard",
@@ -25,6 +25,7 @@ const DEPENDENCIES: [&str; 17] = [
     "thiserror-impl",
     "unicode-ident",
     "zerocopy",
+    "zerocopy-derive",
 ];
 
 /// What the core's own code must not mention outside of comments.
