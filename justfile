@@ -15,9 +15,11 @@ test *arguments:
 sim nodes="3" seeds="1..1000":
     cargo run --release -p quorate-sim -- core --nodes {{nodes}} --seeds {{seeds}}
 
-# The benchmark of consensus alone: entries committed a second
+# Consensus alone, then three nodes beside three of etcd: `just bench --only put --rounds 1`
 bench *arguments:
-    cargo bench -p quorate-benches --bench core {{arguments}}
+    cargo bench -p quorate-benches --bench core
+    cargo build --release -p quorate
+    cargo run --release -p quorate-benches --bin compare -- {{arguments}}
 
 # Format everything
 fmt:

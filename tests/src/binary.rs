@@ -11,10 +11,11 @@ pub fn quorate() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         let test = std::env::current_exe().expect("the path of the test's program");
-        // target/<profile>/deps/<test>
+        // target/<profile>/deps/<test>, or target/<profile>/<program> for a benchmark
         let profile = test
             .ancestors()
-            .nth(2)
+            .skip(1)
+            .find(|directory| !directory.ends_with("deps"))
             .expect("cargo runs tests from below the profile's directory");
         let binary = profile.join("quorate");
         let lock = File::create(profile.join("quorate.lock")).expect("a lock file beside the program");

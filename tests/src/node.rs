@@ -99,6 +99,11 @@ impl Node {
         self.child.is_some()
     }
 
+    /// The id of its process, when it runs.
+    pub fn process_id(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// Kills the process at once, without a chance to do anything (SIGKILL), and waits until it is gone.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {

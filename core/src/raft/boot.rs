@@ -25,6 +25,25 @@ pub struct Boot {
     pub applied: Index,
 }
 
+impl Boot {
+    /// A node that begins with an empty log, in the part that `membership` gives it.
+    pub fn blank(id: NodeId, membership: Membership) -> Boot {
+        Boot {
+            id,
+            hard_state: HardState::default(),
+            base: Base {
+                position: Position::default(),
+                membership,
+            },
+            terms: Vec::new(),
+            memberships: Vec::new(),
+            last: Index::default(),
+            tail: Vec::new(),
+            applied: Index::default(),
+        }
+    }
+}
+
 /// Why a node cannot start from what it knows.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum BootError {

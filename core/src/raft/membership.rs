@@ -49,6 +49,19 @@ impl Member {
     }
 }
 
+impl Member {
+    /// A member that is reached in a way of the driver's own, without addresses.
+    pub fn named(name: String, directory: DirectoryId) -> Member {
+        Member {
+            name,
+            directory,
+            cluster_address: String::new(),
+            client_address: String::new(),
+            promote: false,
+        }
+    }
+}
+
 /// The voters and learners of a cluster, during a joint phase with the voters of both sides
 /// (Raft dissertation, section 4.3).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

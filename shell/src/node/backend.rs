@@ -5,6 +5,7 @@
 //! stuck.
 
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_api::{
@@ -25,6 +26,9 @@ use crate::api::backend::{
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::port::{BoxFuture, Clock};
+
+/// How long a step-down waits to name the next leader.
+const NEXT_LEADER: Duration = Duration::from_secs(1);
 
 /// What the client port holds of the node.
 pub(super) struct NodeBackend {
@@ -270,8 +274,17 @@ impl Backend for NodeBackend {
             let target = target.map(|name| name.as_str().to_owned());
             self.administer(Request::StepDown { target, reply }, answer, deadline)
                 .await?;
-            let leader =
-                leader(&self.view.borrow()).filter(|leader| Some(leader) != previous_leader.as_ref());
+            // The next leader is known a moment after this one has given up.
+            let mut view = self.view.clone();
+            let next = view.wait_for(|view| {
+                leader(view).is_some_and(|leader| Some(&leader) != previous_leader.as_ref())
+            });
+            let until = (self.clock.now() + NEXT_LEADER).min(deadline);
+            let leader = tokio::select! {
+                biased;
+                view = next => view.ok().and_then(|view| leader(&view)),
+                () = self.clock.sleep_until(until) => None,
+            };
             Ok(Leadership {
                 success: true,
                 previous_leader,

@@ -478,6 +478,7 @@ impl Running {
         let peers = Peers::new(
             config.node_name.as_str().to_owned(),
             config.client_address.clone(),
+            ports.clock.now(),
         );
         let surroundings = Surroundings {
             transport,

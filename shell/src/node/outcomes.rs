@@ -154,8 +154,14 @@ impl Consensus {
         self.count(event);
         self.log_event(event);
         match event {
-            TraceEvent::Elected { .. } | TraceEvent::LeaderLost { .. } => self.transport.watch_closely(None),
-            TraceEvent::Following { leader, .. } => self.transport.watch_closely(Some(*leader)),
+            TraceEvent::Elected { .. } | TraceEvent::LeaderLost { .. } => {
+                self.transport.watch_closely(None);
+                self.show_gauges();
+            }
+            TraceEvent::Following { leader, .. } => {
+                self.transport.watch_closely(Some(*leader));
+                self.show_gauges();
+            }
             TraceEvent::MembershipChanged { .. } => self.meet_members(),
             TraceEvent::DiskFailed { error } => self.fail(error.clone()),
             _ => {}
@@ -201,8 +207,12 @@ impl Consensus {
             TraceEvent::Truncated { from } => {
                 tracing::info!(%from, "replaced entries that were never committed")
             }
+            // Of several that came at once only the last one is in force.
             TraceEvent::MembershipChanged { position } => {
                 let status = self.raft.status();
+                if *position != status.membership_position {
+                    return;
+                }
                 let names = |ids: &BTreeSet<NodeId>| {
                     ids.iter()
                         .map(|id| self.name_of(*id))

@@ -22,6 +22,8 @@ const WARN_AGAIN: Duration = Duration::from_secs(60);
 const ASK_TIME: Duration = Duration::from_millis(400);
 /// How often a member that is not connected is asked who it is, in looks at the duties.
 const ASK_EVERY: u64 = 5;
+/// How long after its start a node says of a member that it has not met yet that it does not know how it is.
+const FIRST_CONTACT: Duration = Duration::from_secs(3);
 
 /// What is known of the other members.
 pub(super) struct Peers {
@@ -31,12 +33,13 @@ pub(super) struct Peers {
     reports: BTreeMap<NodeId, (Instant, NodeReport)>,
     own: NodeReport,
     looks: u64,
+    began: Instant,
     /// When the operator was last told that the others disown this node.
     warned: Option<Instant>,
 }
 
 impl Peers {
-    pub(super) fn new(name: String, client_address: String) -> Peers {
+    pub(super) fn new(name: String, client_address: String, now: Instant) -> Peers {
         let own = NodeReport {
             client_address,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -48,6 +51,7 @@ impl Peers {
             reports: BTreeMap::new(),
             own,
             looks: 0,
+            began: now,
             warned: None,
         }
     }
@@ -212,6 +216,8 @@ impl Consensus {
                     id: *id,
                     connected: self.peers.connected.contains(id),
                     heard: self.peers.reports.get(id).map(|(heard, _)| now.since(*heard)),
+                    awaited: !self.peers.reports.contains_key(id)
+                        && now.since(self.peers.began) < FIRST_CONTACT,
                     report: self.peers.reports.get(id).map(|(_, report)| report.clone()),
                 })
                 .collect(),

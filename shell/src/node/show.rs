@@ -169,6 +169,7 @@ fn node_health(view: &View, own: bool, peer: Option<&PeerView>) -> NodeHealth {
     }
     match peer {
         None => NodeHealth::Unknown,
+        Some(peer) if !peer.connected && peer.awaited => NodeHealth::Unknown,
         Some(peer) if !peer.connected => NodeHealth::Unhealthy,
         Some(peer) => match fresh_report(peer) {
             Some(report) if report.applied.0 + LAG_HEALTHY < view.commit.0 => NodeHealth::Degraded,

@@ -42,6 +42,8 @@ pub(super) struct PeerView {
     pub(super) connected: bool,
     /// How long ago its last report came.
     pub(super) heard: Option<Duration>,
+    /// Whether this node has only just started and has yet to meet it.
+    pub(super) awaited: bool,
     pub(super) report: Option<NodeReport>,
 }
 

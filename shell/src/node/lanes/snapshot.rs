@@ -186,7 +186,7 @@ impl Shared {
         let offer = Offer {
             term,
             pieces: snapshot.pieces(),
-            first: snapshot.read_piece(0)?.into(),
+            first: self.read_piece(&snapshot, 0)?.into(),
         };
         let header = wire::encode(Kind::Frame, &offer);
         let BulkStream {
@@ -197,7 +197,7 @@ impl Shared {
         let (index, bytes) = (snapshot.position().index, snapshot.length());
         tracing::info!(%to, %index, bytes, resumed_at = next, "sending a snapshot");
         for number in next..snapshot.pieces() {
-            let piece = snapshot.read_piece(number)?;
+            let piece = self.read_piece(&snapshot, number)?;
             let length = u32::try_from(piece.len()).map_err(|_| TransferError::TooLarge(piece.len()))?;
             sender
                 .write_chunk(Bytes::copy_from_slice(&length.to_be_bytes()))
@@ -208,6 +208,15 @@ impl Shared {
         receiver.read_message().await?;
         tracing::info!(%to, %index, bytes, "sent a snapshot");
         Ok(())
+    }
+
+    /// A damaged snapshot is removed, so that the next transfer sends another one.
+    fn read_piece(&self, snapshot: &Snapshot, number: u64) -> Result<Vec<u8>, StorageError> {
+        let piece = snapshot.read_piece(number);
+        if let Err(StorageError::Damaged { .. }) = &piece {
+            self.lane.snapshots.remove(snapshot.position())?;
+        }
+        piece
     }
 
     async fn receive(
@@ -252,12 +261,12 @@ impl Shared {
     /// A snapshot that ends at `at_least` or later: the newest one, or a new one.
     async fn make(&self, at_least: Index) -> Result<Snapshot, TransferError> {
         let mut last = self.making.lock().await;
-        if let Some(newest) = self
-            .lane
-            .snapshots
-            .newest()?
-            .filter(|newest| newest.position().index >= at_least)
-        {
+        let newest = match self.lane.snapshots.newest() {
+            // The state is whole, and so a new one can be made.
+            Err(StorageError::Damaged { .. }) => None,
+            newest => newest?,
+        };
+        if let Some(newest) = newest.filter(|newest| newest.position().index >= at_least) {
             return Ok(newest);
         }
         self.lane.store.flush().await?;

@@ -1,0 +1,114 @@
+//! The core does no I/O, reads no clock and draws no entropy, and neither does anything that it depends on.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Every crate that the core is built from, looked at for what it does: encoding, a cipher used as a random stream,
+/// byte buffers, and macros. A new one is looked at before it stands here.
+const DEPENDENCIES: [&str; 18] = [
+    "bytes",
+    "cobs",
+    "postcard",
+    "ppv-lite86",
+    "proc-macro2",
+    "quorate-core",
+    "quote",
+    "rand_chacha",
+    "rand_core",
+    "serde",
+    "serde_core",
+    "serde_derive",
+    "syn",
+    "thiserror",
+    "thiserror-impl",
+    "unicode-ident",
+    "zerocopy",
+    "zerocopy-derive",
+];
+
+/// What the core's own code must not mention outside of comments.
+const FORBIDDEN: [&str; 15] = [
+    "HashMap",
+    "HashSet",
+    "SystemTime",
+    "async ",
+    "println!",
+    "std::env",
+    "std::fs",
+    "std::io",
+    "std::net",
+    "std::process",
+    "std::sync",
+    "std::thread",
+    "std::time::Instant",
+    "thread_local!",
+    "unsafe ",
+];
+
+#[test]
+fn core_depends_on_nothing_that_does_io_reads_a_clock_or_draws_entropy() {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "tree",
+            "--package",
+            "quorate-core",
+            "--edges",
+            "normal",
+            "--prefix",
+            "none",
+        ])
+        .args(["--format", "{p}", "--target", "all", "--offline", "--locked"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("cargo runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let found: BTreeSet<&str> = text
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .filter(|name| !name.is_empty())
+        .collect();
+    assert!(found.contains("quorate-core"), "cargo showed the tree:\n{text}");
+    let unknown: Vec<&&str> = found.iter().filter(|name| !DEPENDENCIES.contains(name)).collect();
+    assert!(
+        unknown.is_empty(),
+        "the core has dependencies that nobody looked at: {unknown:?}"
+    );
+}
+
+#[test]
+fn core_mentions_no_clock_file_socket_thread_or_hash_map() {
+    let mut files = Vec::new();
+    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
+    assert!(files.len() > 20, "the sources were found");
+    for file in files {
+        let text = fs::read_to_string(&file).expect("a source file");
+        for (number, line) in text.lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            let found = FORBIDDEN.iter().find(|word| code.contains(**word));
+            assert!(
+                found.is_none(),
+                "{}:{}: the core must not use {found:?}",
+                file.display(),
+                number + 1
+            );
+        }
+    }
+}
+
+fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).expect("a directory of sources") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            collect(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}
