@@ -29,7 +29,7 @@ struct Group {
 impl Group {
     /// A group of `size` whose first member leads.
     fn new(size: u64) -> Group {
-        let member = |id: u64| Member::new(id.to_string(), DirectoryId(u128::from(id)), "", "");
+        let member = |id: u64| Member::named(id.to_string(), DirectoryId(u128::from(id)));
         let members: BTreeMap<NodeId, Member> = (1..=size).map(|id| (NodeId(id), member(id))).collect();
         let boot = |id: NodeId| Boot {
             id,

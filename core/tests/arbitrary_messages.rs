@@ -46,7 +46,7 @@ impl Dice {
 fn member(id: u64) -> Member {
     Member {
         priority: 99 + id as u8,
-        ..Member::new(id.to_string(), DirectoryId(u128::from(id)), "", "")
+        ..Member::named(id.to_string(), DirectoryId(u128::from(id)))
     }
 }
 

@@ -350,7 +350,7 @@ impl Raft {
             .members()
             .keys()
             .filter(|id| **id != self.id);
-        self.part = Part::Leader(Leader {
+        self.part = Part::Leader(Box::new(Leader {
             peers: peers.map(|id| (*id, Progress::new(last, self.now))).collect(),
             opened_at: last.next(),
             round: 0,
@@ -363,7 +363,7 @@ impl Raft {
             change: None,
             elected: self.now,
             handover: Watch::default(),
-        });
+        }));
         self.output.trace.push(TraceEvent::Elected {
             term: self.hard_state.term,
         });

@@ -47,18 +47,10 @@ impl Member {
             priority: Member::PRIORITY,
         }
     }
-}
 
-impl Member {
     /// A member that is reached in a way of the driver's own, without addresses.
     pub fn named(name: String, directory: DirectoryId) -> Member {
-        Member {
-            name,
-            directory,
-            cluster_address: String::new(),
-            client_address: String::new(),
-            promote: false,
-        }
+        Member::new(name, directory, "", "")
     }
 }
 

@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     fn member(name: u64) -> Member {
-        Member::new(name.to_string(), DirectoryId(u128::from(name)), "", "")
+        Member::named(name.to_string(), DirectoryId(u128::from(name)))
     }
 
     fn voters(ids: &[u64]) -> Membership {

@@ -11,7 +11,7 @@ use crate::time::Instant;
 pub(super) enum Part {
     Follower(Follower),
     Candidate(Candidate),
-    Leader(Leader),
+    Leader(Box<Leader>),
 }
 
 /// Follows a leader, or waits for one.
