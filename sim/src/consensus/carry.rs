@@ -1,8 +1,8 @@
 //! The simulated driver: carries out what consensus wants, and checks each of it on the way.
 
 use quorate_core::raft::{
-    Apply, Body, Effects, HandoverReason, Index, Message, NodeId, Outcome, Payload, Position, PreVote, Role,
-    SnapshotOp, StepDown, Term, Token, TraceEvent, Write,
+    Apply, Body, Effects, HandoverReason, Index, Membership, Message, NodeId, Outcome, Payload, Position,
+    PreVote, Role, SnapshotOp, StepDown, Term, Token, TraceEvent, Write,
 };
 use quorate_core::wire::{self, Kind};
 
@@ -58,6 +58,7 @@ impl World {
 
     fn write(&mut self, run: Run, write: Write) -> Verdict {
         let now = self.schedule.now();
+        self.check_features(run, &write)?;
         let Some(live) = self.nodes.live(run) else {
             return Ok(());
         };
@@ -198,6 +199,7 @@ impl World {
             }
         }
         if let Payload::Membership(membership) = payload {
+            self.level_committed(membership)?;
             self.membership_committed(membership);
         }
         Ok(())
@@ -263,6 +265,9 @@ impl World {
                 self.statistics.campaigns += u64::from(!pre_vote);
                 self.campaigns(run)?;
             }
+            TraceEvent::FeaturesLacking { needed, .. } => {
+                self.schedule.after(0, Event::TooOld(run, *needed));
+            }
             TraceEvent::HandsOver { reason, .. } => self.hands_over(run, *reason)?,
             TraceEvent::SteppedDown {
                 reason: StepDown::DiskStalled,
@@ -273,6 +278,40 @@ impl World {
             _ => {}
         }
         Ok(())
+    }
+
+    /// A committed level never falls, and every member has had a binary that supports it.
+    fn level_committed(&mut self, membership: &Membership) -> Verdict {
+        let (before, level) = (self.membership.level(), membership.level());
+        self.statistics.levels += u64::from(level > before);
+        demand(level >= before, "the feature level never falls", || {
+            format!("{before} becomes {level}")
+        })?;
+        let lacking = membership.members().iter().find(|(id, member)| {
+            let machine = self.nodes.get(**id).map(|node| node.features_max);
+            machine.unwrap_or(member.features) < level
+        });
+        demand(
+            lacking.is_none(),
+            "the feature level waits for every member",
+            || format!("{level} is committed, and {lacking:?} never supported it"),
+        )
+    }
+
+    /// A node writes no membership of a level that its binary lacks.
+    fn check_features(&self, run: Run, write: &Write) -> Verdict {
+        let supported = self.nodes.get(run.node).map(|node| node.features);
+        let entries = write.entries.iter().filter_map(|entry| match &entry.payload {
+            Payload::Membership(membership) => Some(membership),
+            Payload::Empty | Payload::Command(_) => None,
+        });
+        let base = write.reset.iter().map(|base| &base.membership);
+        let level = entries.chain(base).map(Membership::level).max();
+        demand(
+            supported >= level,
+            "no binary meets features that it lacks",
+            || format!("{run} supports {supported:?} and takes in level {level:?}"),
+        )
     }
 
     fn campaigns(&mut self, run: Run) -> Verdict {

@@ -1,19 +1,19 @@
 //! Nodes come into being, start, crash, and are let go; and what their peers' transports notice of it.
 
-use quorate_core::raft::{LinkEvent, Membership, NodeId, Raft};
+use quorate_core::raft::{self, BootError, FeatureLevel, LinkEvent, Membership, NodeId, Raft};
 
 use super::PlantedBug;
 use super::checker::progress::Progress;
-use super::checker::{Breach, Verdict};
+use super::checker::{Breach, Verdict, demand};
 use super::clock::Clock;
 use super::network::Cut;
-use super::node::{Node, Process};
+use super::node::{Node, Process, Run};
 use super::schedule::{MILLISECOND, SECOND};
 use super::world::{Event, World};
 
 impl World {
-    /// A machine with a blank disk.
-    pub(super) fn create(&mut self, id: NodeId) {
+    /// A machine with a blank disk and a binary that supports `features`.
+    pub(super) fn create(&mut self, id: NodeId, features: FeatureLevel) {
         let skew = self.plan.clock_skew;
         let rate = 1_000_000 - skew + self.random.clocks.between(0, 2 * skew);
         let clock = Clock::new(self.random.clocks.below(1_000 * SECOND), rate);
@@ -23,11 +23,62 @@ impl World {
         } else {
             self.membership.clone()
         };
-        self.nodes.insert(Node::new(id, membership, clock));
+        self.nodes.insert(Node::new(id, membership, clock, features));
+    }
+
+    /// A binary that an operator may have at hand.
+    pub(super) fn some_binary(&mut self) -> FeatureLevel {
+        let level = self.random.operator.between(1, u64::from(self.plan.features_max));
+        FeatureLevel(u16::try_from(level).unwrap_or(u16::MAX))
+    }
+
+    /// Now and then a node starts with another binary, in the end all with the newest. One that is too old for what the
+    /// node holds must be refused.
+    fn choose_binary(&mut self, id: NodeId) -> Verdict {
+        let change = self.random.operator.chance(300_000);
+        let other = match self.recovery {
+            Some(_) => FeatureLevel(self.plan.features_max),
+            None => self.some_binary(),
+        };
+        let Some(node) = self
+            .nodes
+            .get_mut(id)
+            .filter(|node| !node.gone && node.process.is_none())
+        else {
+            return Ok(());
+        };
+        if self.recovery.is_none() && !change {
+            return Ok(());
+        }
+        let log = &node.disk.durable;
+        let boot = log.boot(id, log.base.position.index, 0);
+        let held = boot.memberships.iter().map(|(_, membership)| membership);
+        let held = held.chain([&boot.base.membership]).map(Membership::level).max();
+        let config = raft::Config {
+            features: other,
+            ..self.plan.raft.clone()
+        };
+        let now = node.clock.shows(self.schedule.now());
+        let refused = matches!(
+            Raft::new(config, boot, [0; 32], now),
+            Err(BootError::FeaturesLacking { .. })
+        );
+        demand(
+            refused == (held > Some(other)),
+            "old binaries are refused",
+            || format!("node {id} holds {held:?}; a binary of {other} is refused: {refused}"),
+        )?;
+        if refused {
+            self.statistics.old_binaries += 1;
+        } else {
+            node.runs_binary(other);
+        }
+        Ok(())
     }
 
     /// Starts the process of a node from what its disk holds, unless it runs or is gone.
     pub(super) fn start(&mut self, id: NodeId) -> Verdict {
+        self.choose_binary(id)?;
         let Some(node) = self
             .nodes
             .get_mut(id)
@@ -61,7 +112,11 @@ impl World {
         let progress = Progress::starting(boot.hard_state);
         let now = node.clock.shows(self.schedule.now());
         let seed = self.random.node_seeds.seed();
-        let raft = Raft::new(self.plan.raft.clone(), boot, seed, now).map_err(|error| fails(&error))?;
+        let config = raft::Config {
+            features: node.features,
+            ..self.plan.raft.clone()
+        };
+        let raft = Raft::new(config, boot, seed, now).map_err(|error| fails(&error))?;
         self.checkers.states.reached(id, &machine)?;
         node.process = Some(Process {
             raft,
@@ -127,6 +182,21 @@ impl World {
         Ok(())
     }
 
+    /// The binary of a node was too old for what the cluster uses: a newer one takes its place.
+    pub(super) fn upgrade(&mut self, run: Run, needed: FeatureLevel) -> Verdict {
+        if self.nodes.live(run).is_none() {
+            return Ok(());
+        }
+        self.statistics.stopped_by_features += 1;
+        self.crash(run.node)?;
+        if let Some(node) = self.nodes.get_mut(run.node) {
+            node.runs_binary(needed);
+        }
+        let delay = self.random.operator.around(20 * MILLISECOND);
+        self.schedule.after(delay, Event::Start(run.node));
+        Ok(())
+    }
+
     /// A membership is committed: who is new in it gets a machine, who is no longer in it may be switched off.
     pub(super) fn membership_committed(&mut self, membership: &Membership) {
         self.statistics.memberships += 1;
@@ -153,9 +223,9 @@ impl World {
 
     /// Gives every member a machine that has none yet, and starts it soon.
     pub(super) fn create_members(&mut self, membership: &Membership) {
-        for id in membership.members().keys() {
+        for (id, member) in membership.members() {
             if self.nodes.get(*id).is_none() {
-                self.create(*id);
+                self.create(*id, member.features);
                 let delay = self.random.operator.around(100 * MILLISECOND);
                 self.schedule.after(delay, Event::Start(*id));
             }

@@ -177,6 +177,7 @@ impl World {
     fn newcomer(&mut self, name: &str) -> Change {
         self.operator.directories += 1;
         let mut member = member(name, 1_000 + self.operator.directories, &self.plan);
+        member.features = self.some_binary();
         member.promote = self.random.operator.chance(800_000);
         Change::AddLearner(member)
     }

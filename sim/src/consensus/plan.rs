@@ -51,6 +51,8 @@ pub(super) struct Plan {
     pub(super) transfers: bool,
     /// All disks are slow, and nothing happens to one of them alone: no leader is worse than another.
     pub(super) evenly_slow_disks: bool,
+    /// The features that the newest binary supports.
+    pub(super) features_max: u16,
     /// What members prefer: the priorities that they get in turn.
     pub(super) priorities: Vec<u8>,
 }
@@ -106,6 +108,7 @@ impl Plan {
             membership_changes: random.chance(700_000),
             transfers: random.chance(700_000),
             evenly_slow_disks: random.chance(80_000),
+            features_max: *random.pick(&[1, 2, 4]),
             priorities: priorities(random),
         };
         if plan.evenly_slow_disks {

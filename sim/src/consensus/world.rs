@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use quorate_core::raft::{
-    Base, DirectoryId, Effects, Fetch, Input, Lineage, LinkEvent, Member, Membership, Message, NodeId, Role,
-    Term, WriteId,
+    Base, DirectoryId, Effects, FeatureLevel, Fetch, Input, Lineage, LinkEvent, Member, Membership, Message,
+    NodeId, Role, Term, WriteId,
 };
 
 use super::checker::commit::CommittedLog;
@@ -70,6 +70,8 @@ pub(super) enum Event {
     Start(NodeId),
     /// A removed node is switched off for good.
     SwitchOff(NodeId),
+    /// The binary of a node has stopped since it is too old.
+    TooOld(Run, FeatureLevel),
     /// A node that stood still moves again.
     Resume(NodeId),
     /// A client asks something.
@@ -194,7 +196,8 @@ impl World {
         self.log(|world| format!("{:?}", world.plan));
         for number in 1..=self.options.nodes {
             let id = NodeId(number);
-            self.create(id);
+            let binary = self.some_binary();
+            self.create(id, binary);
             let delay = self.random.faults.around(5 * MICROSECOND);
             self.schedule.after(delay, Event::Start(id));
         }
@@ -258,6 +261,7 @@ impl World {
             Event::Link { run, peer, event } => self.input(run, Input::Link { peer, event }),
             Event::Start(id) => self.start(id),
             Event::SwitchOff(id) => self.switch_off(id),
+            Event::TooOld(run, needed) => self.upgrade(run, needed),
             Event::Resume(id) => {
                 self.resume(id);
                 Ok(())
