@@ -129,6 +129,9 @@ impl Bench {
             uncommitted_bytes_max: 100 + dice.below(400),
             apply_bytes_max: 1 + dice.below(200),
             reads_max: 3,
+            lease_reads: dice.one_in(2).then_some(LeaseReads {
+                clock_drift_max: 10_000,
+            }),
             ..Config::default()
         };
         let now = Instant::from_nanoseconds(1);
@@ -298,7 +301,14 @@ impl Bench {
                 token,
                 command: Bytes::from_static(b"x=1"),
             },
-            4..6 => Input::Read { token },
+            4..6 => Input::Read {
+                token,
+                mode: if self.dice.one_in(2) {
+                    ReadMode::Lease
+                } else {
+                    ReadMode::ReadIndex
+                },
+            },
             6 => Input::Admin {
                 token,
                 operation: Operation::Transfer {
@@ -398,7 +408,7 @@ impl Bench {
             },
             2 => Body::VoteRequest {
                 last: self.position(),
-                transfer: self.dice.one_in(2),
+                transfer: self.dice.one_in(2).then_some(round),
             },
             3 | 4 => Body::VoteResponse { granted },
             5..9 => {
@@ -419,6 +429,10 @@ impl Bench {
             11 => Body::Heartbeat {
                 commit: Index(self.dice.near(last)),
                 round,
+                lease: self.dice.one_in(2).then(|| LeaseRequest {
+                    sent: self.dice.near(1),
+                    duration: self.dice.near(200_000_000),
+                }),
             },
             12 => Body::HeartbeatResponse {
                 round,
@@ -428,9 +442,16 @@ impl Bench {
                     stalled: self.dice.one_in(3),
                 },
                 features: FeatureLevel(self.dice.near(1) as u16),
+                lease: self.dice.one_in(2).then(|| LeaseGrant {
+                    sent: self.dice.near(self.now.as_nanoseconds()),
+                    clock: self.dice.near(1_000_000_000),
+                }),
             },
-            13 => Body::TimeoutNow,
-            14 => Body::ReadRequest { request: round },
+            13 => Body::TimeoutNow { released: round },
+            14 => Body::ReadRequest {
+                request: round,
+                lease: granted,
+            },
             _ => Body::ReadResponse {
                 request: round,
                 index: granted.then_some(Index(self.dice.near(commit))),

@@ -33,6 +33,7 @@ scenarios! {
     features_rise_when_all_can_follow
     features_survive_compaction
     first_election
+    flapping_link
     follower_without_what_it_accepted
     group_commit
     heartbeat_moves_no_commit_beyond_the_match
@@ -50,6 +51,15 @@ scenarios! {
     leader_with_an_empty_log
     leader_without_a_majority_steps_down
     leadership_transfer
+    lease_and_a_late_word_to_campaign
+    lease_before_the_first_commit
+    lease_given_back_by_a_transfer
+    lease_outlives_a_lost_link
+    lease_promise_ends_with_time_only
+    lease_promise_outlives_a_restart
+    lease_read
+    lease_reads_are_off
+    lease_refused_when_clocks_drift
     link_loss_shortens_the_wait
     log_backtracking
     log_compaction
@@ -69,8 +79,8 @@ scenarios! {
     pre_vote_disturbs_nobody
     pre_vote_from_an_earlier_term
     pre_vote_longer_log_in_a_lower_term
-    preferred_node_goes_first
     preferred_node_gets_the_leadership_back
+    preferred_node_goes_first
     preferred_node_that_cannot_lead
     priority_zero_leads_when_nobody_else_can
     promoted_learner_that_does_not_know
@@ -82,9 +92,9 @@ scenarios! {
     reconnect_before_the_first_answer
     removed_node_is_told
     removed_voter_does_not_disturb
-    slow_state_machine
     slow_disk_hands_over
     slow_disks_everywhere
+    slow_state_machine
     snapshot_for_a_follower_too_far_behind
     snapshot_receiver_crashes
     snapshot_receiver_crashes_before_the_switch

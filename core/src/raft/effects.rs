@@ -201,6 +201,11 @@ pub enum TraceEvent {
         /// Why.
         reason: HandoverReason,
     },
+    /// A follower's clock runs faster or slower than the settings say that clocks do: its promises count for no lease.
+    ClockDrifts {
+        /// The follower.
+        peer: NodeId,
+    },
     /// Entries at the end of the log were replaced by a leader's.
     Truncated {
         /// The first index that was replaced.

@@ -3,9 +3,11 @@
 //! Invariants: a node votes for at most one candidate a term, and its vote leaves only when it is on disk; a
 //! candidate wins only with its own vote on disk, since it would otherwise forget after a crash that it led the term;
 //! a learner never campaigns, but votes when asked, since it may be a voter that does not know it yet; a voter that
-//! leaves campaigns until it knows that the membership without it is committed.
+//! leaves campaigns until it knows that the membership without it is committed; a promise (see [`lease`](super::lease))
+//! that holds is kept, whatever else speaks for an election.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::handover::Watch;
 use super::progress::Progress;
@@ -127,7 +129,14 @@ impl Raft {
     }
 
     pub(super) fn run_election_timer(&mut self) {
-        if self.now < self.election_due || self.lets_preferred_go_first() {
+        if self.now < self.election_due {
+            return;
+        }
+        if let Some(until) = self.promised_until() {
+            self.election_due = until + self.random_between(Duration::ZERO, self.config.link_lost_wait_max);
+            return;
+        }
+        if self.lets_preferred_go_first() {
             return;
         }
         self.wait_for_election();
@@ -142,12 +151,16 @@ impl Raft {
             Part::Candidate(candidate) if candidate.pre_vote && self.now < self.eager_until => {
                 self.ask_for_votes()
             }
-            _ => self.campaign(true, false),
+            _ => self.campaign(true, None),
         }
     }
 
     /// Asks for promises (`pre_vote`) or, in a new term, for votes.
-    pub(super) fn campaign(&mut self, pre_vote: bool, transfer: bool) {
+    pub(super) fn campaign(&mut self, pre_vote: bool, transfer: Option<u64>) {
+        assert!(
+            !self.promise_forbids(self.hard_state.term.next(), transfer),
+            "nobody campaigns against a promise"
+        );
         if let Part::Follower(Follower {
             leader: Some(leader), ..
         }) = self.part
@@ -219,6 +232,7 @@ impl Raft {
         let granted = proposed > self.hard_state.term
             && self.is_up_to_date(last)
             && !self.is_undisturbed()
+            && self.promised_until().is_none()
             && !self.is_disk_stalled();
         let answer = if !granted {
             PreVote::Refused
@@ -248,12 +262,13 @@ impl Raft {
         self.count_votes();
     }
 
-    pub(super) fn vote_requested(&mut self, from: NodeId, last: Position) {
+    pub(super) fn vote_requested(&mut self, from: NodeId, last: Position, transfer: Option<u64>) {
         let free = match self.hard_state.vote {
             None => self.leader().is_none(),
             Some(vote) => vote == from,
         };
-        if !free || !self.is_up_to_date(last) {
+        let promised = self.promise_forbids(self.hard_state.term, transfer);
+        if !free || promised || !self.is_up_to_date(last) {
             self.send(from, Body::VoteResponse { granted: false });
             return;
         }
@@ -354,6 +369,7 @@ impl Raft {
             peers: peers.map(|id| (*id, Progress::new(last, self.now))).collect(),
             opened_at: last.next(),
             round: 0,
+            released: 0,
             heartbeat_due: self.now,
             commit_notice_due: None,
             reads_waiting: Vec::new(),
@@ -387,6 +403,9 @@ impl Raft {
                 });
                 follower.leader = None;
                 follower.contact = None;
+                if self.config.planted.is(PlantedBug::LinkLossBreaksPromise) {
+                    self.promise = None;
+                }
                 self.eager_until = self.now + silence_allowed;
                 self.wait_eagerly();
                 self.give_up_reads();

@@ -11,7 +11,7 @@
 //! - the leader's own log counts towards a majority only as far as its disk holds it.
 //!
 //! One concept a file: [`election`], [`heartbeat`], [`replication`] (the leader's side), [`following`] (the
-//! follower's), [`commit`], [`read`], [`transfer`], [`handover`] (why a leader gives up), [`priority`], [`change`] (membership),
+//! follower's), [`commit`], [`read`], [`lease`], [`transfer`], [`handover`] (why a leader gives up), [`priority`], [`change`] (membership),
 //! [`install`] (snapshots), [`disk`] (how the disk fares), [`feature`] (gates).
 
 mod boot;
@@ -31,6 +31,7 @@ mod heartbeat;
 mod id;
 mod input;
 mod install;
+mod lease;
 mod log;
 mod membership;
 mod message;
@@ -54,6 +55,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use self::commit::ApplyCursor;
 use self::durability::Durability;
 use self::feature::Failure;
+use self::lease::Promise;
 use self::log::Log;
 use self::priority::Precedence;
 use self::read::PendingReads;
@@ -70,7 +72,8 @@ pub use effects::{
 pub use entry::{Base, Entry, HardState, Payload};
 pub use feature::FeatureLevel;
 pub use id::{DirectoryId, FetchId, Index, Lineage, NodeId, Position, Term, Token, WriteId};
-pub use input::{DiskError, FetchError, Input, LinkEvent, Operation, SnapshotEvent};
+pub use input::{DiskError, FetchError, Input, LinkEvent, Operation, ReadMode, SnapshotEvent};
+pub use lease::{LeaseGrant, LeaseReads, LeaseRequest};
 pub use membership::{Change, ChangeError, Member, Membership};
 pub use message::{Body, Message, PreVote};
 pub use planted::{Planted, PlantedBug};
@@ -91,6 +94,8 @@ pub struct Raft {
     /// milliseconds apart.
     eager_until: Instant,
     precedence: Precedence,
+    /// What this node promised to a leader, or may have promised before it started.
+    promise: Option<Promise>,
     durability: Durability,
     /// Commands of this node's clients that are in the log and not applied, oldest first.
     owed: VecDeque<Owed>,
@@ -154,6 +159,7 @@ impl Raft {
             election_due: now,
             eager_until: now,
             precedence: Precedence::new(now),
+            promise: None,
             durability: Durability::default(),
             owed: VecDeque::new(),
             owed_until: None,
@@ -166,6 +172,7 @@ impl Raft {
             output: Effects::default(),
             config,
         };
+        raft.promise = raft.promise_of_earlier_life();
         raft.wait_for_election();
         Ok(raft)
     }
@@ -186,7 +193,7 @@ impl Raft {
             Input::Timeout => {}
             Input::Receive { from, message } => self.receive(from, message),
             Input::Propose { token, command } => self.propose(token, command),
-            Input::Read { token } => self.read(token),
+            Input::Read { token, mode } => self.read(token, mode),
             Input::Admin { token, operation } => self.administer(token, operation),
             Input::Persisted { write, result } => self.persisted(write, result),
             Input::Applied { index } => self.applied(index),
@@ -253,6 +260,7 @@ impl Raft {
                 .and_then(|leader| leader.transfer.as_ref())
                 .map(|transfer| transfer.target),
             quorum_contact: self.leading().map(|leader| self.quorum_contact(leader)),
+            lease_until: self.leading().and_then(|leader| self.lease_until(leader)),
             disk: self.disk_health(),
         }
     }
@@ -313,8 +321,8 @@ impl Raft {
             return;
         }
         if term > self.hard_state.term {
-            if let Body::VoteRequest { transfer: false, .. } = body
-                && self.is_undisturbed()
+            if let Body::VoteRequest { transfer, .. } = body
+                && (transfer.is_none() && self.is_undisturbed() || self.promise_forbids(term, transfer))
             {
                 // The leader is alive: a node that cannot hear it must not depose it (Raft dissertation, 4.2.3).
                 return;
@@ -337,7 +345,7 @@ impl Raft {
         match body {
             Body::PreVoteRequest { .. } => unreachable!("handled above"),
             Body::PreVoteResponse { proposed, answer } => self.pre_vote_answered(from, proposed, answer),
-            Body::VoteRequest { last, transfer: _ } => self.vote_requested(from, last),
+            Body::VoteRequest { last, transfer } => self.vote_requested(from, last, transfer),
             Body::VoteResponse { granted } => self.vote_answered(from, granted),
             Body::Append {
                 previous,
@@ -346,18 +354,26 @@ impl Raft {
             } => self.append_received(from, previous, entries, commit),
             Body::AppendAccepted { matched } => self.append_accepted(from, matched),
             Body::AppendRejected { previous, hint } => self.append_rejected(from, previous, hint),
-            Body::Heartbeat { commit, round } => self.heartbeat_received(from, commit, round),
+            Body::Heartbeat {
+                commit,
+                round,
+                lease,
+            } => self.heartbeat_received(from, commit, round, lease),
             Body::HeartbeatResponse {
                 round,
                 matched,
                 disk,
                 features,
+                lease,
             } => {
                 self.peer_mut(from, |peer| (peer.disk, peer.features) = (disk, Some(features)));
+                if let Some(grant) = lease {
+                    self.lease_granted(from, round, grant);
+                }
                 self.heartbeat_answered(from, round, matched)
             }
-            Body::TimeoutNow => self.timeout_now(from),
-            Body::ReadRequest { request } => self.read_requested(from, request),
+            Body::TimeoutNow { released } => self.timeout_now(from, released),
+            Body::ReadRequest { request, lease } => self.read_requested(from, request, lease),
             Body::ReadResponse { request, index } => self.read_answered(from, request, index),
         }
     }
@@ -391,8 +407,9 @@ impl Raft {
                 matched: Index(0),
                 disk: self.disk_health(),
                 features: self.config.features,
+                lease: None,
             },
-            Body::ReadRequest { request } => Body::ReadResponse {
+            Body::ReadRequest { request, .. } => Body::ReadResponse {
                 request: *request,
                 index: None,
             },
@@ -515,7 +532,7 @@ impl Raft {
 
     fn refuse_after_failure(&mut self, input: Input) {
         match input {
-            Input::Propose { token, .. } | Input::Read { token } => {
+            Input::Propose { token, .. } | Input::Read { token, .. } => {
                 self.answer(token, Outcome::NotLeader { leader: None });
             }
             Input::Admin { token, .. } => {

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use super::lease::Grant;
 use super::{DiskHealth, FeatureLevel, FetchId, Index, PeerState};
 use crate::time::Instant;
 
@@ -79,6 +80,8 @@ pub(super) struct Progress {
     pub(super) disk: DiskHealth,
     /// What its binary supports; none when it did not say since the link to it changed.
     pub(super) features: Option<FeatureLevel>,
+    /// Its promise, and its clock.
+    pub(super) grant: Grant,
 }
 
 impl State {
@@ -110,6 +113,7 @@ impl Progress {
             heard: now,
             disk: DiskHealth::default(),
             features: None,
+            grant: Grant::default(),
         }
     }
 
@@ -156,6 +160,8 @@ impl Progress {
     /// that nothing is known of a follower does not mean that it has nothing.
     pub(super) fn link_changed(&mut self, waiting: bool) {
         self.features = None;
+        // Another life of it may have another clock, and other settings.
+        self.grant = Grant::default();
         match self.state {
             State::Probe { .. } => self.state = State::Probe { waiting },
             State::Replicate { .. } => {

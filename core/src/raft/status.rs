@@ -66,6 +66,8 @@ pub struct Status<'a> {
     pub transfer: Option<NodeId>,
     /// On a leader, when a majority was last known to follow it.
     pub quorum_contact: Option<Instant>,
+    /// On a leader with a lease: until when it may answer reads alone.
+    pub lease_until: Option<Instant>,
     /// How its disk fares.
     pub disk: DiskHealth,
 }
@@ -87,6 +89,8 @@ pub struct PeerStatus {
     pub disk: DiskHealth,
     /// What its binary supports; none when it did not say yet.
     pub features: Option<FeatureLevel>,
+    /// Whether its clock was seen to drift further than leases allow.
+    pub clock_drifts: bool,
 }
 
 /// How entries reach a follower.

@@ -104,7 +104,7 @@ fn bodies() -> Vec<Body> {
         },
         Body::VoteRequest {
             last: position(4, 5),
-            transfer: true,
+            transfer: Some(999_999),
         },
         Body::VoteResponse { granted: false },
         Body::Append {
@@ -120,6 +120,10 @@ fn bodies() -> Vec<Body> {
         Body::Heartbeat {
             commit: Index(301),
             round: 1_000_000,
+            lease: Some(LeaseRequest {
+                sent: 5_000_000_000,
+                duration: 150_000_000,
+            }),
         },
         Body::HeartbeatResponse {
             round: 1_000_000,
@@ -129,9 +133,16 @@ fn bodies() -> Vec<Body> {
                 stalled: false,
             },
             features: FeatureLevel(3),
+            lease: Some(LeaseGrant {
+                sent: 5_000_000_000,
+                clock: 7_000_000_000,
+            }),
         },
-        Body::TimeoutNow,
-        Body::ReadRequest { request: 9 },
+        Body::TimeoutNow { released: 1_000_001 },
+        Body::ReadRequest {
+            request: 9,
+            lease: true,
+        },
         Body::ReadResponse {
             request: 9,
             index: Some(Index(301)),
