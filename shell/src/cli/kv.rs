@@ -62,6 +62,8 @@ pub(super) enum KvCommand {
 pub(super) enum ConsistencyArg {
     /// Sees every write acknowledged before
     Linearizable,
+    /// The same, without asking the other nodes while the leader holds a lease
+    Lease,
     /// What the node itself has, which may be old
     Serializable,
 }
@@ -70,6 +72,7 @@ impl From<ConsistencyArg> for Consistency {
     fn from(argument: ConsistencyArg) -> Consistency {
         match argument {
             ConsistencyArg::Linearizable => Consistency::Linearizable,
+            ConsistencyArg::Lease => Consistency::Lease,
             ConsistencyArg::Serializable => Consistency::Serializable,
         }
     }

@@ -91,6 +91,12 @@ pub struct ServeArgs {
     /// How long to wait for an answer of another node [QUORATE_RPC_TIMEOUT, default 100]
     #[arg(long, value_name = "MS")]
     rpc_timeout: Option<String>,
+    /// Let a leader answer reads with `consistency=lease` alone, on the word of clocks [QUORATE_LEASE_READS, default false]
+    #[arg(long, value_name = "BOOL")]
+    lease_reads: Option<String>,
+    /// How far clocks may drift apart for that, in parts per million [QUORATE_CLOCK_DRIFT_PPM, default 10000]
+    #[arg(long, value_name = "PPM")]
+    clock_drift_ppm: Option<String>,
     /// Sync every write to the disk before it is acknowledged [QUORATE_WAL_SYNC, default true]
     #[arg(long, value_name = "BOOL")]
     wal_sync: Option<String>,
@@ -160,6 +166,8 @@ impl ServeArgs {
             ("--election-timeout-max", &self.election_timeout_max),
             ("--heartbeat-interval", &self.heartbeat_interval),
             ("--rpc-timeout", &self.rpc_timeout),
+            ("--lease-reads", &self.lease_reads),
+            ("--clock-drift-ppm", &self.clock_drift_ppm),
             ("--wal-sync", &self.wal_sync),
             ("--snapshot-interval", &self.snapshot_interval),
             ("--max-connections", &self.max_connections),

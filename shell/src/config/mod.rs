@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use quorate_api::NodeName;
+use quorate_core::raft::LeaseReads;
 
 mod addresses;
 mod layers;
@@ -150,6 +151,8 @@ pub struct RaftTiming {
     pub heartbeat_interval: Duration,
     /// How long an answer of another node is waited for.
     pub rpc_timeout: Duration,
+    /// Whether a leader may answer reads by its lease, and how far clocks may drift for it.
+    pub lease_reads: Option<LeaseReads>,
 }
 
 /// Where and how state is kept.

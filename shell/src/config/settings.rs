@@ -50,6 +50,12 @@ pub static SETTINGS: &[Setting] = &[
         "--heartbeat-interval",
     ),
     setting("cluster.raft.rpc_timeout", "QUORATE_RPC_TIMEOUT", "--rpc-timeout"),
+    setting("cluster.raft.lease_reads", "QUORATE_LEASE_READS", "--lease-reads"),
+    setting(
+        "cluster.raft.clock_drift_ppm",
+        "QUORATE_CLOCK_DRIFT_PPM",
+        "--clock-drift-ppm",
+    ),
     setting("cluster.storage.data_dir", "QUORATE_DATA_DIR", "--data-dir"),
     setting("cluster.storage.wal_sync", "QUORATE_WAL_SYNC", "--wal-sync"),
     setting(

@@ -12,7 +12,7 @@ use quorate_api::{
     AddMember, ClusterStatus, Consistency, Leadership, MemberChanged, NodeName, NodesAnswer, Readiness,
 };
 use quorate_core::Instant;
-use quorate_core::raft::{Change, Index};
+use quorate_core::raft::{Change, Index, ReadMode};
 use quorate_core::state::{Command, KeyRange, KeyValue, Reply, Revision, StateMachine};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -130,9 +130,14 @@ impl NodeBackend {
         options: ReadOptions,
         read: impl FnOnce(&StateMachine) -> T,
     ) -> Result<T, BackendError> {
-        if options.consistency == Consistency::Linearizable {
+        let mode = match options.consistency {
+            Consistency::Linearizable => Some(ReadMode::ReadIndex),
+            Consistency::Lease => Some(ReadMode::Lease),
+            Consistency::Serializable => None,
+        };
+        if let Some(mode) = mode {
             let (reply, answer) = oneshot::channel();
-            self.request(Request::Read { reply })?;
+            self.request(Request::Read { mode, reply })?;
             let index = match self
                 .answer(answer, options.deadline, BackendError::TimedOut)
                 .await?

@@ -280,9 +280,9 @@ impl Consensus {
                 });
                 self.write(command, Waiter::Local(reply), forward);
             }
-            Request::Read { reply } => {
+            Request::Read { mode, reply } => {
                 let token = self.clients.expect(Pending::Read(reply));
-                self.step(Input::Read { token });
+                self.step(Input::Read { token, mode });
             }
             Request::Change { changes, reply } => {
                 self.administer(Pending::Admin(reply), Operation::ChangeMembership(changes));

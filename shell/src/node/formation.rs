@@ -507,7 +507,7 @@ impl Seeker {
 pub(super) fn refuse(request: Request) {
     match request {
         Request::Write { reply, .. } => drop(reply.send(WriteOutcome::NoLeader)),
-        Request::Read { reply } => drop(reply.send(ReadOutcome::NoLeader)),
+        Request::Read { reply, .. } => drop(reply.send(ReadOutcome::NoLeader)),
         Request::Change { reply, .. } | Request::StepDown { reply, .. } => {
             drop(reply.send(AdminOutcome::NotLeader(None)))
         }

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use quorate_core::Instant;
 use quorate_core::raft::{
-    Change, DiskError, Entry, FetchError, FetchId, Index, NodeId, SnapshotEvent, WriteId,
+    Change, DiskError, Entry, FetchError, FetchId, Index, NodeId, ReadMode, SnapshotEvent, WriteId,
 };
 use tokio::sync::oneshot;
 
@@ -28,6 +28,8 @@ pub(super) enum Request {
     },
     /// Find the index that a linearizable read must have seen.
     Read {
+        /// What the answer may rely on.
+        mode: ReadMode,
         /// Takes the answer.
         reply: oneshot::Sender<ReadOutcome>,
     },

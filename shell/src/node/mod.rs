@@ -584,6 +584,7 @@ fn boot(config: &Config, ports: &Ports, durable: &Durable) -> Result<Raft, NodeE
         election_timeout_max: timing.election_timeout_max,
         heartbeat_interval: timing.heartbeat_interval,
         read_timeout: timing.rpc_timeout,
+        lease_reads: timing.lease_reads,
         ..raft::Config::default()
     };
     let recovered = &durable.recovered;

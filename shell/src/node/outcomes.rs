@@ -208,6 +208,13 @@ impl Consensus {
                     "handing the leadership over"
                 );
             }
+            TraceEvent::ClockDrifts { peer } => {
+                tracing::warn!(
+                    peer = name(peer),
+                    "the peer's clock drifts further than clock_drift_ppm: its promises count for no lease, and reads by \
+                     lease ask a majority; check its clock"
+                );
+            }
             TraceEvent::Truncated { from } => {
                 tracing::info!(%from, "replaced entries that were never committed")
             }

@@ -118,7 +118,7 @@ impl World {
             let outcome = quorate_core::raft::Outcome::ReadReady { index };
             return self.checkers.clients.outcome(run, token, &outcome).map(drop);
         }
-        self.input(run, Input::Read { token })
+        self.input(run, Input::Read { token, mode })
     }
 
     /// Mostly the node that leads or is said to, often any.

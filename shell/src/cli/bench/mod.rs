@@ -46,6 +46,8 @@ enum Operation {
 enum ReadMode {
     /// Through the leader's majority
     Linearizable,
+    /// From the leader alone while it holds a lease
+    Lease,
     /// From the node that is asked
     Serializable,
 }
@@ -109,6 +111,7 @@ pub(super) async fn run(args: BenchArgs) -> Result<(), CliError> {
         operation: args.operation,
         consistency: match args.consistency {
             ReadMode::Linearizable => Consistency::Linearizable,
+            ReadMode::Lease => Consistency::Lease,
             ReadMode::Serializable => Consistency::Serializable,
         },
         prefix: args.prefix.clone(),
