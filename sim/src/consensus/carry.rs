@@ -41,7 +41,7 @@ impl World {
         }
         for fetch in effects.fetch.drain(..) {
             self.statistics.fetches += 1;
-            let delay = self.random.disk.around(self.plan.fetch_mean);
+            let delay = self.random.disk.around(self.knobs.fetch_mean);
             self.schedule.after(delay, Event::Fetched(run, fetch));
         }
         for operation in effects.snapshot.drain(..) {
@@ -74,7 +74,7 @@ impl World {
             checker: "writes make sense",
             seen: format!("{run}: {seen}"),
         })?;
-        if self.options.planted == Some(PlantedBug::AcknowledgeBeforeDurable) {
+        if self.conditions.driver() == Some(PlantedBug::AcknowledgeBeforeDurable) {
             self.schedule
                 .after(MICROSECOND, Event::FalseAcknowledgement(run, id));
         }
@@ -93,7 +93,7 @@ impl World {
                 Brief(&message.body)
             )
         });
-        let message = if self.plan.encode_messages {
+        let message = if self.knobs.encode_messages {
             let bytes = wire::encode(Kind::Message, &message);
             let decoded: Message = wire::decode(Kind::Message, &bytes).map_err(|error| Breach {
                 checker: "messages survive their encoding",
@@ -276,7 +276,7 @@ impl World {
     }
 
     fn campaigns(&mut self, run: Run) -> Verdict {
-        let (now, bound) = (self.schedule.now(), self.plan.stall_noticed_within());
+        let (now, bound) = (self.schedule.now(), self.knobs.stall_noticed_within());
         let oldest = self.nodes.live(run).and_then(|live| live.disk.oldest_write());
         let waited = oldest.map_or(0, |since| now - since);
         demand(waited <= bound, "a stalled disk does not campaign", || {
@@ -291,7 +291,7 @@ impl World {
         }
         self.checkers
             .handovers
-            .begins(self.schedule.now(), run, reason, &self.plan)
+            .begins(self.schedule.now(), run, reason, &self.knobs)
     }
 
     fn elected(&mut self, run: Run, term: Term) -> Verdict {
@@ -321,7 +321,7 @@ impl World {
             return;
         };
         if live.disk.begin_sync() {
-            let mut delay = 30 * MICROSECOND + self.random.disk.around(self.plan.sync_mean);
+            let mut delay = 30 * MICROSECOND + self.random.disk.around(self.knobs.sync_mean);
             if live.slow_until > now {
                 delay += self.random.disk.around(live.slow_by);
             }

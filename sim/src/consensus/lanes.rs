@@ -72,7 +72,7 @@ impl World {
             return;
         };
         if !std::mem::replace(&mut live.process.apply_scheduled, true) {
-            let delay = self.random.drivers.around(self.plan.apply_mean);
+            let delay = self.random.drivers.around(self.knobs.apply_mean);
             self.schedule.after(delay, Event::Apply(run));
         }
     }
@@ -111,7 +111,7 @@ impl World {
     }
 
     fn apply_committed(&mut self, run: Run, committed: &Committed) -> Verdict {
-        let planted = self.options.planted;
+        let planted = self.conditions.driver();
         let Some(live) = self.nodes.live(run) else {
             return Ok(());
         };
@@ -189,7 +189,7 @@ impl World {
             return;
         };
         if live.store.is_behind() && !std::mem::replace(&mut live.process.flush_scheduled, true) {
-            let delay = MILLISECOND + self.random.disk.around(self.plan.flush_mean);
+            let delay = MILLISECOND + self.random.disk.around(self.knobs.flush_mean);
             self.schedule.after(delay, Event::Flush(run));
         }
     }
@@ -245,7 +245,7 @@ impl World {
             },
             rows: store::rows_of(&live.process.machine),
         });
-        let delay = MICROSECOND + self.random.disk.around(self.plan.snapshot_mean);
+        let delay = MICROSECOND + self.random.disk.around(self.knobs.snapshot_mean);
         let from = run;
         self.schedule.after(
             delay,
@@ -265,7 +265,7 @@ impl World {
             return Ok(());
         }
         let open = self.network.is_open(from.node, to) && self.network.is_open(to, from.node);
-        let fails = self.random.disk.chance(self.plan.snapshot_failure);
+        let fails = self.random.disk.chance(self.knobs.snapshot_failure);
         let receiver = self
             .nodes
             .get_mut(to)

@@ -10,15 +10,17 @@ use super::network::Cut;
 use super::node::{Node, Process};
 use super::schedule::{MILLISECOND, SECOND};
 use super::world::{Event, World};
+use crate::random::{Concern, Stream};
 
 impl World {
     /// A machine with a blank disk.
     pub(super) fn create(&mut self, id: NodeId) {
-        let skew = self.plan.clock_skew;
-        let rate = 1_000_000 - skew + self.random.clocks.between(0, 2 * skew);
-        let clock = Clock::new(self.random.clocks.below(1_000 * SECOND), rate);
+        let mut random = self.stream_of(Concern::Machines, id.0);
+        let skew = self.knobs.clock_skew;
+        let rate = 1_000_000 - skew + random.between(0, 2 * skew);
+        let clock = Clock::new(random.below(1_000 * SECOND), rate);
         // What a newcomer takes for the membership before its log begins counts for nothing: it has no vote in it.
-        let membership = if self.random.clocks.chance(500_000) {
+        let membership = if random.chance(500_000) {
             self.first_membership.clone()
         } else {
             self.membership.clone()
@@ -35,6 +37,10 @@ impl World {
         else {
             return Ok(());
         };
+        if node.rotten {
+            self.log(|_| format!("node {id} finds a damaged record, and is given up"));
+            return self.switch_off(id);
+        }
         let fails = |what: &dyn std::fmt::Display| Breach {
             checker: "a node starts from what it wrote",
             seen: format!("node {id}: {what}"),
@@ -49,7 +55,7 @@ impl World {
         let machine = node.store.load().map_err(|error| fails(&error))?;
         let applied = machine.applied().index;
         let log = &node.disk.durable;
-        let tail = self.random.disk.between(0, self.plan.boot_tail_max);
+        let tail = self.random.disk.between(0, self.knobs.boot_tail_max);
         let boot = log.boot(id, applied, usize::try_from(tail).unwrap_or(log.len()));
         let membership = boot
             .memberships
@@ -60,8 +66,8 @@ impl World {
             .clone();
         let progress = Progress::starting(boot.hard_state);
         let now = node.clock.shows(self.schedule.now());
-        let seed = self.random.node_seeds.seed();
-        let raft = Raft::new(self.plan.raft.clone(), boot, seed, now).map_err(|error| fails(&error))?;
+        let seed = Stream::keyed(self.noise, Concern::NodeSeeds, id.0 << 20 | u64::from(node.life)).seed();
+        let raft = Raft::new(self.knobs.raft.clone(), boot, seed, now).map_err(|error| fails(&error))?;
         self.checkers.states.reached(id, &machine)?;
         node.process = Some(Process {
             raft,
@@ -83,7 +89,7 @@ impl World {
 
     /// Kills the process of a node. What its disk had not synced may be lost.
     pub(super) fn crash(&mut self, id: NodeId) -> Verdict {
-        let planted = self.options.planted;
+        let planted = self.conditions.driver();
         let Some(node) = self.nodes.get_mut(id).filter(|node| node.process.is_some()) else {
             return Ok(());
         };
@@ -144,8 +150,9 @@ impl World {
             .map(|node| node.id)
             .collect();
         for id in leaving {
-            if self.random.operator.chance(500_000) {
-                let delay = self.random.operator.around(2 * SECOND);
+            let mut random = self.stream_of(Concern::Machines, 1 << 20 | id.0);
+            if random.chance(500_000) {
+                let delay = random.around(2 * SECOND);
                 self.schedule.after(delay, Event::SwitchOff(id));
             }
         }
@@ -156,7 +163,9 @@ impl World {
         for id in membership.members().keys() {
             if self.nodes.get(*id).is_none() {
                 self.create(*id);
-                let delay = self.random.operator.around(100 * MILLISECOND);
+                let delay = self
+                    .stream_of(Concern::Machines, 2 << 20 | id.0)
+                    .around(100 * MILLISECOND);
                 self.schedule.after(delay, Event::Start(*id));
             }
         }
@@ -186,7 +195,7 @@ impl World {
 
     /// The transport of a node notices something about a peer, a moment later; now and then it does not.
     pub(super) fn link_changes(&mut self, id: NodeId, peer: NodeId, event: LinkEvent) {
-        if !self.plan.link_events || self.random.drivers.chance(100_000) {
+        if !self.knobs.link_events || self.random.drivers.chance(100_000) {
             return;
         }
         if !self.network.is_open(peer, id) && event != LinkEvent::Lost {
