@@ -134,6 +134,8 @@ pub struct ClusterStatus {
     pub voters: u64,
     /// How many voters are a majority.
     pub quorum: u64,
+    /// The feature level that the cluster uses: it rises when every member's program supports more. 0 in no cluster.
+    pub feature_level: u16,
     /// Whether a write is synced to the disk before it is acknowledged; false risks acknowledged writes.
     pub wal_sync: bool,
     /// The version of the node's program.

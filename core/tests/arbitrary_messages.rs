@@ -74,7 +74,8 @@ fn any_membership(dice: &mut Dice) -> Membership {
         members.pop_first();
     }
     let next_id = if dice.one_in(4) { dice.near(3) } else { 9 };
-    let parts = (7u128, voters, outgoing, learners, members, next_id);
+    let level = if dice.one_in(200) { dice.below(4) as u16 } else { 1 };
+    let parts = (7u128, voters, outgoing, learners, members, next_id, level);
     postcard::from_bytes(&postcard::to_stdvec(&parts).unwrap()).unwrap()
 }
 
@@ -426,6 +427,7 @@ impl Bench {
                     write_latency_us: (!self.dice.one_in(3)).then(|| self.dice.near(5_000) as u32),
                     stalled: self.dice.one_in(3),
                 },
+                features: FeatureLevel(self.dice.near(1) as u16),
             },
             13 => Body::TimeoutNow,
             14 => Body::ReadRequest { request: round },

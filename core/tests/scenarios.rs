@@ -30,6 +30,8 @@ scenarios! {
     commit_rule_of_figure_8
     commit_with_the_own_term
     disk_error_ends_the_node
+    features_rise_when_all_can_follow
+    features_survive_compaction
     first_election
     follower_without_what_it_accepted
     group_commit

@@ -22,12 +22,11 @@ pub enum Concern {
     Clients = 5,
     /// What operators do.
     Operator = 6,
-    /// The seeds of the nodes' own randomness, by node and life.
-    NodeSeeds = 7,
     /// How drivers batch and schedule.
-    Drivers = 8,
-    /// What a machine is like from its beginning, by node: its clock, when it starts, when it is switched off.
-    Machines = 9,
+    Drivers = 7,
+    /// What a machine is like and what is done to it alone, by node, life and purpose: its clock, its binaries, when it
+    /// starts and is switched off, the seed of its own randomness.
+    Machines = 8,
 }
 
 /// An endless stream of draws.

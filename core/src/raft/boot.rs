@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{Base, Entry, HardState, Index, Membership, NodeId, Position};
+use super::{Base, Entry, FeatureLevel, HardState, Index, Membership, NodeId, Position};
 
 /// The durable state of a node, as its log recovered it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +64,16 @@ pub enum BootError {
         applied: Index,
         /// The last purged index.
         base: Index,
+    },
+    /// The log was written by a cluster that uses features which this binary lacks.
+    #[error(
+        "the cluster uses features of level {needed} and this binary supports level {supported}: start a newer binary"
+    )]
+    FeaturesLacking {
+        /// The highest level in the log.
+        needed: FeatureLevel,
+        /// What this binary supports.
+        supported: FeatureLevel,
     },
     /// The parts contradict each other.
     #[error("the recovered log contradicts itself: {0}")]

@@ -11,14 +11,7 @@ use super::{Body, Change, NodeId, Outcome, Payload, PlantedBug, Raft, Refusal, S
 
 impl Raft {
     pub(super) fn change_membership(&mut self, token: Token, changes: &[Change]) {
-        let Some(leader) = self.leading() else {
-            unreachable!("checked by the caller")
-        };
-        let opened = self.commit >= leader.opened_at || self.planted(PlantedBug::ChangeBeforeFirstCommit);
-        let settled = opened
-            && self.log.membership_position().index <= self.commit
-            && !self.log.membership().is_joint();
-        if !settled || leader.change.is_some() || leader.transfer.is_some() {
+        if !self.is_settled() {
             self.answer(token, Outcome::Refused(Refusal::ChangePending));
             return;
         }
@@ -32,6 +25,17 @@ impl Raft {
                 self.append_membership(next);
             }
         }
+    }
+
+    /// Whether this leader may change the membership: it has committed an entry of its term, and nothing is under way.
+    pub(super) fn is_settled(&self) -> bool {
+        let Some(leader) = self.leading() else {
+            return false;
+        };
+        let opened = self.commit >= leader.opened_at || self.planted(PlantedBug::ChangeBeforeFirstCommit);
+        let committed = self.log.membership_position().index <= self.commit;
+        let idle = leader.change.is_none() && leader.transfer.is_none();
+        opened && committed && idle && !self.log.membership().is_joint()
     }
 
     pub(super) fn append_membership(&mut self, membership: Membership) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BootError, Planted};
+use super::{BootError, FeatureLevel, Planted};
 
 /// Settings of consensus. Members may differ in them; safety depends on none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +44,8 @@ pub struct Config {
     pub lagging_entries_max: u64,
     /// The log is purged in steps of at least this many entries.
     pub purge_step: u64,
+    /// What this node's binary supports.
+    pub features: FeatureLevel,
     /// How long a leader leads at the least, and its reason lasts, before it hands over of its own accord; no less than
     /// the largest election time-out.
     pub handover_interval: Duration,
@@ -72,6 +74,7 @@ impl Default for Config {
             retained_entries: 20_000,
             lagging_entries_max: 200_000,
             purge_step: 5_000,
+            features: FeatureLevel::CURRENT,
             handover_interval: Duration::from_secs(10),
             slow_disk_latency_min: Duration::from_millis(2),
             planted: Planted::default(),

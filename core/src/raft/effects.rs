@@ -3,7 +3,8 @@
 //! Each field is a lane. Lanes may run in parallel with each other; within a lane the order counts.
 
 use super::{
-    Base, ChangeError, Entry, FetchId, HardState, Index, Message, NodeId, Position, Term, Token, WriteId,
+    Base, ChangeError, Entry, FeatureLevel, FetchId, HardState, Index, Message, NodeId, Position, Term,
+    Token, WriteId,
 };
 
 /// Collected by [`Raft::drain`](super::Raft::drain).
@@ -145,6 +146,9 @@ pub enum Refusal {
     /// This node's disk failed.
     #[error("this node's disk failed")]
     DiskFailed,
+    /// The cluster uses features of this level, which this node's binary lacks.
+    #[error("the cluster uses features of level {0}, which this node's binary lacks")]
+    FeaturesLacking(FeatureLevel),
 }
 
 /// Something that an operator, a metric or a checker wants to know.
@@ -216,6 +220,13 @@ pub enum TraceEvent {
     SnapshotAccepted {
         /// Where it ends.
         position: Position,
+    },
+    /// The cluster uses features that this node's binary lacks; the node must stop.
+    FeaturesLacking {
+        /// What the cluster uses.
+        needed: FeatureLevel,
+        /// What the binary supports.
+        supported: FeatureLevel,
     },
     /// The disk failed; the node must stop.
     DiskFailed {

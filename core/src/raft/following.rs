@@ -22,7 +22,8 @@ impl Raft {
         entries: Vec<Entry>,
         commit: Index,
     ) {
-        if !self.is_well_formed(previous, &entries) || !self.follow(from) {
+        if !self.is_well_formed(previous, &entries) || !self.follow(from) || !self.supports_entries(&entries)
+        {
             return;
         }
         let last = entries

@@ -6,7 +6,7 @@
 use super::progress::{Fate, State};
 use super::quorum::reached_by_majority;
 use super::role::{Follower, Leader, Part};
-use super::{Body, DiskHealth, Index, NodeId, PeerStatus, PlantedBug, Raft, StepDown, TraceEvent};
+use super::{Body, Index, NodeId, PeerStatus, PlantedBug, Raft, StepDown, TraceEvent};
 use crate::time::Instant;
 
 /// Heartbeat intervals that a follower may leave the last byte of a snapshot unanswered before it is asked where it is.
@@ -52,6 +52,7 @@ impl Raft {
         let Some(leader) = self.leading() else { return };
         if self.now >= leader.heartbeat_due {
             self.start_round();
+            self.consider_features();
             self.consider_handover();
         } else if leader.commit_notice_due.is_some_and(|due| self.now >= due) {
             self.notify_commit();
@@ -157,10 +158,19 @@ impl Raft {
         };
         self.commit_to(commit.min(known));
         let disk = self.disk_health();
-        self.send(from, Body::HeartbeatResponse { round, matched, disk });
+        let features = self.config.features;
+        self.send(
+            from,
+            Body::HeartbeatResponse {
+                round,
+                matched,
+                disk,
+                features,
+            },
+        );
     }
 
-    pub(super) fn heartbeat_answered(&mut self, from: NodeId, round: u64, matched: Index, disk: DiskHealth) {
+    pub(super) fn heartbeat_answered(&mut self, from: NodeId, round: u64, matched: Index) {
         let Part::Leader(leader) = &mut self.part else {
             return;
         };
@@ -170,7 +180,6 @@ impl Raft {
         if round > leader.round {
             return;
         }
-        peer.disk = disk;
         peer.round = peer.round.max(round);
         if self.planted(PlantedBug::HeartbeatMovesMatch) {
             self.append_accepted(from, self.log.last().index);
@@ -217,6 +226,7 @@ impl Raft {
             state: peer.state.name(),
             heard: peer.heard,
             disk: peer.disk,
+            features: peer.features,
         };
         leader.peers.iter().map(status).collect()
     }

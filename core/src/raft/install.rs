@@ -61,6 +61,9 @@ impl Raft {
         if self.leading().is_some() || (term == self.hard_state.term && !self.follow(from)) {
             return;
         }
+        if !self.supports(base.membership.level()) {
+            return;
+        }
         let index = base.position.index;
         if self.planted(PlantedBug::OldSnapshotIsInstalled) && index < self.commit {
             self.switch_to(base);

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{DirectoryId, Lineage, NodeId};
+use super::{DirectoryId, FeatureLevel, Lineage, NodeId};
 
 /// What the cluster knows of one member.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +25,8 @@ pub struct Member {
     pub promote: bool,
     /// How much it is preferred as a leader: a higher one goes first. 0 leads only when nobody else can.
     pub priority: u8,
+    /// What its binary supported when it was taken in.
+    pub features: FeatureLevel,
 }
 
 impl Member {
@@ -45,6 +47,7 @@ impl Member {
             client_address: client_address.to_owned(),
             promote: false,
             priority: Member::PRIORITY,
+            features: FeatureLevel::CURRENT,
         }
     }
 
@@ -65,6 +68,8 @@ pub struct Membership {
     learners: BTreeSet<NodeId>,
     members: BTreeMap<NodeId, Member>,
     next_id: NodeId,
+    /// The features that the cluster uses.
+    level: FeatureLevel,
 }
 
 /// One step of a change to a membership.
@@ -111,6 +116,17 @@ pub enum ChangeError {
     /// The cluster would be left without a voter.
     #[error("the change would leave the cluster without a voter")]
     NoVoterLeft,
+    /// The newcomer's binary is older than what the cluster uses.
+    #[error(
+        "the cluster uses features of level {needed} and the node's binary supports level {supported}: start a newer \
+         binary there"
+    )]
+    FeaturesLacking {
+        /// What the cluster uses.
+        needed: FeatureLevel,
+        /// What the newcomer supports.
+        supported: FeatureLevel,
+    },
     /// A joint phase must end before the next change begins.
     #[error("another change of the membership is under way")]
     Joint,
@@ -133,6 +149,7 @@ impl Membership {
             learners: BTreeSet::new(),
             members,
             next_id: last.next(),
+            level: FeatureLevel::FIRST,
         }
     }
 
@@ -159,6 +176,20 @@ impl Membership {
     /// Everything known of each member, by id.
     pub fn members(&self) -> &BTreeMap<NodeId, Member> {
         &self.members
+    }
+
+    /// The features that the cluster uses.
+    pub fn level(&self) -> FeatureLevel {
+        self.level
+    }
+
+    /// This membership with the features of `level`, which is higher.
+    #[must_use]
+    pub(super) fn raised(&self, level: FeatureLevel) -> Membership {
+        assert!(level > self.level, "the feature level never falls");
+        let mut next = self.clone();
+        next.level = level;
+        next
     }
 
     /// Whether two majorities are needed for everything (Raft dissertation, section 4.3).
@@ -188,6 +219,7 @@ impl Membership {
             && parts.all(|id| self.members.contains_key(id))
             && newest.is_some_and(|id| *id < self.next_id)
             && self.next_id.0 <= 1 << 62
+            && self.level >= FeatureLevel::FIRST
     }
 
     /// The membership after `changes`: joint when they alter the voters, final otherwise.
@@ -235,6 +267,12 @@ impl Membership {
     fn apply(&mut self, change: &Change) -> Result<(), ChangeError> {
         match change {
             Change::AddLearner(member) => {
+                if member.features < self.level {
+                    return Err(ChangeError::FeaturesLacking {
+                        needed: self.level,
+                        supported: member.features,
+                    });
+                }
                 if let Some((old, _)) = self.by_name(&member.name) {
                     self.forget(old);
                 }

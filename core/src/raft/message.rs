@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{DiskHealth, Entry, Index, Position, Term};
+use super::{DiskHealth, Entry, FeatureLevel, Index, Position, Term};
 
 /// A message between two members, with the sender's term.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +91,8 @@ pub enum Body {
         matched: Index,
         /// How the sender's disk fares.
         disk: DiskHealth,
+        /// What the sender's binary supports.
+        features: FeatureLevel,
     },
     /// "Campaign at once": ends a leadership transfer (Raft dissertation, section 3.10).
     TimeoutNow,

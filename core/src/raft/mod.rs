@@ -12,7 +12,7 @@
 //!
 //! One concept a file: [`election`], [`heartbeat`], [`replication`] (the leader's side), [`following`] (the
 //! follower's), [`commit`], [`read`], [`transfer`], [`handover`] (why a leader gives up), [`priority`], [`change`] (membership),
-//! [`install`] (snapshots), [`disk`] (how the disk fares).
+//! [`install`] (snapshots), [`disk`] (how the disk fares), [`feature`] (gates).
 
 mod boot;
 mod change;
@@ -23,6 +23,7 @@ mod durability;
 mod effects;
 mod election;
 mod entry;
+mod feature;
 mod following;
 mod handover;
 mod heartbeat;
@@ -51,6 +52,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use self::commit::ApplyCursor;
 use self::durability::Durability;
+use self::feature::Failure;
 use self::log::Log;
 use self::priority::Precedence;
 use self::read::PendingReads;
@@ -65,6 +67,7 @@ pub use effects::{
     Write,
 };
 pub use entry::{Base, Entry, HardState, Payload};
+pub use feature::FeatureLevel;
 pub use id::{DirectoryId, FetchId, Index, Lineage, NodeId, Position, Term, Token, WriteId};
 pub use input::{DiskError, FetchError, Input, LinkEvent, Operation, SnapshotEvent};
 pub use membership::{Change, ChangeError, Member, Membership};
@@ -95,7 +98,7 @@ pub struct Raft {
     reads: PendingReads,
     fetches: BTreeMap<FetchId, FetchReason>,
     next_fetch: FetchId,
-    failed: Option<DiskError>,
+    failed: Option<Failure>,
     random: ChaCha12Rng,
     now: Instant,
     output: Effects,
@@ -128,6 +131,12 @@ impl Raft {
                 applied: boot.applied,
                 last: boot.last,
             });
+        }
+        let memberships = boot.memberships.iter().map(|(_, membership)| membership);
+        let levels = memberships.chain([&boot.base.membership]).map(Membership::level);
+        if let Some(needed) = levels.max().filter(|needed| *needed > config.features) {
+            let supported = config.features;
+            return Err(BootError::FeaturesLacking { needed, supported });
         }
         if boot.hard_state.term < log.last().term {
             return Err(BootError::Inconsistent(
@@ -337,8 +346,14 @@ impl Raft {
             Body::AppendAccepted { matched } => self.append_accepted(from, matched),
             Body::AppendRejected { previous, hint } => self.append_rejected(from, previous, hint),
             Body::Heartbeat { commit, round } => self.heartbeat_received(from, commit, round),
-            Body::HeartbeatResponse { round, matched, disk } => {
-                self.heartbeat_answered(from, round, matched, disk)
+            Body::HeartbeatResponse {
+                round,
+                matched,
+                disk,
+                features,
+            } => {
+                self.peer_mut(from, |peer| (peer.disk, peer.features) = (disk, Some(features)));
+                self.heartbeat_answered(from, round, matched)
             }
             Body::TimeoutNow => self.timeout_now(from),
             Body::ReadRequest { request } => self.read_requested(from, request),
@@ -374,6 +389,7 @@ impl Raft {
                 round: *round,
                 matched: Index(0),
                 disk: self.disk_health(),
+                features: self.config.features,
             },
             Body::ReadRequest { request } => Body::ReadResponse {
                 request: *request,
@@ -483,12 +499,17 @@ impl Raft {
         if self.leading().is_some() {
             self.step_down(StepDown::DiskFailed);
         }
+        self.stop(Failure::Disk);
+    }
+
+    /// Takes no part any more.
+    fn stop(&mut self, failure: Failure) {
         self.part = Part::Follower(Follower::default());
         self.durability.abandon();
         self.give_up_owed(|_| true);
         self.give_up_reads();
         self.fetches.clear();
-        self.failed = Some(error);
+        self.failed = Some(failure);
     }
 
     fn refuse_after_failure(&mut self, input: Input) {
@@ -496,7 +517,13 @@ impl Raft {
             Input::Propose { token, .. } | Input::Read { token } => {
                 self.answer(token, Outcome::NotLeader { leader: None });
             }
-            Input::Admin { token, .. } => self.answer(token, Outcome::Refused(Refusal::DiskFailed)),
+            Input::Admin { token, .. } => {
+                let refusal = match &self.failed {
+                    Some(Failure::Features(needed)) => Refusal::FeaturesLacking(*needed),
+                    Some(Failure::Disk) | None => Refusal::DiskFailed,
+                };
+                self.answer(token, Outcome::Refused(refusal));
+            }
             _ => {}
         }
     }

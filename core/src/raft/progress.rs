@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use super::{DiskHealth, FetchId, Index, PeerState};
+use super::{DiskHealth, FeatureLevel, FetchId, Index, PeerState};
 use crate::time::Instant;
 
 /// How entries reach the follower.
@@ -77,6 +77,8 @@ pub(super) struct Progress {
     pub(super) heard: Instant,
     /// What it last said of its disk.
     pub(super) disk: DiskHealth,
+    /// What its binary supports; none when it did not say since the link to it changed.
+    pub(super) features: Option<FeatureLevel>,
 }
 
 impl State {
@@ -107,6 +109,7 @@ impl Progress {
             commit_sent: Index(0),
             heard: now,
             disk: DiskHealth::default(),
+            features: None,
         }
     }
 
@@ -152,6 +155,7 @@ impl Progress {
     /// The link to the follower broke or is new: what was under way may be lost. A probe goes on from where it was:
     /// that nothing is known of a follower does not mean that it has nothing.
     pub(super) fn link_changed(&mut self, waiting: bool) {
+        self.features = None;
         match self.state {
             State::Probe { .. } => self.state = State::Probe { waiting },
             State::Replicate { .. } => {

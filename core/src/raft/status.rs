@@ -1,6 +1,6 @@
 //! A look at a node, for operators, metrics, duties and checkers.
 
-use super::{Base, DiskHealth, Index, Membership, NodeId, Position, Term};
+use super::{Base, DiskHealth, FeatureLevel, Index, Membership, NodeId, Position, Term};
 use crate::time::Instant;
 
 /// The part that a node plays.
@@ -85,6 +85,8 @@ pub struct PeerStatus {
     pub heard: Instant,
     /// What it last said of its disk.
     pub disk: DiskHealth,
+    /// What its binary supports; none when it did not say yet.
+    pub features: Option<FeatureLevel>,
 }
 
 /// How entries reach a follower.

@@ -28,6 +28,7 @@
 //! | `settle` | everything but timers and snapshots takes its course until nothing is under way |
 //! | `propose n1 x=1`, `read n2` | a client of the node asks |
 //! | `transfer n1 n2`, `change n1 add-learner n4, promote n4, demote n1, remove n2, prioritise n3 200` | an operator asks |
+//! | `binary n1 2` | from its next start on, n1 supports features up to level 2; also what it says when it joins |
 //! | `crash n2`, `restart n2` | the process ends, with what was not written; it starts again |
 //! | `compact n1 5` | the state up to 5 is durable, and the log may be purged |
 //! | `snapshot n1->n3 arrives\|reported\|fails\|again` | the oldest transfer ends; `arrives` tells both ends, `again` keeps it |
@@ -59,7 +60,7 @@ pub(super) fn run(world: &mut World, text: &str) {
         | "resume" | "apply" | "fetch" => {
             machine(world, verb, &words);
         }
-        "crash" | "restart" | "compact" | "snapshot" => fate(world, verb, &words),
+        "binary" | "crash" | "restart" | "compact" | "snapshot" => fate(world, verb, &words),
         "propose" | "read" | "transfer" | "change" => request(world, verb, rest),
         _ => look(world, verb, &words),
     }
@@ -424,6 +425,7 @@ fn machine(world: &mut World, verb: &str, words: &[&str]) {
 
 fn fate(world: &mut World, verb: &str, words: &[&str]) {
     match verb {
+        "binary" => drop(world.binaries.insert(node(words[0]), words[1].parse().unwrap())),
         "crash" => words.iter().for_each(|word| world.crash(node(word))),
         "restart" => words.iter().for_each(|word| world.start(node(word))),
         "compact" => {
@@ -478,14 +480,14 @@ fn request(world: &mut World, verb: &str, rest: &str) {
         }
         _ => {
             let token = world.request(id, "the change");
-            let changes = what.split(',').map(|words| change(words.trim())).collect();
+            let changes = what.split(',').map(|words| change(world, words.trim())).collect();
             let operation = Operation::ChangeMembership(changes);
             world.step(id, Input::Admin { token, operation });
         }
     }
 }
 
-fn change(text: &str) -> Change {
+fn change(world: &World, text: &str) -> Change {
     let (what, name) = text
         .split_once(' ')
         .unwrap_or_else(|| panic!("not a change: {text}"));
@@ -495,6 +497,7 @@ fn change(text: &str) -> Change {
             let named = name.split_once(" named ").map(|(_, name)| name);
             Change::AddLearner(Member {
                 name: named.map_or_else(|| words::node(id), str::to_owned),
+                features: FeatureLevel(world.binaries.get(&id).copied().unwrap_or(1)),
                 ..member(id)
             })
         }

@@ -34,6 +34,9 @@ pub(super) fn membership(membership: &Membership) -> String {
     if !membership.learners().is_empty() {
         text += &format!("; learners {}", nodes(membership.learners()));
     }
+    if membership.level() != FeatureLevel::FIRST {
+        text += &format!("; features {}", membership.level());
+    }
     for (id, member) in membership.members() {
         if member.priority != Member::PRIORITY {
             text += &format!("; {} of priority {}", node(*id), member.priority);
@@ -97,7 +100,9 @@ pub(super) fn message(message: &Message) -> String {
         Body::AppendAccepted { matched } => format!("accepted up to {matched}"),
         Body::AppendRejected { previous, hint } => format!("refused after {previous}, may agree at {hint}"),
         Body::Heartbeat { commit, round } => format!("heartbeat {round}; committed {commit}"),
-        Body::HeartbeatResponse { round, matched, disk } => {
+        Body::HeartbeatResponse {
+            round, matched, disk, ..
+        } => {
             format!("heard {round}, agrees up to {matched}{}", self::disk(*disk))
         }
         Body::TimeoutNow => "campaign now".to_owned(),
@@ -193,6 +198,9 @@ pub(super) fn trace(event: &TraceEvent) -> String {
         TraceEvent::MembershipChanged { position } => format!("has a new membership at {position}"),
         TraceEvent::SnapshotNeeded { to } => format!("finds that {} needs a snapshot", node(*to)),
         TraceEvent::SnapshotAccepted { position } => format!("accepts the snapshot at {position}"),
+        TraceEvent::FeaturesLacking { needed, supported } => {
+            format!("STOPS: features {needed} are needed, it supports {supported}")
+        }
         TraceEvent::DiskFailed { error } => format!("FAILS: {error}"),
     }
 }

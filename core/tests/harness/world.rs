@@ -34,6 +34,8 @@ pub(super) type Link = (NodeId, NodeId);
 #[derive(Default)]
 pub(super) struct World {
     pub(super) config: Config,
+    /// The features that a node's binary supports; 1 when nothing is said.
+    pub(super) binaries: BTreeMap<NodeId, u16>,
     /// Entries that a restarted node has in memory.
     pub(super) boot_tail: usize,
     pub(super) nodes: BTreeMap<NodeId, Node>,
@@ -86,7 +88,18 @@ impl World {
         seed[..8].copy_from_slice(&lives.to_le_bytes());
         seed[8] = id.0 as u8;
         self.pass(id, Duration::from_nanos(1));
-        let raft = Raft::new(self.config.clone(), boot, seed, self.now(id)).expect("the disk is sound");
+        let config = Config {
+            features: FeatureLevel(self.binaries.get(&id).copied().unwrap_or(1)),
+            ..self.config.clone()
+        };
+        let raft = match Raft::new(config, boot, seed, self.now(id)) {
+            Ok(raft) => raft,
+            Err(error @ BootError::FeaturesLacking { .. }) => {
+                self.tell(format!("{} does not start: {error}", words::node(id)));
+                return;
+            }
+            Err(error) => panic!("the disk is sound, yet {error}"),
+        };
         let node = Node {
             raft,
             writes: VecDeque::new(),

@@ -193,6 +193,7 @@ impl Backend for FakeBackend {
             health: ClusterHealth::Healthy,
             voters: 3,
             quorum: 2,
+            feature_level: 1,
             wal_sync: true,
             version: "0".to_owned(),
             peers: vec![PeerStatus {

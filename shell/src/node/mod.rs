@@ -94,6 +94,9 @@ pub enum NodeError {
         /// What is wrong.
         source: BootError,
     },
+    /// The program is older than what the cluster uses.
+    #[error("{0}")]
+    Features(BootError),
     /// The cluster secret is unusable.
     #[error("the cluster secret cannot be used: {0}")]
     Secret(#[from] SecretError),
@@ -596,8 +599,10 @@ fn boot(config: &Config, ports: &Ports, durable: &Durable) -> Result<Raft, NodeE
     };
     let mut seed = [0; 32];
     ports.entropy.fill(&mut seed).map_err(NodeError::Entropy)?;
-    Raft::new(settings, boot, seed, ports.clock.now())
-        .map_err(|source| NodeError::Boot { path: path(), source })
+    Raft::new(settings, boot, seed, ports.clock.now()).map_err(|source| match source {
+        BootError::FeaturesLacking { .. } => NodeError::Features(source),
+        source => NodeError::Boot { path: path(), source },
+    })
 }
 
 /// After the first start the replicated membership counts; the operator should know where the file says otherwise.

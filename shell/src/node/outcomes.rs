@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use quorate_core::raft::{Change, NodeId, Operation, Outcome, Token, TraceEvent};
+use quorate_core::raft::{BootError, Change, NodeId, Operation, Outcome, Token, TraceEvent};
 use tokio::sync::oneshot;
 
 use super::clients::{Forwardable, Pending};
@@ -164,6 +164,10 @@ impl Consensus {
             }
             TraceEvent::MembershipChanged { .. } => self.meet_members(),
             TraceEvent::DiskFailed { error } => self.fail(error.clone()),
+            TraceEvent::FeaturesLacking { needed, supported } => {
+                let (needed, supported) = (*needed, *supported);
+                self.fail(BootError::FeaturesLacking { needed, supported }.to_string());
+            }
             _ => {}
         }
     }
@@ -224,12 +228,16 @@ impl Consensus {
                     voters = names(status.membership.voters()),
                     outgoing = names(status.membership.outgoing()),
                     learners = names(status.membership.learners()),
+                    features = %status.membership.level(),
                     "the membership changed"
                 );
             }
             TraceEvent::SnapshotNeeded { to } => tracing::info!(to = name(to), "a node needs a snapshot"),
             TraceEvent::SnapshotAccepted { position } => {
                 tracing::info!(index = %position.index, "a snapshot replaces the log");
+            }
+            TraceEvent::FeaturesLacking { needed, supported } => {
+                tracing::error!(%needed, %supported, "this binary lacks features that the cluster uses");
             }
             TraceEvent::DiskFailed { error } => tracing::error!(error, "the disk failed"),
         }

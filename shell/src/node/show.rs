@@ -45,6 +45,10 @@ impl Shown<'_> {
             health: health(view),
             voters,
             quorum: if voters == 0 { 0 } else { voters / 2 + 1 },
+            feature_level: view
+                .membership
+                .as_ref()
+                .map_or(0, |membership| membership.level().0),
             wal_sync: self.config.storage.wal_sync,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             peers: view

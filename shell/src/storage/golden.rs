@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use quorate_core::raft::{
-    Base, Body, Change, DirectoryId, DiskHealth, Entry, HardState, Index, Lineage, Member, Membership,
-    Message, NodeId, Payload, Position, PreVote, Term, Write, WriteId,
+    Base, Body, Change, DirectoryId, DiskHealth, Entry, FeatureLevel, HardState, Index, Lineage, Member,
+    Membership, Message, NodeId, Payload, Position, PreVote, Term, Write, WriteId,
 };
 use quorate_core::wire::{self, Kind};
 use serde::Serialize;
@@ -128,6 +128,7 @@ fn bodies() -> Vec<Body> {
                 write_latency_us: Some(140),
                 stalled: false,
             },
+            features: FeatureLevel(3),
         },
         Body::TimeoutNow,
         Body::ReadRequest { request: 9 },

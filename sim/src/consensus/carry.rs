@@ -1,8 +1,8 @@
 //! The simulated driver: carries out what consensus wants, and checks each of it on the way.
 
 use quorate_core::raft::{
-    Apply, Body, Effects, HandoverReason, Index, Message, NodeId, Outcome, Payload, Position, PreVote, Role,
-    SnapshotOp, StepDown, Term, Token, TraceEvent, Write,
+    Apply, Body, Effects, HandoverReason, Index, Membership, Message, NodeId, Outcome, Payload, Position,
+    PreVote, Role, SnapshotOp, StepDown, Term, Token, TraceEvent, Write,
 };
 use quorate_core::wire::{self, Kind};
 
@@ -58,17 +58,12 @@ impl World {
 
     fn write(&mut self, run: Run, write: Write) -> Verdict {
         let now = self.schedule.now();
+        if self.conditions.checks {
+            self.check_write(run, &write)?;
+        }
         let Some(live) = self.nodes.live(run) else {
             return Ok(());
         };
-        let status = live.process.raft.status();
-        let own_term = (status.role == Role::Leader).then_some(status.term);
-        self.checkers
-            .entries
-            .written(&write, &live.disk.written, own_term)?;
-        if let Some(base) = &write.reset {
-            self.checkers.committed.covers(base.position, "a snapshot")?;
-        }
         let id = write.id;
         live.disk.write(now, write).map_err(|seen| Breach {
             checker: "writes make sense",
@@ -82,9 +77,27 @@ impl World {
         Ok(())
     }
 
+    fn check_write(&mut self, run: Run, write: &Write) -> Verdict {
+        self.check_features(run, write)?;
+        let Some(live) = self.nodes.live(run) else {
+            return Ok(());
+        };
+        let status = live.process.raft.status();
+        let own_term = (status.role == Role::Leader).then_some(status.term);
+        self.checkers
+            .entries
+            .written(write, &live.disk.written, own_term)?;
+        match &write.reset {
+            Some(base) => self.checkers.committed.covers(base.position, "a snapshot"),
+            None => Ok(()),
+        }
+    }
+
     fn send(&mut self, run: Run, to: NodeId, message: Message) -> Verdict {
         self.statistics.messages += 1;
-        self.check_promise(run, to, &message)?;
+        if self.conditions.checks {
+            self.check_promise(run, to, &message)?;
+        }
         self.log(|_| {
             format!(
                 "{} -> {to}: term {} {}",
@@ -184,6 +197,18 @@ impl World {
     /// Nobody had handed this entry over before.
     fn newly_committed(&mut self, position: Position, payload: &Payload) -> Verdict {
         self.checkers.clients.committed(position.index, payload)?;
+        if self.conditions.checks {
+            self.check_leaders()?;
+        }
+        if let Payload::Membership(membership) = payload {
+            self.level_committed(membership)?;
+            self.membership_committed(membership);
+        }
+        Ok(())
+    }
+
+    /// Every leader of a later term than the last entry was committed in has that entry.
+    fn check_leaders(&self) -> Verdict {
         let term = self.checkers.committed.term();
         for (leader_term, leader) in self.checkers.elections.after(term) {
             if let Some(node) = self.nodes.get(leader.node)
@@ -196,9 +221,6 @@ impl World {
                     .committed
                     .leader_completeness(leader.node, leader_term, &node.disk.written)?;
             }
-        }
-        if let Payload::Membership(membership) = payload {
-            self.membership_committed(membership);
         }
         Ok(())
     }
@@ -263,6 +285,9 @@ impl World {
                 self.statistics.campaigns += u64::from(!pre_vote);
                 self.campaigns(run)?;
             }
+            TraceEvent::FeaturesLacking { needed, .. } => {
+                self.schedule.after(0, Event::TooOld(run, *needed));
+            }
             TraceEvent::HandsOver { reason, .. } => self.hands_over(run, *reason)?,
             TraceEvent::SteppedDown {
                 reason: StepDown::DiskStalled,
@@ -273,6 +298,40 @@ impl World {
             _ => {}
         }
         Ok(())
+    }
+
+    /// A committed level never falls, and every member has had a binary that supports it.
+    fn level_committed(&mut self, membership: &Membership) -> Verdict {
+        let (before, level) = (self.membership.level(), membership.level());
+        self.statistics.levels += u64::from(level > before);
+        demand(level >= before, "the feature level never falls", || {
+            format!("{before} becomes {level}")
+        })?;
+        let lacking = membership.members().iter().find(|(id, member)| {
+            let machine = self.nodes.get(**id).map(|node| node.features_max);
+            machine.unwrap_or(member.features) < level
+        });
+        demand(
+            lacking.is_none(),
+            "the feature level waits for every member",
+            || format!("{level} is committed, and {lacking:?} never supported it"),
+        )
+    }
+
+    /// A node writes no membership of a level that its binary lacks.
+    fn check_features(&self, run: Run, write: &Write) -> Verdict {
+        let supported = self.nodes.get(run.node).map(|node| node.features);
+        let entries = write.entries.iter().filter_map(|entry| match &entry.payload {
+            Payload::Membership(membership) => Some(membership),
+            Payload::Empty | Payload::Command(_) => None,
+        });
+        let base = write.reset.iter().map(|base| &base.membership);
+        let level = entries.chain(base).map(Membership::level).max();
+        demand(
+            supported >= level,
+            "no binary meets features that it lacks",
+            || format!("{run} supports {supported:?} and takes in level {level:?}"),
+        )
     }
 
     fn campaigns(&mut self, run: Run) -> Verdict {
@@ -296,6 +355,10 @@ impl World {
 
     fn elected(&mut self, run: Run, term: Term) -> Verdict {
         self.leader = Some(run.node);
+        self.statistics.elections += 1;
+        if !self.conditions.checks {
+            return Ok(());
+        }
         let Some(node) = self.nodes.get(run.node) else {
             return Ok(());
         };

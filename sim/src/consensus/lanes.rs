@@ -52,6 +52,9 @@ impl World {
 
     /// Notes the terms and votes that a disk holds now, one after the other.
     pub(super) fn now_durable(&mut self, node: NodeId, done: &[Done]) -> Verdict {
+        if !self.conditions.checks {
+            return Ok(());
+        }
         done.iter()
             .filter_map(|done| done.hard_state)
             .try_for_each(|hard_state| self.checkers.promises.durable(node, hard_state))
@@ -111,7 +114,7 @@ impl World {
     }
 
     fn apply_committed(&mut self, run: Run, committed: &Committed) -> Verdict {
-        let planted = self.conditions.driver();
+        let (planted, checks) = (self.conditions.driver(), self.conditions.checks);
         let Some(live) = self.nodes.live(run) else {
             return Ok(());
         };
@@ -136,7 +139,9 @@ impl World {
             checker: "committed entries can be applied",
             seen: format!("{run}: {error}"),
         })?;
-        self.checkers.states.reached(run.node, machine)?;
+        if checks {
+            self.checkers.states.reached(run.node, machine)?;
+        }
         live.store.applied(position, rows);
         let Some(token) = committed.token else {
             return Ok(());

@@ -1,21 +1,21 @@
 //! Nodes come into being, start, crash, and are let go; and what their peers' transports notice of it.
 
-use quorate_core::raft::{LinkEvent, Membership, NodeId, Raft};
+use quorate_core::raft::{self, BootError, FeatureLevel, LinkEvent, Membership, NodeId, Raft};
 
 use super::PlantedBug;
 use super::checker::progress::Progress;
-use super::checker::{Breach, Verdict};
+use super::checker::{Breach, Verdict, demand};
 use super::clock::Clock;
 use super::network::Cut;
-use super::node::{Node, Process};
+use super::node::{Node, Process, Run};
 use super::schedule::{MILLISECOND, SECOND};
-use super::world::{Event, World};
-use crate::random::{Concern, Stream};
+use super::world::{Draws, Event, World};
+use crate::random::Stream;
 
 impl World {
-    /// A machine with a blank disk.
-    pub(super) fn create(&mut self, id: NodeId) {
-        let mut random = self.stream_of(Concern::Machines, id.0);
+    /// A machine with a blank disk and a binary that supports `features`.
+    pub(super) fn create(&mut self, id: NodeId, features: FeatureLevel) {
+        let mut random = self.machine(Draws::Character, id);
         let skew = self.knobs.clock_skew;
         let rate = 1_000_000 - skew + random.between(0, 2 * skew);
         let clock = Clock::new(random.below(1_000 * SECOND), rate);
@@ -25,11 +25,72 @@ impl World {
         } else {
             self.membership.clone()
         };
-        self.nodes.insert(Node::new(id, membership, clock));
+        self.nodes.insert(Node::new(id, membership, clock, features));
+    }
+
+    /// A binary that an operator may have at hand.
+    pub(super) fn some_binary(&self, draws: Draws, id: NodeId) -> FeatureLevel {
+        self.binary_of(&mut self.machine(draws, id))
+    }
+
+    fn binary_of(&self, random: &mut Stream) -> FeatureLevel {
+        let level = random.between(1, u64::from(self.knobs.features_max));
+        FeatureLevel(u16::try_from(level).unwrap_or(u16::MAX))
+    }
+
+    /// Now and then a node starts with another binary, in the end all with the newest. One that is too old for what the
+    /// node holds must be refused.
+    fn choose_binary(&mut self, run: Run) -> Verdict {
+        let id = run.node;
+        let mut random = self.life_of_machine(Draws::Binary, run);
+        let change = random.chance(300_000);
+        let other = match self.recovery {
+            Some(_) => FeatureLevel(self.knobs.features_max),
+            None => self.binary_of(&mut random),
+        };
+        let Some(node) = self
+            .nodes
+            .get_mut(id)
+            .filter(|node| !node.gone && node.process.is_none())
+        else {
+            return Ok(());
+        };
+        if self.recovery.is_none() && !change {
+            return Ok(());
+        }
+        let log = &node.disk.durable;
+        let boot = log.boot(id, log.base.position.index, 0);
+        let held = boot.memberships.iter().map(|(_, membership)| membership);
+        let held = held.chain([&boot.base.membership]).map(Membership::level).max();
+        let config = raft::Config {
+            features: other,
+            ..self.knobs.raft.clone()
+        };
+        let now = node.clock.shows(self.schedule.now());
+        let refused = matches!(
+            Raft::new(config, boot, [0; 32], now),
+            Err(BootError::FeaturesLacking { .. })
+        );
+        demand(
+            refused == (held > Some(other)),
+            "old binaries are refused",
+            || format!("node {id} holds {held:?}; a binary of {other} is refused: {refused}"),
+        )?;
+        if refused {
+            self.statistics.old_binaries += 1;
+        } else {
+            node.runs_binary(other);
+        }
+        Ok(())
     }
 
     /// Starts the process of a node from what its disk holds, unless it runs or is gone.
     pub(super) fn start(&mut self, id: NodeId) -> Verdict {
+        let Some(run) = self.nodes.get(id).map(Node::run) else {
+            return Ok(());
+        };
+        self.choose_binary(run)?;
+        let seed = self.life_of_machine(Draws::Seed, run).seed();
         let Some(node) = self
             .nodes
             .get_mut(id)
@@ -66,8 +127,11 @@ impl World {
             .clone();
         let progress = Progress::starting(boot.hard_state);
         let now = node.clock.shows(self.schedule.now());
-        let seed = Stream::keyed(self.noise, Concern::NodeSeeds, id.0 << 20 | u64::from(node.life)).seed();
-        let raft = Raft::new(self.knobs.raft.clone(), boot, seed, now).map_err(|error| fails(&error))?;
+        let config = raft::Config {
+            features: node.features,
+            ..self.knobs.raft.clone()
+        };
+        let raft = Raft::new(config, boot, seed, now).map_err(|error| fails(&error))?;
         self.checkers.states.reached(id, &machine)?;
         node.process = Some(Process {
             raft,
@@ -133,6 +197,21 @@ impl World {
         Ok(())
     }
 
+    /// The binary of a node was too old for what the cluster uses: a newer one takes its place.
+    pub(super) fn upgrade(&mut self, run: Run, needed: FeatureLevel) -> Verdict {
+        if self.nodes.live(run).is_none() {
+            return Ok(());
+        }
+        self.statistics.stopped_by_features += 1;
+        self.crash(run.node)?;
+        if let Some(node) = self.nodes.get_mut(run.node) {
+            node.runs_binary(needed);
+        }
+        let delay = self.life_of_machine(Draws::Upgrade, run).around(20 * MILLISECOND);
+        self.schedule.after(delay, Event::Start(run.node));
+        Ok(())
+    }
+
     /// A membership is committed: who is new in it gets a machine, who is no longer in it may be switched off.
     pub(super) fn membership_committed(&mut self, membership: &Membership) {
         self.statistics.memberships += 1;
@@ -150,7 +229,7 @@ impl World {
             .map(|node| node.id)
             .collect();
         for id in leaving {
-            let mut random = self.stream_of(Concern::Machines, 1 << 20 | id.0);
+            let mut random = self.machine(Draws::SwitchOff, id);
             if random.chance(500_000) {
                 let delay = random.around(2 * SECOND);
                 self.schedule.after(delay, Event::SwitchOff(id));
@@ -160,12 +239,10 @@ impl World {
 
     /// Gives every member a machine that has none yet, and starts it soon.
     pub(super) fn create_members(&mut self, membership: &Membership) {
-        for id in membership.members().keys() {
+        for (id, member) in membership.members() {
             if self.nodes.get(*id).is_none() {
-                self.create(*id);
-                let delay = self
-                    .stream_of(Concern::Machines, 2 << 20 | id.0)
-                    .around(100 * MILLISECOND);
+                self.create(*id, member.features);
+                let delay = self.machine(Draws::FirstStart, *id).around(100 * MILLISECOND);
                 self.schedule.after(delay, Event::Start(*id));
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use quorate_core::raft::{Apply, Index, Membership, NodeId, Raft};
+use quorate_core::raft::{Apply, FeatureLevel, Index, Membership, NodeId, Raft};
 use quorate_core::state::StateMachine;
 
 use super::checker::progress::Progress;
@@ -52,6 +52,10 @@ pub(super) struct Node {
     pub(super) stalled_until: Time,
     /// The next sync fails.
     pub(super) disk_fails: bool,
+    /// What its binary supports.
+    pub(super) features: FeatureLevel,
+    /// The most that any of its binaries supported.
+    pub(super) features_max: FeatureLevel,
 }
 
 /// What a running node keeps in memory.
@@ -85,7 +89,7 @@ pub(super) struct Live<'a> {
 }
 
 impl Node {
-    pub(super) fn new(id: NodeId, membership: Membership, clock: Clock) -> Node {
+    pub(super) fn new(id: NodeId, membership: Membership, clock: Clock, features: FeatureLevel) -> Node {
         Node {
             id,
             disk: Disk::new(DiskLog::new(membership)),
@@ -101,12 +105,20 @@ impl Node {
             slow_by: 0,
             stalled_until: 0,
             disk_fails: false,
+            features,
+            features_max: features,
         }
     }
 
     /// Whether what it held is of no use any more.
     pub(super) fn is_lost(&self) -> bool {
         self.gone || self.rotten
+    }
+
+    /// From its next start on it runs another binary.
+    pub(super) fn runs_binary(&mut self, features: FeatureLevel) {
+        self.features = features;
+        self.features_max = self.features_max.max(features);
     }
 
     /// The life that the node is in.

@@ -2,14 +2,14 @@
 //! and how often clients ask.
 
 use quorate_core::duties::{Learner, PromotionLimits, Situation, learner_to_promote};
-use quorate_core::raft::{self, Change, Input, Member, Membership, NodeId, Role, SnapshotEvent};
+use quorate_core::raft::{self, Change, Input, Membership, NodeId, Role, SnapshotEvent};
 
 use super::checker::Verdict;
 use super::checker::client::RequestKind;
 use super::node::Run;
 use super::plan::{Operation, OperationKind, Who};
 use super::schedule::{MILLISECOND, Time};
-use super::world::{Event, World, member};
+use super::world::{Draws, Event, World, member};
 
 /// How often leaders look for a learner to promote.
 pub(super) const DUTIES_INTERVAL: Time = 250 * MILLISECOND;
@@ -241,8 +241,11 @@ impl World {
 
     fn newcomer(&mut self, name: &str, promote: bool) -> Change {
         self.operator.directories += 1;
-        let member = member(name, 1_000 + self.operator.directories, &self.knobs);
-        Change::AddLearner(Member { promote, ..member })
+        let directory = 1_000 + self.operator.directories;
+        let mut member = member(name, directory, &self.knobs);
+        member.features = self.some_binary(Draws::FirstBinary, NodeId(directory));
+        member.promote = promote;
+        Change::AddLearner(member)
     }
 }
 

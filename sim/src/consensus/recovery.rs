@@ -3,7 +3,7 @@
 //! It must have one leader, the one that its members prefer, leave a joint phase that was begun, commit fresh writes,
 //! answer every request, and bring every member to the same state.
 
-use quorate_core::raft::{LinkEvent, Membership, NodeId, Role};
+use quorate_core::raft::{FeatureLevel, LinkEvent, Membership, NodeId, Role};
 
 use super::checker::client::Serial;
 use super::checker::{Breach, Verdict, demand};
@@ -171,6 +171,9 @@ impl World {
                 "{open} requests have no answer, such as {token:?}: {request:?}"
             ));
         }
+        if let Some(level) = self.unused_features(status.membership) {
+            return Some(format!("the feature level is not raised to {level}"));
+        }
         if let Some(preferred) = self.preferred_over_leader() {
             return Some(format!(
                 "{preferred}, which is preferred to {leader}, does not lead"
@@ -184,6 +187,16 @@ impl World {
             .members()
             .keys()
             .find_map(|member| self.what_a_member_lacks(*member, leader))
+    }
+
+    /// The features that all members support and the cluster does not use.
+    fn unused_features(&self, membership: &Membership) -> Option<FeatureLevel> {
+        let binaries = membership.members().keys().map(|id| {
+            let node = self.nodes.get(*id)?;
+            node.process.as_ref().map(|_| node.features)
+        });
+        let common = binaries.min().flatten();
+        common.filter(|common| *common > membership.level())
     }
 
     /// The voter that should lead, and does not: a leader hands over to whom the members prefer.

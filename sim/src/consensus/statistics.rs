@@ -55,6 +55,12 @@ statistics! {
     preferred: "hand-overs to a preferred node",
     /// Pre-votes that a preferred node held off.
     vetoes: "vetoes",
+    /// Times that the cluster's feature level rose.
+    levels: "feature levels reached",
+    /// Binaries that a node refused to start since they lack features that its log uses.
+    old_binaries: "old binaries refused",
+    /// Nodes that stopped since the cluster began to use features which their binary lacks.
+    stopped_by_features: "nodes stopped by features",
     /// Disks that were wiped.
     wiped: "wiped disks",
     /// Times that links were cut.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use quorate_core::raft::{
-    Base, DirectoryId, Effects, Fetch, Input, Lineage, LinkEvent, Member, Membership, Message, NodeId, Role,
-    Term, WriteId,
+    Base, DirectoryId, Effects, FeatureLevel, Fetch, Input, Lineage, LinkEvent, Member, Membership, Message,
+    NodeId, Role, Term, WriteId,
 };
 
 use super::checker::commit::CommittedLog;
@@ -70,6 +70,8 @@ pub(super) enum Event {
     Start(NodeId),
     /// A removed node is switched off for good.
     SwitchOff(NodeId),
+    /// The binary of a node has stopped since it is too old.
+    TooOld(Run, FeatureLevel),
     /// A node that stood still moves again.
     Resume(NodeId),
     /// A client asks something.
@@ -119,6 +121,25 @@ pub(super) struct Streams {
     pub(super) disk: Stream,
     pub(super) clients: Stream,
     pub(super) drivers: Stream,
+}
+
+/// What is drawn for machines, each from a stream of its own.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Draws {
+    /// Its clock, and what it takes for the membership.
+    Character,
+    /// The binary that it begins with.
+    FirstBinary,
+    /// When it starts for the first time.
+    FirstStart,
+    /// Whether and when it is switched off after it was let go.
+    SwitchOff,
+    /// The binary that it changes to when it starts.
+    Binary,
+    /// When it starts again after its binary was too old.
+    Upgrade,
+    /// The seed of its own randomness.
+    Seed,
 }
 
 /// One run.
@@ -174,7 +195,7 @@ impl World {
             noise: plan.noise,
             schedule: Schedule::new(),
             nodes: Nodes::default(),
-            checkers: Checkers::default(),
+            checkers: Checkers::new(conditions.checks),
             random: Streams {
                 disk: stream(Concern::Disk),
                 clients: stream(Concern::Clients),
@@ -192,9 +213,15 @@ impl World {
         }
     }
 
-    /// What is drawn for one machine, or for one of its lives.
-    pub(super) fn stream_of(&self, concern: Concern, key: u64) -> Stream {
-        Stream::keyed(self.noise, concern, key)
+    /// What is drawn for one machine.
+    pub(super) fn machine(&self, draws: Draws, id: NodeId) -> Stream {
+        self.life_of_machine(draws, Run { node: id, life: 0 })
+    }
+
+    /// What is drawn for one life of a machine.
+    pub(super) fn life_of_machine(&self, draws: Draws, run: Run) -> Stream {
+        let key = (draws as u64) << 44 | run.node.0 << 20 | u64::from(run.life);
+        Stream::keyed(self.noise, Concern::Machines, key)
     }
 
     /// Where the run is: nanoseconds, steps, and the hash over all of it.
@@ -206,10 +233,9 @@ impl World {
     pub(super) fn run(&mut self) -> Result<Outcome, Breach> {
         for number in 1..=self.nodes_first {
             let id = NodeId(number);
-            self.create(id);
-            let delay = self
-                .stream_of(Concern::Machines, 3 << 20 | number)
-                .around(5 * MICROSECOND);
+            let binary = self.some_binary(Draws::FirstBinary, id);
+            self.create(id, binary);
+            let delay = self.machine(Draws::FirstStart, id).around(5 * MICROSECOND);
             self.schedule.after(delay, Event::Start(id));
         }
         self.schedule.after(0, Event::Request);
@@ -229,7 +255,6 @@ impl World {
         }
         self.check_end()?;
         self.statistics.nanoseconds = self.schedule.now();
-        self.statistics.elections = self.checkers.elections.count();
         self.statistics.commits = self.checkers.committed.last().0;
         self.statistics.acknowledged = self.checkers.clients.acknowledged;
         self.statistics.reads = self.checkers.clients.reads;
@@ -273,6 +298,7 @@ impl World {
             Event::Link { run, peer, event } => self.input(run, Input::Link { peer, event }),
             Event::Start(id) => self.start(id),
             Event::SwitchOff(id) => self.switch_off(id),
+            Event::TooOld(run, needed) => self.upgrade(run, needed),
             Event::Resume(id) => {
                 self.resume(id);
                 Ok(())
@@ -392,9 +418,13 @@ impl World {
         };
         let status = live.process.raft.status();
         let committed_before = live.process.progress.commit();
-        live.process.progress.see(&status)?;
+        let seen = live.process.progress.see(&status);
         self.trace
             .note(status.term.0 << 40 ^ status.commit.0 << 20 ^ status.last.index.0);
+        if !self.conditions.checks {
+            return Ok(());
+        }
+        seen?;
         if status.role != Role::Leader {
             return Ok(());
         }

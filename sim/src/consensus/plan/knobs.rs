@@ -59,6 +59,8 @@ pub(crate) struct Knobs {
     pub(crate) voters_min: usize,
     /// All disks are slow, and nothing happens to one of them alone: no leader is worse than another.
     pub(crate) evenly_slow_disks: bool,
+    /// The features that the newest binary supports.
+    pub(crate) features_max: u16,
     /// What members prefer: the priorities that they get in turn.
     pub(crate) priorities: Vec<u8>,
 }
@@ -93,6 +95,7 @@ impl Knobs {
             keys: *random.pick(&[1, 5, 50]),
             voters_min: if random.chance(100_000) { 1 } else { 2 },
             evenly_slow_disks: random.chance(80_000),
+            features_max: *random.pick(&[1, 2, 4]),
             priorities: priorities(random),
         };
         if knobs.evenly_slow_disks {

@@ -126,6 +126,9 @@ impl Plan {
         if plan.knobs.priorities.is_empty() {
             return Err(PlanError::Senseless("it needs a priority for members"));
         }
+        if plan.knobs.features_max == 0 {
+            return Err(PlanError::Senseless("binaries have feature level 1 at the least"));
+        }
         if plan.knobs.raft.validate().is_err() {
             return Err(PlanError::Senseless(
                 "its settings of consensus contradict each other",
