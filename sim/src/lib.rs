@@ -2,12 +2,14 @@
 //!
 //! - [`consensus`]: consensus and the replicated state alone, on a heap of events; fast.
 //! - [`batch`]: many seeds on many threads.
+//! - [`exploration`]: every interleaving of small clusters.
 //! - [`failure`]: a violation in a folder of its own, to be run again.
 //! - [`random`]: streams of chance, one a concern.
 //! - [`report`]: progress, summary and violations on a terminal.
 
 pub mod batch;
 pub mod consensus;
+pub mod exploration;
 pub mod failure;
 #[cfg(feature = "planted-bugs")]
 pub mod mutants;

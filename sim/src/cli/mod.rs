@@ -1,6 +1,7 @@
 //! One file a command.
 
 mod core;
+mod explore;
 mod interrupt;
 #[cfg(feature = "planted-bugs")]
 mod mutants;
@@ -36,6 +37,13 @@ enum Command {
     /// Ends with 1 when the same violation shows at the same step of the same run, with 0 when the run ends well, and
     /// with 3 when it ends in another way.
     Replay(replay::Arguments),
+    /// Visit every state of a small cluster that bounded faults can lead to.
+    ///
+    /// Ends with 1 and the shortest way to a violation when a property is broken.
+    #[command(
+        after_help = "Examples:\n  quorate-sim explore --terms 2 --timeouts 2\n  quorate-sim explore --crashes 1 --states 5000000"
+    )]
+    Explore(explore::Arguments),
     /// Plant known mistakes in consensus, one at a time, and see whether and how soon a checker notices.
     ///
     /// Ends with 1 when one is not noticed.
@@ -48,6 +56,7 @@ pub(crate) fn run() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Core(arguments) => core::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
+        Command::Explore(arguments) => explore::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         #[cfg(feature = "planted-bugs")]
         Command::Mutants(arguments) => mutants::run(&arguments),
