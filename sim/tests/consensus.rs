@@ -114,7 +114,7 @@ fn a_disk_that_loses_what_it_has_synced_is_seen() {
 
 #[test]
 fn a_disk_that_forgets_a_vote_is_seen() {
-    let violation = caught(PlantedBug::ForgottenVote);
+    let (_, violation) = failure_of(PlantedBug::ForgottenVote, 3);
     let expected = ["votes never change", "election safety", "log matching"];
     assert!(expected.contains(&violation.checker), "{violation}");
 }
