@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{BootError, FeatureLevel, LeaseReads, Planted};
 
 /// Settings of consensus. Members may differ in them; safety depends on none.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Config {
     /// The shortest silence of a leader after which a follower asks for an election.
     pub election_timeout_min: Duration,
@@ -53,6 +56,7 @@ pub struct Config {
     /// dies wait for the smallest one, however fast they noticed.
     pub lease_reads: Option<LeaseReads>,
     /// The mistake that the node makes: none, but in simulations that look for it.
+    #[serde(skip)]
     pub planted: Planted,
 }
 

@@ -31,7 +31,8 @@ use super::{NodeId, PlantedBug, Raft, Term, TraceEvent};
 use crate::time::Instant;
 
 /// That leases are used, and what they may rely on. All members should have the same: one without it grants no lease.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LeaseReads {
     /// How much faster or slower than another member's clock a clock may run, in parts per million.
     pub clock_drift_max: u32,
@@ -277,8 +278,7 @@ impl Raft {
     /// Whether the leader may answer a read at once.
     pub(super) fn holds_lease(&self) -> bool {
         self.leading().is_some_and(|leader| {
-            self.commit >= leader.opened_at
-                && self.lease_until(leader).is_some_and(|until| self.now < until)
+            self.commit >= leader.opened_at && self.lease_until(leader).is_some_and(|until| self.now < until)
         })
     }
 }

@@ -354,11 +354,7 @@ impl Raft {
             } => self.append_received(from, previous, entries, commit),
             Body::AppendAccepted { matched } => self.append_accepted(from, matched),
             Body::AppendRejected { previous, hint } => self.append_rejected(from, previous, hint),
-            Body::Heartbeat {
-                commit,
-                round,
-                lease,
-            } => self.heartbeat_received(from, commit, round, lease),
+            Body::Heartbeat { commit, round, lease } => self.heartbeat_received(from, commit, round, lease),
             Body::HeartbeatResponse {
                 round,
                 matched,

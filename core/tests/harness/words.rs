@@ -85,7 +85,11 @@ pub(super) fn message(message: &Message) -> String {
             format!("pre-vote for term {proposed} {answer}")
         }
         Body::VoteRequest { last, transfer } => {
-            let why = if transfer.is_some() { ", told to by the leader" } else { "" };
+            let why = if transfer.is_some() {
+                ", told to by the leader"
+            } else {
+                ""
+            };
             format!("vote-request, log ends at {last}{why}")
         }
         Body::VoteResponse { granted } => format!("vote {}", given(*granted)),
@@ -99,11 +103,7 @@ pub(super) fn message(message: &Message) -> String {
         ),
         Body::AppendAccepted { matched } => format!("accepted up to {matched}"),
         Body::AppendRejected { previous, hint } => format!("refused after {previous}, may agree at {hint}"),
-        Body::Heartbeat {
-            commit,
-            round,
-            lease,
-        } => {
+        Body::Heartbeat { commit, round, lease } => {
             let asks = if lease.is_some() { "; asks for a lease" } else { "" };
             format!("heartbeat {round}; committed {commit}{asks}")
         }
@@ -241,7 +241,11 @@ pub(super) fn peer(status: &PeerStatus) -> String {
         PeerState::Replicate => "replicate",
         PeerState::Snapshot => "snapshot",
     };
-    let drifts = if status.clock_drifts { ", its clock drifts" } else { "" };
+    let drifts = if status.clock_drifts {
+        ", its clock drifts"
+    } else {
+        ""
+    };
     format!(
         "{}: {state}, matched {}, next {}{drifts}",
         node(status.id),

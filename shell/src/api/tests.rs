@@ -292,7 +292,7 @@ async fn a_malformed_query_names_the_parameter() {
         (
             "/v1/kv/k?consistency=strict",
             "`consistency` is `strict`",
-            "linearizable or serializable",
+            "linearizable, lease or serializable",
         ),
         ("/v1/kv?limit=many", "`limit` is `many`", "from 1 to"),
         ("/v1/kv?limit=0", "`limit` is 0", "from 1 to"),

@@ -38,7 +38,11 @@ pub(super) fn raft_timing(reader: &mut Reader) -> RaftTiming {
     let rpc = reader.milliseconds("cluster.raft.rpc_timeout", 100, 10..=60_000);
     let lease_reads = reader.boolean("cluster.raft.lease_reads", false).value;
     let clock_drift_max = reader
-        .number("cluster.raft.clock_drift_ppm", 10_000, 0..=LeaseReads::CLOCK_DRIFT_LIMIT)
+        .number(
+            "cluster.raft.clock_drift_ppm",
+            10_000,
+            0..=LeaseReads::CLOCK_DRIFT_LIMIT,
+        )
         .value;
     if longest.value < shortest.value {
         let message = format!(

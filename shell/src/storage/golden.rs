@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use quorate_core::raft::{
-    Base, Body, Change, DirectoryId, DiskHealth, Entry, FeatureLevel, HardState, Index, LeaseGrant, LeaseRequest, Lineage, Member, Membership, Message, NodeId, Payload, Position, PreVote, Term, Write, WriteId,
+    Base, Body, Change, DirectoryId, DiskHealth, Entry, FeatureLevel, HardState, Index, LeaseGrant,
+    LeaseRequest, Lineage, Member, Membership, Message, NodeId, Payload, Position, PreVote, Term, Write,
+    WriteId,
 };
 use quorate_core::wire::{self, Kind};
 use serde::Serialize;

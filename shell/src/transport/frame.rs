@@ -224,6 +224,7 @@ mod tests {
                 body: Body::Heartbeat {
                     commit: Index(8),
                     round: 77,
+                    lease: None,
                 },
             }),
             Frame::Raft(Message {

@@ -8,7 +8,7 @@ use quorate_core::wire::{self, Kind};
 
 use super::PlantedBug;
 use super::checker::client::{Request, RequestKind};
-use super::checker::{Breach, Verdict, demand};
+use super::checker::{Breach, Verdict, demand, lease};
 use super::node::Run;
 use super::schedule::MICROSECOND;
 use super::world::{Event, World};
@@ -41,7 +41,7 @@ impl World {
         }
         for fetch in effects.fetch.drain(..) {
             self.statistics.fetches += 1;
-            let delay = self.random.disk.around(self.plan.fetch_mean);
+            let delay = self.random.disk.around(self.knobs.fetch_mean);
             self.schedule.after(delay, Event::Fetched(run, fetch));
         }
         for operation in effects.snapshot.drain(..) {
@@ -58,24 +58,18 @@ impl World {
 
     fn write(&mut self, run: Run, write: Write) -> Verdict {
         let now = self.schedule.now();
-        self.check_features(run, &write)?;
+        if self.conditions.checks {
+            self.check_write(run, &write)?;
+        }
         let Some(live) = self.nodes.live(run) else {
             return Ok(());
         };
-        let status = live.process.raft.status();
-        let own_term = (status.role == Role::Leader).then_some(status.term);
-        self.checkers
-            .entries
-            .written(&write, &live.disk.written, own_term)?;
-        if let Some(base) = &write.reset {
-            self.checkers.committed.covers(base.position, "a snapshot")?;
-        }
         let id = write.id;
         live.disk.write(now, write).map_err(|seen| Breach {
             checker: "writes make sense",
             seen: format!("{run}: {seen}"),
         })?;
-        if self.options.planted == Some(PlantedBug::AcknowledgeBeforeDurable) {
+        if self.conditions.driver() == Some(PlantedBug::AcknowledgeBeforeDurable) {
             self.schedule
                 .after(MICROSECOND, Event::FalseAcknowledgement(run, id));
         }
@@ -83,9 +77,27 @@ impl World {
         Ok(())
     }
 
+    fn check_write(&mut self, run: Run, write: &Write) -> Verdict {
+        self.check_features(run, write)?;
+        let Some(live) = self.nodes.live(run) else {
+            return Ok(());
+        };
+        let status = live.process.raft.status();
+        let own_term = (status.role == Role::Leader).then_some(status.term);
+        self.checkers
+            .entries
+            .written(write, &live.disk.written, own_term)?;
+        match &write.reset {
+            Some(base) => self.checkers.committed.covers(base.position, "a snapshot"),
+            None => Ok(()),
+        }
+    }
+
     fn send(&mut self, run: Run, to: NodeId, message: Message) -> Verdict {
         self.statistics.messages += 1;
-        self.check_promise(run, to, &message)?;
+        if self.conditions.checks {
+            self.check_promise(run, to, &message)?;
+        }
         self.log(|_| {
             format!(
                 "{} -> {to}: term {} {}",
@@ -94,7 +106,7 @@ impl World {
                 Brief(&message.body)
             )
         });
-        let message = if self.plan.encode_messages {
+        let message = if self.knobs.encode_messages {
             let bytes = wire::encode(Kind::Message, &message);
             let decoded: Message = wire::decode(Kind::Message, &bytes).map_err(|error| Breach {
                 checker: "messages survive their encoding",
@@ -185,6 +197,18 @@ impl World {
     /// Nobody had handed this entry over before.
     fn newly_committed(&mut self, position: Position, payload: &Payload) -> Verdict {
         self.checkers.clients.committed(position.index, payload)?;
+        if self.conditions.checks {
+            self.check_leaders()?;
+        }
+        if let Payload::Membership(membership) = payload {
+            self.level_committed(membership)?;
+            self.membership_committed(membership);
+        }
+        Ok(())
+    }
+
+    /// Every leader of a later term than the last entry was committed in has that entry.
+    fn check_leaders(&self) -> Verdict {
         let term = self.checkers.committed.term();
         for (leader_term, leader) in self.checkers.elections.after(term) {
             if let Some(node) = self.nodes.get(leader.node)
@@ -197,10 +221,6 @@ impl World {
                     .committed
                     .leader_completeness(leader.node, leader_term, &node.disk.written)?;
             }
-        }
-        if let Payload::Membership(membership) = payload {
-            self.level_committed(membership)?;
-            self.membership_committed(membership);
         }
         Ok(())
     }
@@ -315,7 +335,7 @@ impl World {
     }
 
     fn campaigns(&mut self, run: Run) -> Verdict {
-        let (now, bound) = (self.schedule.now(), self.plan.stall_noticed_within());
+        let (now, bound) = (self.schedule.now(), self.knobs.stall_noticed_within());
         let oldest = self.nodes.live(run).and_then(|live| live.disk.oldest_write());
         let waited = oldest.map_or(0, |since| now - since);
         demand(waited <= bound, "a stalled disk does not campaign", || {
@@ -330,11 +350,15 @@ impl World {
         }
         self.checkers
             .handovers
-            .begins(self.schedule.now(), run, reason, &self.plan)
+            .begins(self.schedule.now(), run, reason, &self.knobs)
     }
 
     fn elected(&mut self, run: Run, term: Term) -> Verdict {
         self.leader = Some(run.node);
+        self.statistics.elections += 1;
+        if !self.conditions.checks {
+            return Ok(());
+        }
         let Some(node) = self.nodes.get(run.node) else {
             return Ok(());
         };
@@ -350,7 +374,18 @@ impl World {
             .elected(term, run.node, status.membership, &self.checkers.promises)?;
         self.checkers
             .committed
-            .leader_completeness(run.node, term, &node.disk.written)
+            .leader_completeness(run.node, term, &node.disk.written)?;
+        let now = self.schedule.now();
+        for (node, process) in self.nodes.processes() {
+            lease::over(
+                term,
+                run,
+                node.run(),
+                node.clock.shows(now),
+                &process.raft.status(),
+            )?;
+        }
+        Ok(())
     }
 
     /// Schedules an end for the queue of the log, when there is none.
@@ -360,7 +395,7 @@ impl World {
             return;
         };
         if live.disk.begin_sync() {
-            let mut delay = 30 * MICROSECOND + self.random.disk.around(self.plan.sync_mean);
+            let mut delay = 30 * MICROSECOND + self.random.disk.around(self.knobs.sync_mean);
             if live.slow_until > now {
                 delay += self.random.disk.around(live.slow_by);
             }

@@ -9,12 +9,14 @@
 //! | [`promise`] | no vote and no acknowledgement leaves before the disk holds what it promises; no vote is given twice |
 //! | [`progress`] | terms, commit and applied indexes of a node only rise |
 //! | [`handover`] | leaders hand over of their own accord seldom, and not at all when no disk is worse than another |
+//! | [`lease`] | nobody is elected while another leader holds a lease, by that leader's own clock (Raft dissertation, section 6.4.1) |
 //! | [`client`] | every request gets one answer; what was acknowledged is in the log once; reads see what was acknowledged before |
 
 pub(super) mod client;
 pub(super) mod commit;
 pub(super) mod election;
 pub(super) mod handover;
+pub(super) mod lease;
 pub(super) mod log;
 pub(super) mod progress;
 pub(super) mod promise;
@@ -45,7 +47,7 @@ pub(super) fn demand(holds: bool, checker: &'static str, seen: impl FnOnce() -> 
 }
 
 /// All checkers that look across nodes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Checkers {
     pub(super) elections: election::Elections,
     pub(super) entries: log::Entries,
@@ -54,4 +56,19 @@ pub(super) struct Checkers {
     pub(super) promises: promise::Promises,
     pub(super) clients: client::Clients,
     pub(super) handovers: handover::Handovers,
+}
+
+impl Checkers {
+    /// Checkers at the beginning of a run; without `checks` only what the run itself asks them is kept.
+    pub(super) fn new(checks: bool) -> Checkers {
+        Checkers {
+            elections: election::Elections::default(),
+            entries: log::Entries::default(),
+            committed: commit::CommittedLog::default(),
+            states: state::States::default(),
+            promises: promise::Promises::default(),
+            clients: client::Clients::new(checks),
+            handovers: handover::Handovers::default(),
+        }
+    }
 }
