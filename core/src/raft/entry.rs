@@ -22,6 +22,8 @@ pub enum Payload {
     Empty,
     /// A command for the state machine, opaque to consensus.
     Command(Bytes),
+    /// A command that a witness does without.
+    Omitted,
     /// A membership. It is in force from the moment at which it is in a node's log, committed or not
     /// (Raft dissertation, section 4.1).
     Membership(Membership),
@@ -33,7 +35,7 @@ impl Entry {
         const OVERHEAD: u64 = 32;
         OVERHEAD
             + match &self.payload {
-                Payload::Empty => 0,
+                Payload::Empty | Payload::Omitted => 0,
                 Payload::Command(command) => command.len() as u64,
                 Payload::Membership(membership) => 128 * membership.members().len() as u64,
             }
