@@ -94,5 +94,9 @@ pub enum BootError {
 }
 
 fn part(witness: bool) -> &'static str {
-    if witness { "a witness" } else { "one that holds data" }
+    if witness {
+        "a witness"
+    } else {
+        "one that holds data"
+    }
 }

@@ -3,8 +3,8 @@
 //! Each field is a lane. Lanes may run in parallel with each other; within a lane the order counts.
 
 use super::{
-    Base, BootError, ChangeError, Entry, FetchId, HardState, Index, Message, NodeId, Position, Term,
-    Token, WriteId,
+    Base, BootError, ChangeError, Entry, FetchId, HardState, Index, Message, NodeId, Position, Term, Token,
+    WriteId,
 };
 
 /// Collected by [`Raft::drain`](super::Raft::drain).

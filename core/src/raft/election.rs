@@ -33,7 +33,8 @@ impl Raft {
     /// Whether this node may ask for votes.
     pub(super) fn can_campaign(&self) -> bool {
         let votes = self.log.membership().is_voter(self.id) || self.is_leaving_voter();
-        votes && !self.config.witness && !self.cursor.is_installing() && !self.is_disk_stalled()
+        let leads = !self.config.witness || self.planted(PlantedBug::WitnessCampaigns);
+        votes && leads && !self.cursor.is_installing() && !self.is_disk_stalled()
     }
 
     /// Whether this node was a voter up to a membership that may not be committed. The others may lack that membership
@@ -274,6 +275,9 @@ impl Raft {
 
     /// Whether a log that ends at `last` holds at least as much as this one (Raft paper, section 5.4.1).
     fn is_up_to_date(&self, last: Position) -> bool {
+        if self.config.witness && self.planted(PlantedBug::WitnessVotesBlindly) {
+            return true;
+        }
         if self.planted(PlantedBug::LongerLogWins) {
             return last.index >= self.log.last().index;
         }

@@ -22,11 +22,11 @@ pub enum Payload {
     Empty,
     /// A command for the state machine, opaque to consensus.
     Command(Bytes),
-    /// A command that a witness does without.
-    Omitted,
     /// A membership. It is in force from the moment at which it is in a node's log, committed or not
     /// (Raft dissertation, section 4.1).
     Membership(Membership),
+    /// A command that a witness does without.
+    Omitted,
 }
 
 impl Entry {

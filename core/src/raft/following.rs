@@ -22,8 +22,7 @@ impl Raft {
         entries: Vec<Entry>,
         commit: Index,
     ) {
-        if !self.is_well_formed(previous, &entries) || !self.follow(from) || !self.fits_entries(&entries)
-        {
+        if !self.is_well_formed(previous, &entries) || !self.follow(from) || !self.fits_entries(&entries) {
             return;
         }
         let last = entries

@@ -73,9 +73,8 @@ impl Raft {
         }
         let own = self.priority_of(self.id);
         let (lost, membership) = (self.precedence.lost, self.log.membership());
-        let preferred = |id: &NodeId| {
-            Some(*id) != lost && self.priority_of(*id) > own && !membership.is_witness(*id)
-        };
+        let preferred =
+            |id: &NodeId| Some(*id) != lost && self.priority_of(*id) > own && !membership.is_witness(*id);
         if !membership.voters().iter().any(preferred) {
             return false;
         }

@@ -69,7 +69,9 @@ impl Raft {
     }
 
     fn next_step(&self, to: NodeId, peer: &Progress) -> Step {
-        let last = self.leading().map_or(Index(0), |leader| self.limit_for(leader, to));
+        let last = self
+            .leading()
+            .map_or(Index(0), |leader| self.limit_for(leader, to));
         let pipelined = match &peer.state {
             _ if peer.fetch.is_some() => return Step::Nothing,
             State::Snapshot { .. } | State::Probe { waiting: true } => return Step::Nothing,

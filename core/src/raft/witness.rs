@@ -29,7 +29,7 @@ use std::collections::BTreeSet;
 
 use super::progress::State;
 use super::role::{Leader, Part};
-use super::{Base, Body, Entry, Index, NodeId, Payload, Raft};
+use super::{Base, Body, Entry, Index, NodeId, Payload, PlantedBug, Raft};
 use crate::time::Instant;
 
 /// Whether witnesses wait for a data voter.
@@ -80,7 +80,7 @@ impl Raft {
     /// The last index that a follower may be sent: everything, but to a witness only what is committed, and to one
     /// that votes also what enough data voters hold.
     pub(super) fn limit_for(&self, leader: &Leader, id: NodeId) -> Index {
-        if !leader.is_witness(id) {
+        if !leader.is_witness(id) || self.planted(PlantedBug::WitnessIsAheadOfData) {
             return self.log.last().index;
         }
         let membership = self.log.membership();

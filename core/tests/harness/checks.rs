@@ -111,7 +111,10 @@ impl Checks {
                 "{name} commits {position}, which {holders} of {} disks hold",
                 half.len()
             );
-            let mut with_data = half.iter().filter_map(|id| disks.get(id)).filter(|disk| !disk.witness);
+            let mut with_data = half
+                .iter()
+                .filter_map(|id| disks.get(id))
+                .filter(|disk| !disk.witness);
             assert!(
                 half.is_empty() || with_data.any(|disk| disk.holds(position)),
                 "{name} commits {position}, which only witnesses hold"

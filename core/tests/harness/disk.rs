@@ -94,7 +94,10 @@ impl Disk {
         let command = |entry: &Entry| matches!(entry.payload, Payload::Command(_));
         let omitted = |entry: &Entry| matches!(entry.payload, Payload::Omitted);
         assert!(
-            !write.entries.iter().any(if self.witness { command } else { omitted }),
+            !write
+                .entries
+                .iter()
+                .any(if self.witness { command } else { omitted }),
             "a witness's log has no commands, and any other's has them"
         );
         if let Some(first) = write.entries.first() {

@@ -1,6 +1,6 @@
 //! Nodes come into being, start, crash, and are let go; and what their peers' transports notice of it.
 
-use quorate_core::raft::{self, BootError, FeatureLevel, LinkEvent, Membership, NodeId, Raft};
+use quorate_core::raft::{self, BootError, FeatureLevel, LinkEvent, Member, Membership, NodeId, Raft};
 
 use super::PlantedBug;
 use super::checker::progress::Progress;
@@ -12,8 +12,8 @@ use super::schedule::{MILLISECOND, SECOND};
 use super::world::{Event, World};
 
 impl World {
-    /// A machine with a blank disk and a binary that supports `features`.
-    pub(super) fn create(&mut self, id: NodeId, features: FeatureLevel) {
+    /// A machine with a blank disk, as its record says.
+    pub(super) fn create(&mut self, id: NodeId, member: &Member) {
         let skew = self.plan.clock_skew;
         let rate = 1_000_000 - skew + self.random.clocks.between(0, 2 * skew);
         let clock = Clock::new(self.random.clocks.below(1_000 * SECOND), rate);
@@ -23,7 +23,7 @@ impl World {
         } else {
             self.membership.clone()
         };
-        self.nodes.insert(Node::new(id, membership, clock, features));
+        self.nodes.insert(Node::new(id, membership, clock, member));
     }
 
     /// A binary that an operator may have at hand.
@@ -56,6 +56,7 @@ impl World {
         let held = held.chain([&boot.base.membership]).map(Membership::level).max();
         let config = raft::Config {
             features: other,
+            witness: node.witness,
             ..self.plan.raft.clone()
         };
         let now = node.clock.shows(self.schedule.now());
@@ -92,13 +93,17 @@ impl World {
         };
         node.life += 1;
         let (log_base, applied) = (node.disk.durable.base.position, node.store.applied);
-        if !node.store.recover(log_base) {
+        if !node.witness && !node.store.recover(log_base) {
             return Err(fails(&format!(
                 "the log begins at {log_base}, the state ends at {applied}, and there is no snapshot"
             )));
         }
         let machine = node.store.load().map_err(|error| fails(&error))?;
-        let applied = machine.applied().index;
+        let applied = if node.witness {
+            log_base.index
+        } else {
+            machine.applied().index
+        };
         let log = &node.disk.durable;
         let tail = self.random.disk.between(0, self.plan.boot_tail_max);
         let boot = log.boot(id, applied, usize::try_from(tail).unwrap_or(log.len()));
@@ -114,6 +119,7 @@ impl World {
         let seed = self.random.node_seeds.seed();
         let config = raft::Config {
             features: node.features,
+            witness: node.witness,
             ..self.plan.raft.clone()
         };
         let raft = Raft::new(config, boot, seed, now).map_err(|error| fails(&error))?;
@@ -225,7 +231,7 @@ impl World {
     pub(super) fn create_members(&mut self, membership: &Membership) {
         for (id, member) in membership.members() {
             if self.nodes.get(*id).is_none() {
-                self.create(*id, member.features);
+                self.create(*id, member);
                 let delay = self.random.operator.around(100 * MILLISECOND);
                 self.schedule.after(delay, Event::Start(*id));
             }

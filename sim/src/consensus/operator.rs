@@ -131,9 +131,9 @@ impl World {
             .iter()
             .find(|(id, _)| self.nodes.get(**id).is_some_and(|node| node.gone));
         if let Some((id, lost)) = lost {
-            let name = lost.name.clone();
+            let (name, witness) = (lost.name.clone(), lost.witness);
             return if self.random.operator.chance(700_000) {
-                vec![self.newcomer(&name)]
+                vec![self.newcomer(&name, witness)]
             } else {
                 vec![Change::Remove(*id)]
             };
@@ -150,7 +150,8 @@ impl World {
         match (choice, learner) {
             (0 | 1, _) if membership.members().len() < size_max => {
                 let name = format!("n{}", 100 + self.operator.directories);
-                vec![self.newcomer(&name)]
+                let witness = self.some_part();
+                vec![self.newcomer(&name, witness)]
             }
             (0 | 2, _) if dispensable => vec![Change::Remove(voter)],
             (1 | 3, Some(learner)) => vec![Change::Promote(learner)],
@@ -160,7 +161,8 @@ impl World {
             (4 | 5, None) if dispensable => vec![Change::Demote(voter)],
             (6, None) if dispensable => {
                 let name = format!("n{}", 100 + self.operator.directories);
-                vec![Change::Remove(voter), self.newcomer(&name)]
+                let witness = self.some_part();
+                vec![Change::Remove(voter), self.newcomer(&name, witness)]
             }
             (7, _) if self.plan.priorities.len() > 1 => vec![Change::Prioritise {
                 id: voter,
@@ -174,10 +176,16 @@ impl World {
         }
     }
 
-    fn newcomer(&mut self, name: &str) -> Change {
+    /// Whether a newcomer is a witness.
+    fn some_part(&mut self) -> bool {
+        self.plan.witnesses > 0 && self.random.operator.chance(300_000)
+    }
+
+    fn newcomer(&mut self, name: &str, witness: bool) -> Change {
         self.operator.directories += 1;
         let mut member = member(name, 1_000 + self.operator.directories, &self.plan);
         member.features = self.some_binary();
+        member.witness = witness;
         member.promote = self.random.operator.chance(800_000);
         Change::AddLearner(member)
     }

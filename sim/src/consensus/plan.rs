@@ -53,6 +53,8 @@ pub(super) struct Plan {
     pub(super) evenly_slow_disks: bool,
     /// The features that the newest binary supports.
     pub(super) features_max: u16,
+    /// How many of the first members are witnesses, if there are enough others; when any, newcomers may be too.
+    pub(super) witnesses: u64,
     /// What members prefer: the priorities that they get in turn.
     pub(super) priorities: Vec<u8>,
 }
@@ -110,6 +112,7 @@ impl Plan {
             evenly_slow_disks: random.chance(80_000),
             features_max: *random.pick(&[1, 2, 4]),
             priorities: priorities(random),
+            witnesses: *random.pick(&[0, 0, 0, 1, 2]),
         };
         if plan.evenly_slow_disks {
             plan.sync_mean = 60 * MILLISECOND;

@@ -156,7 +156,12 @@ impl World {
         plan.raft.planted = options.consensus;
         let stream = |concern| Stream::new(seed, concern);
         let members: BTreeMap<NodeId, Member> = (1..=options.nodes)
-            .map(|number| (NodeId(number), member(&format!("n{number}"), number, &plan)))
+            .map(|number| {
+                let mut first = member(&format!("n{number}"), number, &plan);
+                // Fewer than half, so that disks can be spared.
+                first.witness = number > options.nodes - plan.witnesses.min((options.nodes - 1) / 2);
+                (NodeId(number), first)
+            })
             .collect();
         let membership = Membership::bootstrap(Lineage(u128::from(seed)), members);
         World {
@@ -197,7 +202,12 @@ impl World {
         for number in 1..=self.options.nodes {
             let id = NodeId(number);
             let binary = self.some_binary();
-            self.create(id, binary);
+            let first = self.first_membership.members()[&id].clone();
+            let first = Member {
+                features: binary,
+                ..first
+            };
+            self.create(id, &first);
             let delay = self.random.faults.around(5 * MICROSECOND);
             self.schedule.after(delay, Event::Start(id));
         }
