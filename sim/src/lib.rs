@@ -5,6 +5,7 @@
 //! - [`report`]: progress, summary and violations on a terminal.
 
 pub mod consensus;
+pub mod exploration;
 #[cfg(feature = "planted-bugs")]
 pub mod mutants;
 pub mod random;

@@ -27,11 +27,64 @@ enum Command {
         after_help = "Examples:\n  quorate-sim core --nodes 5 --seeds 1..1000\n  quorate-sim core --seeds 17 --verbose"
     )]
     Core(CoreArguments),
+    /// Visit every state of a small cluster that bounded faults can lead to.
+    ///
+    /// Exits with 1 and the shortest way to a violation when a property is broken.
+    #[command(
+        after_help = "Examples:\n  quorate-sim explore --terms 2 --timeouts 2\n  quorate-sim explore --crashes 1 --states 5000000"
+    )]
+    Explore(ExploreArguments),
     /// Plant known mistakes in consensus, one at a time, and see whether and how soon a checker notices.
     ///
     /// Exits with 1 when one is not noticed.
     #[cfg(feature = "planted-bugs")]
     Mutants(MutantsArguments),
+}
+
+#[derive(Debug, clap::Args)]
+struct ExploreArguments {
+    /// Nodes, all of them voters.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=5))]
+    nodes: u64,
+    /// The last term that is looked at.
+    #[arg(long, default_value_t = 2)]
+    terms: u64,
+    /// Commands that clients propose.
+    #[arg(long, default_value_t = 1)]
+    entries: u8,
+    /// Timers that fire.
+    #[arg(long, default_value_t = 2)]
+    timeouts: u8,
+    /// Crashes, each followed by a start.
+    #[arg(long, default_value_t = 0)]
+    crashes: u8,
+    /// Messages that are lost. A message that never arrives within the bounds need not be lost.
+    #[arg(long, default_value_t = 0)]
+    losses: u8,
+    /// Messages that arrive twice.
+    #[arg(long, default_value_t = 0)]
+    duplicates: u8,
+    /// States after which the search ends; a state takes about 3 KB of memory.
+    #[arg(long, default_value_t = 1_000_000)]
+    states: usize,
+    /// A mistake to plant in consensus, by name.
+    #[cfg(feature = "planted-bugs")]
+    #[arg(long)]
+    plant: Option<String>,
+}
+
+impl ExploreArguments {
+    fn planted(&self) -> Result<quorate_core::raft::Planted, String> {
+        #[cfg(feature = "planted-bugs")]
+        if let Some(name) = &self.plant {
+            use quorate_core::raft::{Planted, PlantedBug};
+            let bug = PlantedBug::ALL.iter().find(|bug| bug.name() == name);
+            return bug
+                .map(|bug| Planted::with(*bug))
+                .ok_or_else(|| format!("there is no planted bug called {name}"));
+        }
+        Ok(quorate_core::raft::Planted::default())
+    }
 }
 
 #[cfg(feature = "planted-bugs")]
@@ -102,8 +155,40 @@ impl FromStr for Seeds {
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Core(arguments) => core(&arguments),
+        Command::Explore(arguments) => explore(&arguments),
         #[cfg(feature = "planted-bugs")]
         Command::Mutants(arguments) => mutants(&arguments),
+    }
+}
+
+fn explore(arguments: &ExploreArguments) -> ExitCode {
+    use quorate_sim::exploration::{Bounds, explore};
+
+    let planted = match arguments.planted() {
+        Ok(planted) => planted,
+        Err(message) => {
+            eprintln!("{message}");
+            return ExitCode::from(2);
+        }
+    };
+    let bounds = Bounds {
+        nodes: arguments.nodes,
+        terms: arguments.terms,
+        entries: arguments.entries,
+        timeouts: arguments.timeouts,
+        crashes: arguments.crashes,
+        losses: arguments.losses,
+        duplicates: arguments.duplicates,
+        states_max: arguments.states,
+        planted,
+    };
+    println!("{bounds}");
+    let report = explore(&bounds);
+    print!("{report}");
+    if report.violation.is_none() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }
 

@@ -24,6 +24,7 @@ mod effects;
 mod election;
 mod entry;
 mod feature;
+mod fingerprint;
 mod following;
 mod handover;
 mod heartbeat;

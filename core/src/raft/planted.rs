@@ -12,6 +12,12 @@ pub struct Planted {
 }
 
 impl Planted {
+    /// A node that makes none of them.
+    pub const NONE: Planted = Planted {
+        #[cfg(feature = "planted-bugs")]
+        bug: None,
+    };
+
     /// A node that makes the mistake `bug`.
     #[cfg(feature = "planted-bugs")]
     pub const fn with(bug: PlantedBug) -> Planted {

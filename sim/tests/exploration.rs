@@ -1,0 +1,73 @@
+//! Every interleaving of small clusters, as far as the time of a test goes. `quorate-sim explore` goes further.
+
+use quorate_core::raft::Planted;
+use quorate_sim::exploration::{Bounds, explore};
+
+/// One timer, nothing else.
+const ELECTION: Bounds = Bounds {
+    nodes: 3,
+    terms: 1,
+    entries: 0,
+    timeouts: 1,
+    crashes: 0,
+    losses: 0,
+    duplicates: 0,
+    states_max: 200_000,
+    planted: Planted::NONE,
+};
+
+#[test]
+fn every_interleaving_of_one_election_is_safe() {
+    let report = explore(&ELECTION);
+    assert_eq!(report.violation, None);
+    assert!(report.complete, "{report}");
+    assert!(report.states > 30_000, "{report}");
+}
+
+#[test]
+fn every_interleaving_of_a_lone_node_with_crashes_is_safe() {
+    let report = explore(&Bounds {
+        nodes: 1,
+        terms: 3,
+        entries: 3,
+        timeouts: 4,
+        crashes: 3,
+        ..ELECTION
+    });
+    assert_eq!(report.violation, None);
+    assert!(report.complete, "{report}");
+}
+
+#[test]
+fn rival_candidates_with_crashes_losses_and_repetitions_are_safe_as_far_as_one_can_look() {
+    let report = explore(&Bounds {
+        terms: 2,
+        entries: 1,
+        timeouts: 2,
+        crashes: 1,
+        losses: 1,
+        duplicates: 1,
+        states_max: 60_000,
+        ..ELECTION
+    });
+    assert_eq!(report.violation, None);
+    assert!(report.depth >= 6, "{report}");
+}
+
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn planted_bugs_are_found_by_the_shortest_way() {
+    use quorate_core::raft::PlantedBug;
+    for (bug, timeouts, steps) in [
+        (PlantedBug::VoteLeavesBeforeSync, 1, 4),
+        (PlantedBug::FollowerAcceptsFromMemory, 1, 8),
+    ] {
+        let report = explore(&Bounds {
+            timeouts,
+            planted: Planted::with(bug),
+            ..ELECTION
+        });
+        let (_, way) = report.violation.expect("the bug is found");
+        assert_eq!(way.len(), steps, "{}: {way:#?}", bug.name());
+    }
+}
