@@ -118,6 +118,9 @@ impl Raft {
         let Part::Leader(leader) = &mut self.part else {
             return;
         };
+        if !leader.peers.values().any(|peer| peer.witness) {
+            return;
+        }
         for peer in leader.peers.values_mut() {
             if peer.matched >= peer.reach.due {
                 peer.reach = Reach::new(peer.reach.within, last, now);
