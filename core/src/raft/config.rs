@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{BootError, FeatureLevel, Planted};
 
 /// Settings of consensus. Members may differ in them; safety depends on none.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Config {
     /// The shortest silence of a leader after which a follower asks for an election.
     pub election_timeout_min: Duration,
@@ -52,6 +55,7 @@ pub struct Config {
     /// A disk whose smoothed write latency is below this is fast enough, however fast the others' are.
     pub slow_disk_latency_min: Duration,
     /// The mistake that the node makes: none, but in simulations that look for it.
+    #[serde(skip)]
     pub planted: Planted,
 }
 

@@ -41,7 +41,7 @@ impl World {
         }
         for fetch in effects.fetch.drain(..) {
             self.statistics.fetches += 1;
-            let delay = self.random.disk.around(self.plan.fetch_mean);
+            let delay = self.random.disk.around(self.knobs.fetch_mean);
             self.schedule.after(delay, Event::Fetched(run, fetch));
         }
         for operation in effects.snapshot.drain(..) {
@@ -58,24 +58,18 @@ impl World {
 
     fn write(&mut self, run: Run, write: Write) -> Verdict {
         let now = self.schedule.now();
-        self.check_features(run, &write)?;
+        if self.conditions.checks {
+            self.check_write(run, &write)?;
+        }
         let Some(live) = self.nodes.live(run) else {
             return Ok(());
         };
-        let status = live.process.raft.status();
-        let own_term = (status.role == Role::Leader).then_some(status.term);
-        self.checkers
-            .entries
-            .written(&write, &live.disk.written, own_term)?;
-        if let Some(base) = &write.reset {
-            self.checkers.committed.covers(base.position, "a snapshot")?;
-        }
         let id = write.id;
         live.disk.write(now, write).map_err(|seen| Breach {
             checker: "writes make sense",
             seen: format!("{run}: {seen}"),
         })?;
-        if self.options.planted == Some(PlantedBug::AcknowledgeBeforeDurable) {
+        if self.conditions.driver() == Some(PlantedBug::AcknowledgeBeforeDurable) {
             self.schedule
                 .after(MICROSECOND, Event::FalseAcknowledgement(run, id));
         }
@@ -83,10 +77,28 @@ impl World {
         Ok(())
     }
 
+    fn check_write(&mut self, run: Run, write: &Write) -> Verdict {
+        self.check_features(run, write)?;
+        let Some(live) = self.nodes.live(run) else {
+            return Ok(());
+        };
+        let status = live.process.raft.status();
+        let own_term = (status.role == Role::Leader).then_some(status.term);
+        self.checkers
+            .entries
+            .written(write, &live.disk.written, own_term)?;
+        match &write.reset {
+            Some(base) => self.checkers.committed.covers(base.position, "a snapshot"),
+            None => Ok(()),
+        }
+    }
+
     fn send(&mut self, run: Run, to: NodeId, message: Message) -> Verdict {
         self.statistics.messages += 1;
-        self.check_promise(run, to, &message)?;
-        self.check_witness(to, &message)?;
+        if self.conditions.checks {
+            self.check_promise(run, to, &message)?;
+            self.check_witness(to, &message)?;
+        }
         self.log(|_| {
             format!(
                 "{} -> {to}: term {} {}",
@@ -95,7 +107,7 @@ impl World {
                 Brief(&message.body)
             )
         });
-        let message = if self.plan.encode_messages {
+        let message = if self.knobs.encode_messages {
             let bytes = wire::encode(Kind::Message, &message);
             let decoded: Message = wire::decode(Kind::Message, &bytes).map_err(|error| Breach {
                 checker: "messages survive their encoding",
@@ -233,6 +245,18 @@ impl World {
     /// Nobody had handed this entry over before.
     fn newly_committed(&mut self, position: Position, payload: &Payload) -> Verdict {
         self.checkers.clients.committed(position.index, payload)?;
+        if self.conditions.checks {
+            self.check_leaders()?;
+        }
+        if let Payload::Membership(membership) = payload {
+            self.level_committed(membership)?;
+            self.membership_committed(membership);
+        }
+        Ok(())
+    }
+
+    /// Every leader of a later term than the last entry was committed in has that entry.
+    fn check_leaders(&self) -> Verdict {
         let term = self.checkers.committed.term();
         for (leader_term, leader) in self.checkers.elections.after(term) {
             if let Some(node) = self.nodes.get(leader.node)
@@ -245,10 +269,6 @@ impl World {
                     .committed
                     .leader_completeness(leader.node, leader_term, &node.disk.written)?;
             }
-        }
-        if let Payload::Membership(membership) = payload {
-            self.level_committed(membership)?;
-            self.membership_committed(membership);
         }
         Ok(())
     }
@@ -372,7 +392,7 @@ impl World {
         demand(!self.is_witness(run.node), "a witness does not campaign", || {
             format!("{run} asks for votes")
         })?;
-        let (now, bound) = (self.schedule.now(), self.plan.stall_noticed_within());
+        let (now, bound) = (self.schedule.now(), self.knobs.stall_noticed_within());
         let oldest = self.nodes.live(run).and_then(|live| live.disk.oldest_write());
         let waited = oldest.map_or(0, |since| now - since);
         demand(waited <= bound, "a stalled disk does not campaign", || {
@@ -387,11 +407,15 @@ impl World {
         }
         self.checkers
             .handovers
-            .begins(self.schedule.now(), run, reason, &self.plan)
+            .begins(self.schedule.now(), run, reason, &self.knobs)
     }
 
     fn elected(&mut self, run: Run, term: Term) -> Verdict {
         self.leader = Some(run.node);
+        self.statistics.elections += 1;
+        if !self.conditions.checks {
+            return Ok(());
+        }
         let Some(node) = self.nodes.get(run.node) else {
             return Ok(());
         };
@@ -417,7 +441,7 @@ impl World {
             return;
         };
         if live.disk.begin_sync() {
-            let mut delay = 30 * MICROSECOND + self.random.disk.around(self.plan.sync_mean);
+            let mut delay = 30 * MICROSECOND + self.random.disk.around(self.knobs.sync_mean);
             if live.slow_until > now {
                 delay += self.random.disk.around(live.slow_by);
             }

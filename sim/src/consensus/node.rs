@@ -38,6 +38,8 @@ pub(super) struct Node {
     pub(super) process: Option<Process>,
     /// It never starts again: its disk was wiped, or it was let go and switched off.
     pub(super) gone: bool,
+    /// A record that was durable is damaged; the node notices when it starts.
+    pub(super) rotten: bool,
     /// Until then nothing moves on it.
     pub(super) paused_until: Time,
     /// What came while nothing moved, in order.
@@ -100,6 +102,7 @@ impl Node {
             life: 0,
             process: None,
             gone: false,
+            rotten: false,
             paused_until: 0,
             waiting: Vec::new(),
             slow_until: 0,
@@ -110,6 +113,11 @@ impl Node {
             features,
             features_max: features,
         }
+    }
+
+    /// Whether what it held is of no use any more.
+    pub(super) fn is_lost(&self) -> bool {
+        self.gone || self.rotten
     }
 
     /// From its next start on it runs another binary.

@@ -45,7 +45,7 @@ impl World {
             done: false,
         });
         self.network.calm();
-        self.plan.calm();
+        self.knobs.calm();
         let mut stalled = Vec::new();
         for node in self.nodes.iter_mut() {
             node.paused_until = 0;
@@ -70,7 +70,7 @@ impl World {
         for id in self.present() {
             self.resume(id);
             self.links_change(id, LinkEvent::Connected);
-            let delay = self.random.faults.around(20 * MILLISECOND);
+            let delay = self.random.drivers.around(20 * MILLISECOND);
             self.schedule.after(delay, Event::Start(id));
         }
         let catching_up = self.time_to_catch_up();
@@ -91,7 +91,7 @@ impl World {
             .filter(|node| !node.gone && !node.witness)
             .map(|node| committed.saturating_sub(node.store.applied.index.0))
             .max();
-        2 * behind.unwrap_or_default() * (self.plan.apply_mean + self.plan.fetch_mean)
+        2 * behind.unwrap_or_default() * (self.knobs.apply_mean + self.knobs.fetch_mean)
     }
 
     /// Whether everything has recovered; writes something until enough was acknowledged.
@@ -111,9 +111,9 @@ impl World {
             return Ok(());
         };
         let limit = if led {
-            RECOVERED_WITHIN_TIMEOUTS * self.plan.election_timeout() + catching_up
+            RECOVERED_WITHIN_TIMEOUTS * self.knobs.election_timeout() + catching_up
         } else {
-            LEADER_WITHIN_TIMEOUTS * self.plan.election_timeout()
+            LEADER_WITHIN_TIMEOUTS * self.knobs.election_timeout()
         };
         demand(took < limit, "liveness", || {
             format!(

@@ -33,6 +33,8 @@ statistics! {
     campaigns: "campaigns",
     /// Log entries that were committed.
     commits: "commits",
+    /// Requests of clients, whether or not anybody was there to hear them.
+    requests: "requests",
     /// Commands whose client heard the reply.
     acknowledged: "acknowledged commands",
     /// Linearizable reads that were answered.
