@@ -113,6 +113,15 @@ scenarios! {
     vote_only_when_durable
     vote_survives_a_crash
     wiped_node_gets_a_new_id
+    witness_ahead_of_the_last_data_node
+    witness_gets_the_base
+    witness_known_for_what_it_is_not
+    witness_lets_one_data_node_go_on
+    witness_membership
+    witness_never_leads
+    witness_opens_a_term_without_the_lost_leader
+    witness_stands_in_for_a_late_data_voter
+    witness_waits_for_data_voters
 }
 
 #[test]
