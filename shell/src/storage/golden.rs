@@ -61,6 +61,7 @@ fn membership() -> Membership {
     let founded = Membership::bootstrap(Lineage(0xfeed), founders.into());
     let mut learner = member("gamma");
     learner.promote = true;
+    learner.witness = true;
     let grown = founded.changed(&[Change::AddLearner(learner)]).expect("it fits");
     grown
         .changed(&[Change::Promote(NodeId(3)), Change::Demote(NodeId(1))])
@@ -87,6 +88,7 @@ fn entries() -> Vec<Entry> {
         Payload::Command(Bytes::from_static(b"put \x00 something")),
         Payload::Membership(membership()),
         Payload::Command(Bytes::from(vec![0; 700])),
+        Payload::Omitted,
     ];
     let entry = |(index, payload)| Entry {
         position: position(4, index),
@@ -130,6 +132,7 @@ fn bodies() -> Vec<Body> {
             },
             features: FeatureLevel(3),
         },
+        Body::Begin { base: base() },
         Body::TimeoutNow,
         Body::ReadRequest { request: 9 },
         Body::ReadResponse {
