@@ -95,6 +95,8 @@ codes! {
     MethodNotAllowed = "method_not_allowed", 405, "Method not allowed";
     /// A compare-and-set found another revision; nothing changed.
     RevisionConflict = "revision_conflict", 409, "Revision conflict";
+    /// The node is a witness and holds no data that could be read.
+    Witness = "witness", 421, "No data here";
     /// The cluster refuses the operation; nothing changed.
     Refused = "refused", 409, "Refused";
     /// The key is longer than the limit.
@@ -134,6 +136,7 @@ impl ProblemCode {
                 | ProblemCode::TooManyConnections
                 | ProblemCode::Unavailable
                 | ProblemCode::TimedOut
+                | ProblemCode::Witness
         )
     }
 }

@@ -104,6 +104,10 @@ impl From<BackendError> for Failure {
                     .with_retry_after(RETRY_AFTER_SECONDS)
             }
             BackendError::Refused(_) => problem(ProblemCode::Refused, "nothing changed"),
+            BackendError::Witness => problem(
+                ProblemCode::Witness,
+                "read from another node, or without ?consistency=serializable to be sent to the leader",
+            ),
             BackendError::NoSuchMember(_) => problem(
                 ProblemCode::MemberNotFound,
                 "GET /cluster/nodes lists the members",

@@ -161,7 +161,8 @@ pub enum BackendError {
     /// Nothing was appended: no leader is known or in reach.
     #[error("the cluster has no leader that this node can reach")]
     NoLeader,
-    /// Nothing was appended: another node leads, and the request is one that is not forwarded or asked not to be.
+    /// Nothing was appended: another node leads, and the request is one that is not forwarded or asked not to be, such
+    /// as a read of a witness.
     #[error("another node leads, with the client address {leader}")]
     NotLeader {
         /// The leader's `host:port` for clients.
@@ -182,6 +183,9 @@ pub enum BackendError {
     /// Nothing changed: the cluster does not do this. The text says why.
     #[error("{0}")]
     Refused(String),
+    /// This node is a witness: it has nothing to read.
+    #[error("this node is a witness and holds no data")]
+    Witness,
     /// Nothing changed: there is no member of this name.
     #[error("there is no member called {0}")]
     NoSuchMember(NodeName),

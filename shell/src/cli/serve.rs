@@ -55,6 +55,9 @@ pub struct ServeArgs {
     /// Nodes of a running cluster to join, with their ports for other nodes [QUORATE_PEERS]
     #[arg(long, value_name = "HOST:PORT,...")]
     peers: Option<String>,
+    /// Be a witness, which votes and holds no data; for a node that joins [QUORATE_WITNESS]
+    #[arg(long)]
+    witness: bool,
     /// Where state is kept; a directory for this node alone [QUORATE_DATA_DIR, default ./data]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
@@ -186,6 +189,9 @@ impl ServeArgs {
             .into_iter()
             .filter_map(|(flag, text)| Some((flag, text.clone()?)))
             .collect();
+        if self.witness {
+            flags.push(("--witness", "true".to_owned()));
+        }
         if self.insecure {
             flags.push(("--insecure", "true".to_owned()));
         }

@@ -42,6 +42,8 @@ pub struct Config {
     pub cluster_name: String,
     /// How the cluster comes to be, when this node has no data yet.
     pub formation: Formation,
+    /// Whether this node is a witness, which votes and holds no data. What a node is never changes.
+    pub witness: bool,
     /// Where clients are served; the first one is the canonical one.
     pub client_listen: Vec<Listen>,
     /// Where other nodes are listened to (QUIC over UDP).
@@ -90,6 +92,8 @@ pub struct StaticNode {
     pub cluster_address: String,
     /// `host:port` for clients.
     pub client_address: String,
+    /// Whether it is a witness.
+    pub witness: bool,
 }
 
 /// An address to listen at, and which setting to change when it cannot be had.

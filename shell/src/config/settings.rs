@@ -29,6 +29,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: None,
     },
     setting("cluster.peers", "QUORATE_PEERS", "--peers"),
+    setting("cluster.witness", "QUORATE_WITNESS", "--witness"),
     setting(
         "cluster.raft.election_timeout",
         "QUORATE_ELECTION_TIMEOUT",

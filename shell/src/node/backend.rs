@@ -12,7 +12,7 @@ use quorate_api::{
     AddMember, ClusterStatus, Consistency, Leadership, MemberChanged, NodeName, NodesAnswer, Readiness,
 };
 use quorate_core::Instant;
-use quorate_core::raft::{Change, Index, ReadMode};
+use quorate_core::raft::{Change, Index, Membership, ReadMode};
 use quorate_core::state::{Command, KeyRange, KeyValue, Reply, Revision, StateMachine};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -130,6 +130,9 @@ impl NodeBackend {
         options: ReadOptions,
         read: impl FnOnce(&StateMachine) -> T,
     ) -> Result<T, BackendError> {
+        if self.config.witness {
+            return Err(self.refuse_read(options.consistency));
+        }
         let mode = match options.consistency {
             Consistency::Linearizable => Some(ReadMode::ReadIndex),
             Consistency::Lease => Some(ReadMode::Lease),
@@ -156,6 +159,19 @@ impl NodeBackend {
             }
         }
         Ok(read(&self.state.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// A witness names the leader to a reader, or says that it cannot serve one that wants what this node holds.
+    fn refuse_read(&self, consistency: Consistency) -> BackendError {
+        if consistency == Consistency::Serializable {
+            return BackendError::Witness;
+        }
+        let view = self.view.borrow();
+        let members = view.membership.as_ref().map(Membership::members);
+        let leader = view.leader.and_then(|leader| members?.get(&leader));
+        leader.map_or(BackendError::NoLeader, |leader| BackendError::NotLeader {
+            leader: leader.client_address.clone(),
+        })
     }
 
     async fn administer(

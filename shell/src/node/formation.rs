@@ -272,6 +272,7 @@ impl Seeker {
         ports.entropy.fill(&mut bytes)?;
         let own = Member {
             promote: true,
+            witness: config.witness,
             ..Member::new(
                 config.node_name.as_str(),
                 directory,
@@ -380,12 +381,15 @@ impl Seeker {
     /// Founds the cluster of the static list: every other node agrees before this one counts.
     async fn found(&self, nodes: &[(StaticNode, DirectoryId)]) -> Round {
         let numbered = nodes.iter().enumerate().map(|(place, (node, directory))| {
-            let member = Member::new(
-                node.name.as_str(),
-                *directory,
-                &node.cluster_address,
-                &node.client_address,
-            );
+            let member = Member {
+                witness: node.witness,
+                ..Member::new(
+                    node.name.as_str(),
+                    *directory,
+                    &node.cluster_address,
+                    &node.client_address,
+                )
+            };
             (number_of(nodes, place), member)
         });
         let membership = &Membership::bootstrap(self.lineage, numbered.collect());
@@ -479,18 +483,21 @@ impl Seeker {
                 self.config.node_name
             ));
         }
-        let theirs: Vec<(&str, &str)> = membership
+        let theirs: Vec<(&str, &str, bool)> = membership
             .members()
             .values()
-            .map(|member| (&*member.name, &*member.cluster_address))
+            .map(|member| (&*member.name, &*member.cluster_address, member.witness))
             .collect();
         let missing = nodes
             .iter()
-            .find(|node| !theirs.contains(&(node.name.as_str(), &*node.cluster_address)));
+            .find(|node| !theirs.contains(&(node.name.as_str(), &*node.cluster_address, node.witness)));
         match missing {
             Some(node) => Err(format!(
-                "the lists of nodes differ: node {} has {} at {}, the founder does not; make the lists the same",
-                self.config.node_name, node.name, node.cluster_address
+                "the lists of nodes differ: node {} has {} at {}{}, the founder does not; make the lists the same",
+                self.config.node_name,
+                node.name,
+                node.cluster_address,
+                if node.witness { " as a witness" } else { "" }
             )),
             None if nodes.len() != theirs.len() => Err(format!(
                 "the lists of nodes differ: node {} has {} nodes, the founder {}; make the lists the same",

@@ -282,7 +282,9 @@ impl Durable {
         }
         let snapshots = Snapshots::open(ports, &directory.snapshots_path())?;
         let path = directory.state_path();
-        let store = StateStore::open_behind(ports, &path, &snapshots, recovered.base.as_ref()).await?;
+        // A witness keeps no state that its log could be ahead of.
+        let log_base = recovered.base.as_ref().filter(|_| !config.witness);
+        let store = StateStore::open_behind(ports, &path, &snapshots, log_base).await?;
         let mut rows = Vec::new();
         let loaded = store.load(|key, value| rows.push((key.to_vec(), value.to_vec())))?;
         let position = loaded.applied;
@@ -582,9 +584,16 @@ fn boot(config: &Config, ports: &Ports, durable: &Durable) -> Result<Raft, NodeE
         heartbeat_interval: timing.heartbeat_interval,
         read_timeout: timing.rpc_timeout,
         lease_reads: timing.lease_reads,
+        witness: config.witness,
         ..raft::Config::default()
     };
     let recovered = &durable.recovered;
+    // A witness has no state; what its log no longer has is settled.
+    let applied = if config.witness {
+        base.position.index
+    } else {
+        durable.applied
+    };
     let boot = Boot {
         id: assignment.node,
         hard_state: recovered.hard_state,
@@ -593,7 +602,7 @@ fn boot(config: &Config, ports: &Ports, durable: &Durable) -> Result<Raft, NodeE
         memberships: recovered.memberships.clone(),
         last: recovered.last,
         tail: recovered.tail.clone(),
-        applied: durable.applied,
+        applied,
     };
     let mut seed = [0; 32];
     ports.entropy.fill(&mut seed).map_err(NodeError::Entropy)?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use quorate_core::Instant;
 use quorate_core::duties::{Learner, PromotionLimits, Situation, learner_to_promote};
-use quorate_core::raft::{LinkEvent, NodeId, Role};
+use quorate_core::raft::{Change, LinkEvent, NodeId, Role};
 
 use super::consensus::Consensus;
 use super::view::{PeerView, View};
@@ -174,6 +174,8 @@ impl Consensus {
         if status.role != Role::Leader || status.membership.learners().is_empty() {
             return None;
         }
+        // A witness stays a learner while the cluster has as many as it can have.
+        let may_vote = |id: &NodeId| status.membership.changed(&[Change::Promote(*id)]).is_ok();
         let learners: Vec<Learner> = status
             .peers
             .iter()
@@ -184,7 +186,7 @@ impl Consensus {
                     .membership
                     .members()
                     .get(&peer.id)
-                    .is_some_and(|member| member.promote),
+                    .is_some_and(|member| member.promote && may_vote(&peer.id)),
                 matched: peer.matched,
                 reachable: self.peers.connected.contains(&peer.id),
             })

@@ -62,6 +62,7 @@ fn membership() -> Membership {
     let founded = Membership::bootstrap(Lineage(0xfeed), founders.into());
     let mut learner = member("gamma");
     learner.promote = true;
+    learner.witness = true;
     let grown = founded.changed(&[Change::AddLearner(learner)]).expect("it fits");
     grown
         .changed(&[Change::Promote(NodeId(3)), Change::Demote(NodeId(1))])
@@ -88,6 +89,7 @@ fn entries() -> Vec<Entry> {
         Payload::Command(Bytes::from_static(b"put \x00 something")),
         Payload::Membership(membership()),
         Payload::Command(Bytes::from(vec![0; 700])),
+        Payload::Omitted,
     ];
     let entry = |(index, payload)| Entry {
         position: position(4, index),
@@ -144,6 +146,7 @@ fn bodies() -> Vec<Body> {
             request: 9,
             lease: true,
         },
+        Body::Begin { base: base() },
         Body::ReadResponse {
             request: 9,
             index: Some(Index(301)),
@@ -234,7 +237,7 @@ fn a_segment_of_the_log() {
         assert_eq!(recovered.base, Some(base()));
         assert_eq!(recovered.terms, [position(4, 301)]);
         assert_eq!(recovered.memberships, [(position(4, 303), membership())]);
-        assert_eq!((recovered.last, recovered.tail), (Index(304), entries()));
+        assert_eq!((recovered.last, recovered.tail), (Index(305), entries()));
     });
 }
 

@@ -14,3 +14,4 @@ mod members;
 mod power_cut;
 mod shutdown;
 mod snapshot_catch_up;
+mod witness;
