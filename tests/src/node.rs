@@ -47,6 +47,12 @@ impl Node {
         }
     }
 
+    /// Keeps its directory and log under another name than its own, which another node has.
+    pub fn keep_files_as(&mut self, name: &str) {
+        self.data.set_file_name(name);
+        self.log.set_file_name(format!("{name}.log"));
+    }
+
     /// Where clients reach it.
     pub fn client_address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.client_port.number).into()

@@ -141,7 +141,7 @@ impl Consensus {
                     )),
                     _ => Invited::Coming,
                 },
-                Ok(Answer::Refused { message }) => Invited::Refuses(message),
+                Ok(Answer::Refused { message } | Answer::KeptOut { message }) => Invited::Refuses(message),
                 Ok(_) => Invited::Refuses(format!("the node at {address} gave no answer that makes sense")),
                 Err(ConnectError::Refused(refusal)) => Invited::Refuses(refusal.to_string()),
                 Err(error) => Invited::Absent(error.to_string()),

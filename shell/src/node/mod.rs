@@ -16,6 +16,7 @@ mod inbox;
 mod invite;
 mod lanes;
 mod measure;
+mod notices;
 mod outcomes;
 mod peers;
 mod show;
@@ -63,6 +64,8 @@ const REQUESTS_MAX: usize = 16_384;
 const TAIL_BYTES_MAX: u64 = 4 << 20;
 /// Changes that wait for the state store, in bytes.
 const STATE_QUEUE_BYTES: u64 = 32 << 20;
+/// A member heard of within so many of the largest election time-outs is in touch.
+const IN_TOUCH_TIMEOUTS: u32 = 2;
 /// How long a stopping leader waits for another to take over.
 const HANDOVER_TIME: Duration = Duration::from_secs(2);
 /// How long a stopping node waits for its lanes to write out what they have.
@@ -481,6 +484,7 @@ impl Running {
         let peers = Peers::new(
             config.node_name.as_str().to_owned(),
             config.client_address.clone(),
+            IN_TOUCH_TIMEOUTS * config.raft.election_timeout_max,
             ports.clock.now(),
         );
         let surroundings = Surroundings {

@@ -10,14 +10,13 @@ use quorate_core::duties::{Learner, PromotionLimits, Situation, learner_to_promo
 use quorate_core::raft::{LinkEvent, NodeId, Role};
 
 use super::consensus::Consensus;
+use super::notices::{AGAIN, Notices};
 use super::view::{PeerView, View};
 use crate::port::Machine;
 use crate::transport::{Ask, Frame, Hello, NodeReport, Peer};
 
 /// How often a node tells the others of itself, in looks at its duties (10 a second).
 const REPORT_EVERY: u64 = 10;
-/// How often the operator is told the same.
-const WARN_AGAIN: Duration = Duration::from_secs(60);
 /// How long an absent member may take to answer.
 const ASK_TIME: Duration = Duration::from_millis(400);
 /// How often a member that is not connected is asked who it is, in looks at the duties.
@@ -34,12 +33,14 @@ pub(super) struct Peers {
     own: NodeReport,
     looks: u64,
     began: Instant,
-    /// When the operator was last told that the others disown this node.
-    warned: Option<Instant>,
+    /// How long ago a member may have been heard of to be in touch.
+    patience: Duration,
+    /// What the operator was told of other nodes.
+    pub(super) notices: Notices,
 }
 
 impl Peers {
-    pub(super) fn new(name: String, client_address: String, now: Instant) -> Peers {
+    pub(super) fn new(name: String, client_address: String, patience: Duration, now: Instant) -> Peers {
         let own = NodeReport {
             client_address,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -52,7 +53,8 @@ impl Peers {
             own,
             looks: 0,
             began: now,
-            warned: None,
+            patience,
+            notices: Notices::default(),
         }
     }
 
@@ -115,17 +117,27 @@ impl Consensus {
     /// reason to stop; a node that really was replaced finds no leader, and its operator finds this line.
     pub(super) fn disowned(&mut self) {
         let now = self.ports.clock.now();
-        if self
-            .peers
-            .warned
-            .is_none_or(|warned| now.since(warned) >= WARN_AGAIN)
-        {
-            self.peers.warned = Some(now);
+        if self.peers.notices.due("disowned", now, AGAIN) {
             tracing::warn!(
                 "a member knows this node with another data directory; if it stays so, this one is an old copy: move \
                  it aside and start the node again, and it comes back as a learner and catches up from the others"
             );
         }
+    }
+
+    /// Whether this node leads and knows that a member runs: it is this node, a connection to it stands, or it was heard
+    /// of lately.
+    pub(super) fn is_in_touch(&self, id: NodeId) -> bool {
+        let status = self.raft.status();
+        let now = self.ports.clock.now();
+        let heard = status
+            .peers
+            .iter()
+            .find(|peer| peer.id == id)
+            .map(|peer| peer.heard);
+        id == status.id
+            || self.peers.connected.contains(&id)
+            || heard.is_some_and(|heard| now.since(heard) < self.peers.patience)
     }
 
     pub(super) fn look_after_peers(&mut self) {

@@ -214,8 +214,13 @@ pub enum Answer {
     },
     /// To [`Ask::Form`]: it is done.
     Formed,
-    /// No.
+    /// Not now.
     Refused {
+        /// What is wrong and what to do.
+        message: String,
+    },
+    /// To [`Ask::Join`]: not before an operator has done something.
+    KeptOut {
         /// What is wrong and what to do.
         message: String,
     },
