@@ -178,6 +178,11 @@ impl Membership {
         &self.members
     }
 
+    /// The id that the next newcomer gets: every lower one was given away, or never will be.
+    pub fn next_id(&self) -> NodeId {
+        self.next_id
+    }
+
     /// The features that the cluster uses.
     pub fn level(&self) -> FeatureLevel {
         self.level

@@ -15,6 +15,7 @@ impl Consensus {
                 responder.answer(answer);
             }
             Ask::Join { member } => self.asked_to_join(member, responder),
+            Ask::Remove { id } => self.asked_to_remove(from, id, responder),
             Ask::Form { membership, .. } => {
                 let lineage = self.raft.status().membership.lineage();
                 let answer = if membership.lineage() == lineage {

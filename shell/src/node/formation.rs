@@ -202,6 +202,7 @@ impl Blank<'_> {
                 let message = format!("node {} belongs to no cluster itself yet", self.seeker.own.name);
                 answer.answer(Answer::Refused { message });
             }
+            Ask::Remove { .. } => answer.answer(Answer::Again),
             Ask::Form { membership, id } => {
                 if let Err(message) = self.seeker.judge(&membership, id) {
                     tracing::warn!(founder = from.name, message, "did not agree to found a cluster");
@@ -316,7 +317,10 @@ impl Seeker {
 
     async fn round(self, addresses: Vec<String>, alone: bool) -> Round {
         if alone {
-            tracing::info!("no peers are configured and no member knows this node: founding a cluster");
+            tracing::warn!(
+                "no peers are configured and no member knows this node: founding a new cluster. If it should belong to \
+                 one that exists, stop it and start it with an empty data directory and --peers"
+            );
             return Round::Part(self.found_alone());
         }
         let questions = addresses.iter().map(|address| {
@@ -517,8 +521,8 @@ pub(super) fn refuse(request: Request) {
     match request {
         Request::Write { reply, .. } => drop(reply.send(WriteOutcome::NoLeader)),
         Request::Read { reply } => drop(reply.send(ReadOutcome::NoLeader)),
-        Request::Change { reply, .. } | Request::StepDown { reply, .. } => {
-            drop(reply.send(AdminOutcome::NotLeader(None)))
+        Request::Remove { reply, .. } | Request::StepDown { reply, .. } => {
+            drop(reply.send(AdminOutcome::NotLeader(None)));
         }
         Request::Invite { reply, .. } => {
             let message = "this node belongs to no cluster itself yet".to_owned();

@@ -5,9 +5,7 @@
 
 use bytes::Bytes;
 use quorate_core::Instant;
-use quorate_core::raft::{
-    Change, DiskError, Entry, FetchError, FetchId, Index, NodeId, SnapshotEvent, WriteId,
-};
+use quorate_core::raft::{DiskError, Entry, FetchError, FetchId, Index, NodeId, SnapshotEvent, WriteId};
 use tokio::sync::oneshot;
 
 use super::invite::{Invitation, Invited};
@@ -31,10 +29,10 @@ pub(super) enum Request {
         /// Takes the answer.
         reply: oneshot::Sender<ReadOutcome>,
     },
-    /// Change the membership. Only the leader can.
-    Change {
-        /// The change.
-        changes: Vec<Change>,
+    /// Let a member go.
+    Remove {
+        /// The member.
+        id: NodeId,
         /// Takes the answer.
         reply: oneshot::Sender<AdminOutcome>,
     },
@@ -116,6 +114,8 @@ pub(super) enum ReadOutcome {
 pub(super) enum AdminOutcome {
     /// Done.
     Done,
+    /// Nothing was done, as something else is under way: the same may be done in a moment. The text says what.
+    Pending(String),
     /// This node does not lead; the leader's client address, when it is known.
     NotLeader(Option<String>),
     /// It was refused, and why.

@@ -9,6 +9,7 @@
 
 mod asks;
 mod backend;
+mod change;
 mod clients;
 mod consensus;
 mod formation;
@@ -21,6 +22,7 @@ mod outcomes;
 mod peers;
 mod show;
 mod view;
+mod whereabouts;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -46,6 +48,7 @@ use self::lanes::apply::{ApplyLane, SharedState};
 use self::lanes::snapshot::{SnapshotLane, SnapshotOrder};
 use self::peers::Peers;
 use self::view::View;
+use self::whereabouts::Whereabouts;
 use crate::api::backend::Backend;
 use crate::api::server::{self, Server};
 use crate::config::{Config, Formation};
@@ -485,6 +488,7 @@ impl Running {
             config.node_name.as_str().to_owned(),
             config.client_address.clone(),
             IN_TOUCH_TIMEOUTS * config.raft.election_timeout_max,
+            Whereabouts::new(&config),
             ports.clock.now(),
         );
         let surroundings = Surroundings {
@@ -615,10 +619,10 @@ fn warn_of_differences(config: &Config, membership: &Membership) {
         .by_name(config.node_name.as_str())
         .map(|(_, member)| member);
     if let Some(own) = own.filter(|own| own.cluster_address != config.cluster_address) {
-        tracing::warn!(
+        tracing::info!(
             configured = config.cluster_address,
             in_force = own.cluster_address,
-            "the other members know this node at another address than its configuration says"
+            "this node moved: it tells the other members its address"
         );
     }
     let Formation::Static(nodes) = &config.formation else {

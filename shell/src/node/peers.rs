@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use quorate_core::Instant;
 use quorate_core::duties::{Learner, PromotionLimits, Situation, learner_to_promote};
-use quorate_core::raft::{LinkEvent, NodeId, Role};
+use quorate_core::raft::{Change, LinkEvent, NodeId, Operation, Role};
 
+use super::clients::Pending;
 use super::consensus::Consensus;
 use super::notices::{AGAIN, Notices};
 use super::view::{PeerView, View};
+use super::whereabouts::Whereabouts;
 use crate::port::Machine;
-use crate::transport::{Ask, Frame, Hello, NodeReport, Peer};
+use crate::transport::{Ask, Frame, Hello, NodeReport, Peer, TakenIn};
 
 /// How often a node tells the others of itself, in looks at its duties (10 a second).
 const REPORT_EVERY: u64 = 10;
@@ -35,12 +37,21 @@ pub(super) struct Peers {
     began: Instant,
     /// How long ago a member may have been heard of to be in touch.
     patience: Duration,
+    whereabouts: Whereabouts,
+    /// Why this node is no member any more, once it is none.
+    removed: Option<String>,
     /// What the operator was told of other nodes.
     pub(super) notices: Notices,
 }
 
 impl Peers {
-    pub(super) fn new(name: String, client_address: String, patience: Duration, now: Instant) -> Peers {
+    pub(super) fn new(
+        name: String,
+        client_address: String,
+        patience: Duration,
+        whereabouts: Whereabouts,
+        now: Instant,
+    ) -> Peers {
         let own = NodeReport {
             client_address,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -54,6 +65,8 @@ impl Peers {
             looks: 0,
             began: now,
             patience,
+            whereabouts,
+            removed: None,
             notices: Notices::default(),
         }
     }
@@ -67,10 +80,6 @@ impl Peers {
 
     pub(super) fn connected(&self) -> usize {
         self.connected.len()
-    }
-
-    pub(super) fn reported(&mut self, peer: NodeId, report: NodeReport, now: Instant) {
-        self.reports.insert(peer, (now, report));
     }
 
     pub(super) fn own_report(&self) -> &NodeReport {
@@ -110,7 +119,97 @@ impl Consensus {
         self.peers
             .reports
             .retain(|id, _| peers.iter().any(|peer| peer.id == *id));
+        self.peers.whereabouts.forget_all_but(status.membership);
         self.transport.set_peers(peers);
+        self.dial_elsewhere();
+    }
+
+    /// Tells the transport where members may be that are not where the membership has them.
+    fn dial_elsewhere(&self) {
+        for (id, member) in self.raft.status().membership.members() {
+            let addresses = self.peers.whereabouts.elsewhere(*id, member);
+            self.transport.set_elsewhere(*id, addresses);
+        }
+    }
+
+    /// A node said who and where it is.
+    pub(super) fn greeted(&mut self, hello: &Hello) {
+        let membership = self.raft.status().membership;
+        let connected = &self.peers.connected;
+        if self
+            .peers
+            .whereabouts
+            .met(membership, hello, |id| connected.contains(&id))
+        {
+            self.dial_elsewhere();
+        }
+    }
+
+    pub(super) fn reported(&mut self, peer: NodeId, report: NodeReport) {
+        let membership = self.raft.status().membership;
+        let news = self.peers.whereabouts.heard(membership, &report.whereabouts);
+        self.peers.reports.insert(peer, (self.ports.clock.now(), report));
+        if news {
+            self.dial_elsewhere();
+        }
+    }
+
+    /// As a leader, records where a member is that moved.
+    pub(super) fn record_moves(&mut self) {
+        let status = self.raft.status();
+        let changing = status.membership.is_joint() || status.membership_position.index > status.commit;
+        if self.duty_pending || changing || status.role != Role::Leader {
+            return;
+        }
+        let connected = &self.peers.connected;
+        let change = self
+            .peers
+            .whereabouts
+            .change(status.id, status.membership, |id| connected.contains(&id));
+        let Some(change) = change else { return };
+        if let Change::Update {
+            id, cluster_address, ..
+        } = &change
+        {
+            tracing::info!(
+                node = self.name_of(*id),
+                address = cluster_address,
+                "a member moved; the membership gets its new address"
+            );
+        }
+        self.duty_pending = true;
+        self.administer(Pending::Duty, Operation::ChangeMembership(vec![change]));
+    }
+
+    /// Notices that this node was removed, or is a member after all.
+    fn look_at_own_part(&mut self) {
+        let status = self.raft.status();
+        let settled = !status.membership.is_joint() && status.membership_position.index <= status.commit;
+        let taken_in = settled.then(|| TakenIn {
+            below: status.membership.next_id(),
+            index: status.membership_position.index,
+        });
+        self.transport.set_taken_in(taken_in);
+        let is_member = status.membership.members().contains_key(&status.id);
+        let led = status.leader.is_some_and(|leader| leader != status.id);
+        if is_member && led {
+            self.peers.removed = None;
+        } else if !is_member && settled {
+            let message = format!(
+                "this node was removed from the cluster: the membership at index {} is without it. Stop it; to take it \
+                 in again, start it with an empty data directory and --peers",
+                status.membership_position.index
+            );
+            self.dismissed(message);
+        }
+    }
+
+    /// This node is no member any more; `message` says how it knows and what to do.
+    pub(super) fn dismissed(&mut self, message: String) {
+        if self.peers.removed.is_none() {
+            tracing::warn!("{message}");
+            self.peers.removed = Some(message);
+        }
     }
 
     /// A member takes this node's data for lost. It may lag behind a change of the membership, so this alone is no
@@ -141,11 +240,17 @@ impl Consensus {
     }
 
     pub(super) fn look_after_peers(&mut self) {
+        self.look_at_own_part();
         self.peers.looks += 1;
         let looks = self.peers.looks;
         if looks % REPORT_EVERY == 1 {
             self.peers.own.applied = self.raft.status().applied;
             self.peers.own.measure(&*self.ports.machine);
+            let connected = &self.peers.connected;
+            self.peers.own.whereabouts = self
+                .peers
+                .whereabouts
+                .told(self.raft.status().id, |id| connected.contains(&id));
             for peer in self.peers.connected.clone() {
                 let _ = self.transport.send(peer, &Frame::Report(self.peers.own.clone()));
                 if let Some(round_trip) = self.transport.peer_rtt(peer) {
@@ -159,23 +264,29 @@ impl Consensus {
         }
     }
 
-    /// Asks members that are not connected who they are: a node that lost its data learns so of its cluster.
+    /// Asks members that are not connected who they are, wherever they may be: a node that lost its data learns so of
+    /// its cluster, and one that moved tells where it is.
     fn ask_absent(&mut self) {
         let status = self.raft.status();
+        let mut questions: Vec<(String, Option<String>)> = Vec::new();
         for (id, member) in status.membership.members() {
             if *id == status.id || member.name == self.peers.name || self.peers.connected.contains(id) {
                 continue;
             }
-            let (transport, member) = (self.transport.clone(), member.clone());
+            let elsewhere = self.peers.whereabouts.elsewhere(*id, member);
+            let addresses = [member.cluster_address.clone()].into_iter().chain(elsewhere);
+            questions.extend(addresses.map(|address| (address, Some(member.name.clone()))));
+        }
+        if !questions.is_empty() {
+            let unnamed = self.peers.whereabouts.unnamed().iter();
+            questions.extend(unnamed.map(|address| (address.clone(), None)));
+        }
+        for (address, name) in questions {
+            let transport = self.transport.clone();
             tokio::task::spawn_local(async move {
-                // Whatever it answers, it has heard of us.
+                // Whatever it answers, both have heard of each other.
                 let _ = transport
-                    .ask(
-                        &member.cluster_address,
-                        Some(&member.name),
-                        Ask::WhoAreYou,
-                        ASK_TIME,
-                    )
+                    .ask(&address, name.as_deref(), Ask::WhoAreYou, ASK_TIME)
                     .await;
             });
         }
@@ -235,7 +346,11 @@ impl Consensus {
                 .collect(),
             progress: status.peers,
             own: self.peers.own.clone(),
-            waiting_for: status.leader.is_none().then(|| "no leader is known".to_owned()),
+            waiting_for: match &self.peers.removed {
+                Some(removed) => Some(removed.clone()),
+                None => status.leader.is_none().then(|| "no leader is known".to_owned()),
+            },
+            outside: self.peers.removed.clone(),
         }
     }
 }

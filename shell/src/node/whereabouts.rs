@@ -1,0 +1,278 @@
+//! Where the other members can be reached, when that is not what the membership says.
+//!
+//! A member that was restarted at another address greets with it wherever it still reaches somebody, and is believed,
+//! as name, id and data directory prove who it is. Others hear of it in the reports of those it is connected to. Until
+//! the leader has recorded the address in the membership, members dial every address that they know, in turn.
+//!
+//! Invariants: only a member is remembered; while a member is connected, what it said on that connection counts and
+//! nothing else; an address that others tell is only ever dialled, where the greeting proves who answers, and recorded
+//! by nobody.
+
+use std::collections::BTreeMap;
+
+use quorate_core::raft::{Change, Member, Membership, NodeId};
+
+use crate::config::{Config, Formation};
+use crate::transport::{Hello, Purpose};
+
+/// Where a member says that it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Addresses {
+    cluster: String,
+    client: String,
+}
+
+impl Addresses {
+    fn are_of(&self, member: &Member) -> bool {
+        (&*self.cluster, &*self.client) == (&*member.cluster_address, &*member.client_address)
+    }
+}
+
+/// What is known of the addresses of members besides the membership.
+pub(super) struct Whereabouts {
+    own: Addresses,
+    /// By name, from a list of nodes in the configuration.
+    listed: BTreeMap<String, String>,
+    /// Addresses in the configuration that have no name.
+    unnamed: Vec<String>,
+    /// What members said of themselves last.
+    said: BTreeMap<NodeId, Addresses>,
+    /// What other members said of them last: cluster addresses.
+    heard: BTreeMap<NodeId, String>,
+}
+
+impl Whereabouts {
+    pub(super) fn new(config: &Config) -> Whereabouts {
+        let own = Addresses {
+            cluster: config.cluster_address.clone(),
+            client: config.client_address.clone(),
+        };
+        let (mut listed, mut unnamed) = (BTreeMap::new(), Vec::new());
+        match &config.formation {
+            Formation::Static(nodes) => {
+                for node in nodes {
+                    listed.insert(node.name.as_str().to_owned(), node.cluster_address.clone());
+                }
+            }
+            Formation::Join(addresses) => unnamed.clone_from(addresses),
+            Formation::First => {}
+        }
+        unnamed.retain(|address| *address != own.cluster);
+        Whereabouts {
+            own,
+            listed,
+            unnamed,
+            said: BTreeMap::new(),
+            heard: BTreeMap::new(),
+        }
+    }
+
+    /// Takes note of a greeting; whether it told something new of a member.
+    pub(super) fn met(
+        &mut self,
+        membership: &Membership,
+        hello: &Hello,
+        is_connected: impl Fn(NodeId) -> bool,
+    ) -> bool {
+        let Some(id) = hello.id.filter(|_| hello.lineage == Some(membership.lineage())) else {
+            return false;
+        };
+        let known = membership.members().get(&id);
+        let proven =
+            known.is_some_and(|known| known.name == hello.name && known.directory == hello.directory);
+        if !proven || hello.cluster_address.is_empty() {
+            return false;
+        }
+        if hello.purpose != Purpose::Peer && is_connected(id) {
+            return false;
+        }
+        let addresses = Addresses {
+            cluster: hello.cluster_address.clone(),
+            client: hello.client_address.clone(),
+        };
+        self.said.insert(id, addresses.clone()) != Some(addresses)
+    }
+
+    /// Takes note of what another member knows; whether that is new.
+    pub(super) fn heard(&mut self, membership: &Membership, whereabouts: &[(NodeId, String)]) -> bool {
+        let mut news = false;
+        for (id, address) in whereabouts {
+            if membership.members().contains_key(id) && !address.is_empty() {
+                news |= self.heard.insert(*id, address.clone()).as_ref() != Some(address);
+            }
+        }
+        news
+    }
+
+    /// What this node tells the others: where the members are that it is connected to, and itself.
+    pub(super) fn told(&self, own: NodeId, is_connected: impl Fn(NodeId) -> bool) -> Vec<(NodeId, String)> {
+        let connected = self.said.iter().filter(|(id, _)| is_connected(**id));
+        let others = connected.map(|(id, addresses)| (*id, addresses.cluster.clone()));
+        others.chain([(own, self.own.cluster.clone())]).collect()
+    }
+
+    /// Where else a member may be than the membership says.
+    pub(super) fn elsewhere(&self, id: NodeId, member: &Member) -> Vec<String> {
+        let said = self.said.get(&id).map(|addresses| &addresses.cluster);
+        let all = [said, self.heard.get(&id), self.listed.get(&member.name)];
+        let mut addresses: Vec<String> = Vec::new();
+        for address in all.into_iter().flatten() {
+            let known = *address == member.cluster_address || addresses.contains(address);
+            if !known && *address != self.own.cluster {
+                addresses.push(address.clone());
+            }
+        }
+        addresses
+    }
+
+    /// Where somebody may be who knows more.
+    pub(super) fn unnamed(&self) -> &[String] {
+        &self.unnamed
+    }
+
+    pub(super) fn forget_all_but(&mut self, membership: &Membership) {
+        let members = membership.members();
+        self.said.retain(|id, _| members.contains_key(id));
+        self.heard.retain(|id, _| members.contains_key(id));
+    }
+
+    /// What a leader has to record: a member, this node or one that is connected, is elsewhere than the membership says.
+    pub(super) fn change(
+        &self,
+        own: NodeId,
+        membership: &Membership,
+        is_connected: impl Fn(NodeId) -> bool,
+    ) -> Option<Change> {
+        membership.members().iter().find_map(|(id, member)| {
+            let addresses = if *id == own {
+                &self.own
+            } else {
+                self.said.get(id).filter(|_| is_connected(*id))?
+            };
+            (!addresses.are_of(member)).then(|| Change::Update {
+                id: *id,
+                cluster_address: addresses.cluster.clone(),
+                client_address: addresses.client.clone(),
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_core::raft::{DirectoryId, Lineage};
+
+    use super::*;
+    use crate::transport::Protocols;
+
+    fn whereabouts() -> Whereabouts {
+        Whereabouts {
+            own: Addresses {
+                cluster: "one:1".to_owned(),
+                client: "one:2".to_owned(),
+            },
+            listed: BTreeMap::from([("3".to_owned(), "listed:1".to_owned())]),
+            unnamed: Vec::new(),
+            said: BTreeMap::new(),
+            heard: BTreeMap::new(),
+        }
+    }
+
+    fn membership() -> Membership {
+        let member = |id: u64, host: &str| {
+            let (cluster, client) = (format!("{host}:1"), format!("{host}:2"));
+            let directory = DirectoryId(u128::from(id));
+            (
+                NodeId(id),
+                Member::new(id.to_string(), directory, &cluster, &client),
+            )
+        };
+        let members = [member(1, "one"), member(2, "two"), member(3, "three")];
+        Membership::bootstrap(Lineage(7), members.into())
+    }
+
+    fn hello(id: u64, host: &str, purpose: Purpose) -> Hello {
+        Hello {
+            protocols: Protocols::CURRENT,
+            cluster: "test".to_owned(),
+            lineage: Some(Lineage(7)),
+            id: Some(NodeId(id)),
+            name: id.to_string(),
+            directory: DirectoryId(u128::from(id)),
+            cluster_address: format!("{host}:1"),
+            client_address: format!("{host}:2"),
+            purpose,
+        }
+    }
+
+    fn elsewhere(whereabouts: &Whereabouts, id: u64) -> Vec<String> {
+        let membership = membership();
+        whereabouts.elsewhere(NodeId(id), &membership.members()[&NodeId(id)])
+    }
+
+    #[test]
+    fn member_that_moved_is_recorded_where_it_says_once_it_is_connected() {
+        let (mut known, membership) = (whereabouts(), membership());
+        assert!(known.met(&membership, &hello(2, "new", Purpose::Ask), |_| false));
+        assert!(!known.met(&membership, &hello(2, "new", Purpose::Ask), |_| false));
+        assert_eq!(elsewhere(&known, 2), ["new:1"]);
+        assert_eq!(known.change(NodeId(1), &membership, |_| false), None);
+        let update = Change::Update {
+            id: NodeId(2),
+            cluster_address: "new:1".to_owned(),
+            client_address: "new:2".to_owned(),
+        };
+        assert_eq!(
+            known.change(NodeId(1), &membership, |_| true),
+            Some(update.clone())
+        );
+        let recorded = membership.changed(&[update]).unwrap();
+        assert!(!recorded.is_joint());
+        assert_eq!(known.change(NodeId(1), &recorded, |_| true), None);
+    }
+
+    #[test]
+    fn question_from_elsewhere_does_not_move_a_member_that_is_connected() {
+        let (mut known, membership) = (whereabouts(), membership());
+        assert!(known.met(&membership, &hello(2, "two", Purpose::Peer), |_| true));
+        assert!(!known.met(&membership, &hello(2, "copy", Purpose::Ask), |_| true));
+        assert_eq!(known.change(NodeId(1), &membership, |_| true), None);
+    }
+
+    #[test]
+    fn who_cannot_prove_to_be_the_member_moves_nobody() {
+        let (mut known, membership) = (whereabouts(), membership());
+        let mut strangers = vec![hello(2, "new", Purpose::Peer); 5];
+        strangers[0].lineage = None;
+        strangers[1].lineage = Some(Lineage(8));
+        strangers[2].directory = DirectoryId(9);
+        strangers[3].name = "3".to_owned();
+        strangers[4].id = Some(NodeId(4));
+        for stranger in strangers {
+            assert!(!known.met(&membership, &stranger, |_| false));
+        }
+        assert!(elsewhere(&known, 2).is_empty());
+    }
+
+    #[test]
+    fn what_others_say_is_dialled_and_not_recorded() {
+        let (mut known, membership) = (whereabouts(), membership());
+        let told = [(NodeId(3), "heard:1".to_owned()), (NodeId(9), "x:1".to_owned())];
+        assert!(known.heard(&membership, &told));
+        assert!(!known.heard(&membership, &told));
+        assert_eq!(elsewhere(&known, 3), ["heard:1", "listed:1"]);
+        assert_eq!(known.change(NodeId(1), &membership, |_| true), None);
+    }
+
+    #[test]
+    fn leader_records_itself() {
+        let (mut known, membership) = (whereabouts(), membership());
+        known.own.cluster = "moved:1".to_owned();
+        let change = known.change(NodeId(1), &membership, |_| false);
+        assert!(matches!(change, Some(Change::Update { id: NodeId(1), .. })));
+        assert_eq!(
+            known.told(NodeId(1), |_| true),
+            [(NodeId(1), "moved:1".to_owned())]
+        );
+    }
+}
