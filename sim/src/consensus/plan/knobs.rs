@@ -61,6 +61,8 @@ pub(crate) struct Knobs {
     pub(crate) evenly_slow_disks: bool,
     /// The features that the newest binary supports.
     pub(crate) features_max: u16,
+    /// How many of the first members are witnesses, if there are enough others; when any, newcomers may be too.
+    pub(crate) witnesses: u64,
     /// What members prefer: the priorities that they get in turn.
     pub(crate) priorities: Vec<u8>,
 }
@@ -97,6 +99,7 @@ impl Knobs {
             evenly_slow_disks: random.chance(80_000),
             features_max: *random.pick(&[1, 2, 4]),
             priorities: priorities(random),
+            witnesses: *random.pick(&[0, 0, 0, 1, 2]),
         };
         if knobs.evenly_slow_disks {
             knobs.sync_mean = 60 * MILLISECOND;
