@@ -13,7 +13,7 @@ use super::clients::Pending;
 use super::consensus::Consensus;
 use super::notices::{AGAIN, Notices};
 use super::view::{PeerView, View};
-use super::whereabouts::Whereabouts;
+use super::whereabouts::{Met, Whereabouts};
 use crate::port::Machine;
 use crate::transport::{Ask, Frame, Hello, NodeReport, Peer, TakenIn};
 
@@ -135,12 +135,23 @@ impl Consensus {
     /// A node said who and where it is.
     pub(super) fn greeted(&mut self, hello: &Hello) {
         let membership = self.raft.status().membership;
-        let connected = &self.peers.connected;
-        if self
+        let (now, connected) = (self.ports.clock.now(), &self.peers.connected);
+        let met = self
             .peers
             .whereabouts
-            .met(membership, hello, |id| connected.contains(&id))
+            .met(membership, hello, |id| connected.contains(&id), now);
+        if let Met::Twice { name, other } = &met
+            && self.peers.notices.due(&format!("twice {name}"), now, AGAIN)
         {
+            tracing::warn!(
+                node = name,
+                here = hello.cluster_address,
+                there = other,
+                "a member is now here and now there: if nobody moved it, two processes run on copies of one data \
+                 directory, and acknowledged writes can be lost: stop the newer one and delete its copy"
+            );
+        }
+        if met != Met::Known {
             self.dial_elsewhere();
         }
     }

@@ -9,7 +9,9 @@
 //! by nobody.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use quorate_core::Instant;
 use quorate_core::raft::{Change, Member, Membership, NodeId};
 
 use crate::config::{Config, Formation};
@@ -20,6 +22,32 @@ use crate::transport::{Hello, Purpose};
 struct Addresses {
     cluster: String,
     client: String,
+}
+
+/// What a greeting told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Met {
+    /// Nothing new.
+    Known,
+    /// A member is elsewhere.
+    Moved,
+    /// A member is where it was a moment ago, and was elsewhere in between: two processes have its data directory.
+    Twice {
+        /// Its name.
+        name: String,
+        /// Where it was in between.
+        other: String,
+    },
+}
+
+/// A member that is where it was so shortly before runs twice.
+const TWICE: Duration = Duration::from_secs(60);
+
+/// What a member said of itself.
+struct Said {
+    now: Addresses,
+    /// What it said before, and until when.
+    before: Option<(Addresses, Instant)>,
 }
 
 impl Addresses {
@@ -36,7 +64,7 @@ pub(super) struct Whereabouts {
     /// Addresses in the configuration that have no name.
     unnamed: Vec<String>,
     /// What members said of themselves last.
-    said: BTreeMap<NodeId, Addresses>,
+    said: BTreeMap<NodeId, Said>,
     /// What other members said of them last: cluster addresses.
     heard: BTreeMap<NodeId, String>,
 }
@@ -67,30 +95,55 @@ impl Whereabouts {
         }
     }
 
-    /// Takes note of a greeting; whether it told something new of a member.
+    /// Takes note of a greeting.
     pub(super) fn met(
         &mut self,
         membership: &Membership,
         hello: &Hello,
         is_connected: impl Fn(NodeId) -> bool,
-    ) -> bool {
+        at: Instant,
+    ) -> Met {
         let Some(id) = hello.id.filter(|_| hello.lineage == Some(membership.lineage())) else {
-            return false;
+            return Met::Known;
         };
         let known = membership.members().get(&id);
         let proven =
             known.is_some_and(|known| known.name == hello.name && known.directory == hello.directory);
         if !proven || hello.cluster_address.is_empty() {
-            return false;
+            return Met::Known;
         }
         if hello.purpose != Purpose::Peer && is_connected(id) {
-            return false;
+            return Met::Known;
         }
         let addresses = Addresses {
             cluster: hello.cluster_address.clone(),
             client: hello.client_address.clone(),
         };
-        self.said.insert(id, addresses.clone()) != Some(addresses)
+        let Some(said) = self.said.get_mut(&id) else {
+            let said = Said {
+                now: addresses,
+                before: None,
+            };
+            self.said.insert(id, said);
+            return Met::Moved;
+        };
+        if said.now == addresses {
+            return Met::Known;
+        }
+        let back = said
+            .before
+            .as_ref()
+            .is_some_and(|(before, until)| *before == addresses && at.since(*until) < TWICE);
+        let other = std::mem::replace(&mut said.now, addresses);
+        said.before = Some((other.clone(), at));
+        if back {
+            Met::Twice {
+                name: hello.name.clone(),
+                other: other.cluster,
+            }
+        } else {
+            Met::Moved
+        }
     }
 
     /// Takes note of what another member knows; whether that is new.
@@ -107,13 +160,13 @@ impl Whereabouts {
     /// What this node tells the others: where the members are that it is connected to, and itself.
     pub(super) fn told(&self, own: NodeId, is_connected: impl Fn(NodeId) -> bool) -> Vec<(NodeId, String)> {
         let connected = self.said.iter().filter(|(id, _)| is_connected(**id));
-        let others = connected.map(|(id, addresses)| (*id, addresses.cluster.clone()));
+        let others = connected.map(|(id, said)| (*id, said.now.cluster.clone()));
         others.chain([(own, self.own.cluster.clone())]).collect()
     }
 
     /// Where else a member may be than the membership says.
     pub(super) fn elsewhere(&self, id: NodeId, member: &Member) -> Vec<String> {
-        let said = self.said.get(&id).map(|addresses| &addresses.cluster);
+        let said = self.said.get(&id).map(|said| &said.now.cluster);
         let all = [said, self.heard.get(&id), self.listed.get(&member.name)];
         let mut addresses: Vec<String> = Vec::new();
         for address in all.into_iter().flatten() {
@@ -147,7 +200,7 @@ impl Whereabouts {
             let addresses = if *id == own {
                 &self.own
             } else {
-                self.said.get(id).filter(|_| is_connected(*id))?
+                &self.said.get(id).filter(|_| is_connected(*id))?.now
             };
             (!addresses.are_of(member)).then(|| Change::Update {
                 id: *id,
@@ -205,6 +258,11 @@ mod tests {
         }
     }
 
+    fn meet(known: &mut Whereabouts, hello: &Hello, connected: bool, seconds: u64) -> Met {
+        let at = Instant::ORIGIN + Duration::from_secs(seconds);
+        known.met(&membership(), hello, |_| connected, at)
+    }
+
     fn elsewhere(whereabouts: &Whereabouts, id: u64) -> Vec<String> {
         let membership = membership();
         whereabouts.elsewhere(NodeId(id), &membership.members()[&NodeId(id)])
@@ -213,8 +271,14 @@ mod tests {
     #[test]
     fn member_that_moved_is_recorded_where_it_says_once_it_is_connected() {
         let (mut known, membership) = (whereabouts(), membership());
-        assert!(known.met(&membership, &hello(2, "new", Purpose::Ask), |_| false));
-        assert!(!known.met(&membership, &hello(2, "new", Purpose::Ask), |_| false));
+        assert_eq!(
+            meet(&mut known, &hello(2, "new", Purpose::Ask), false, 0),
+            Met::Moved
+        );
+        assert_eq!(
+            meet(&mut known, &hello(2, "new", Purpose::Ask), false, 0),
+            Met::Known
+        );
         assert_eq!(elsewhere(&known, 2), ["new:1"]);
         assert_eq!(known.change(NodeId(1), &membership, |_| false), None);
         let update = Change::Update {
@@ -234,14 +298,20 @@ mod tests {
     #[test]
     fn question_from_elsewhere_does_not_move_a_member_that_is_connected() {
         let (mut known, membership) = (whereabouts(), membership());
-        assert!(known.met(&membership, &hello(2, "two", Purpose::Peer), |_| true));
-        assert!(!known.met(&membership, &hello(2, "copy", Purpose::Ask), |_| true));
+        assert_eq!(
+            meet(&mut known, &hello(2, "two", Purpose::Peer), true, 0),
+            Met::Moved
+        );
+        assert_eq!(
+            meet(&mut known, &hello(2, "copy", Purpose::Ask), true, 0),
+            Met::Known
+        );
         assert_eq!(known.change(NodeId(1), &membership, |_| true), None);
     }
 
     #[test]
     fn who_cannot_prove_to_be_the_member_moves_nobody() {
-        let (mut known, membership) = (whereabouts(), membership());
+        let mut known = whereabouts();
         let mut strangers = vec![hello(2, "new", Purpose::Peer); 5];
         strangers[0].lineage = None;
         strangers[1].lineage = Some(Lineage(8));
@@ -249,9 +319,27 @@ mod tests {
         strangers[3].name = "3".to_owned();
         strangers[4].id = Some(NodeId(4));
         for stranger in strangers {
-            assert!(!known.met(&membership, &stranger, |_| false));
+            assert_eq!(meet(&mut known, &stranger, false, 0), Met::Known);
         }
         assert!(elsewhere(&known, 2).is_empty());
+    }
+
+    #[test]
+    fn member_that_is_now_here_and_now_there_runs_twice() {
+        let mut known = whereabouts();
+        let (two, copy) = (hello(2, "two", Purpose::Peer), hello(2, "copy", Purpose::Peer));
+        assert_eq!(meet(&mut known, &two, true, 0), Met::Moved);
+        assert_eq!(meet(&mut known, &copy, true, 5), Met::Moved);
+        let twice = Met::Twice {
+            name: "2".to_owned(),
+            other: "copy:1".to_owned(),
+        };
+        assert_eq!(meet(&mut known, &two, true, 6), twice);
+        assert_eq!(
+            meet(&mut known, &copy, true, 70),
+            Met::Moved,
+            "it may have moved by now"
+        );
     }
 
     #[test]
