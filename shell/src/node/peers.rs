@@ -182,11 +182,19 @@ impl Consensus {
             id, cluster_address, ..
         } = &change
         {
-            tracing::info!(
-                node = self.name_of(*id),
-                address = cluster_address,
-                "a member moved; the membership gets its new address"
-            );
+            let (now, name) = (self.ports.clock.now(), self.name_of(*id));
+            // Asked for again while another change is under way.
+            if self
+                .peers
+                .notices
+                .due(&format!("{name} moved to {cluster_address}"), now, AGAIN)
+            {
+                tracing::info!(
+                    node = name,
+                    address = cluster_address,
+                    "a member moved; the membership gets its new address"
+                );
+            }
         }
         self.duty_pending = true;
         self.administer(Pending::Duty, Operation::ChangeMembership(vec![change]));
