@@ -318,8 +318,8 @@ impl Seeker {
     async fn round(self, addresses: Vec<String>, alone: bool) -> Round {
         if alone {
             tracing::warn!(
-                "no peers are configured and no member knows this node: founding a new cluster. If it should belong to \
-                 one that exists, stop it and start it with an empty data directory and --peers"
+                "no peers are configured and no member knows this node: founding a cluster; if it should belong to one \
+                 that exists, stop it and start it with an empty data directory and --peers"
             );
             return Round::Part(self.found_alone());
         }
