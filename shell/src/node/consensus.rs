@@ -138,7 +138,7 @@ impl Consensus {
     }
 
     /// Shows readers what this node knows.
-    fn publish(&mut self) {
+    pub(super) fn publish(&mut self) {
         let view = self.view();
         self.view.send_replace(view);
     }

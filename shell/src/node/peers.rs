@@ -112,6 +112,12 @@ impl Consensus {
                 by_name.insert(&member.name, peer);
             }
         }
+        self.peers.whereabouts.forget_all_but(status.membership);
+        for newcomer in self.peers.whereabouts.newcomers() {
+            if newcomer.name != self.peers.name {
+                by_name.insert(&newcomer.name, newcomer.clone());
+            }
+        }
         let peers: Vec<Peer> = by_name.into_values().collect();
         self.peers
             .connected
@@ -119,7 +125,6 @@ impl Consensus {
         self.peers
             .reports
             .retain(|id, _| peers.iter().any(|peer| peer.id == *id));
-        self.peers.whereabouts.forget_all_but(status.membership);
         self.transport.set_peers(peers);
         self.dial_elsewhere();
     }
@@ -151,8 +156,10 @@ impl Consensus {
                  directory, and acknowledged writes can be lost: stop the newer one and delete its copy"
             );
         }
-        if met != Met::Known {
-            self.dial_elsewhere();
+        match met {
+            Met::Known => {}
+            Met::Moved | Met::Twice { .. } => self.dial_elsewhere(),
+            Met::Newcomer => self.meet_members(),
         }
     }
 
@@ -226,8 +233,10 @@ impl Consensus {
     /// This node is no member any more; `message` says how it knows and what to do.
     pub(super) fn dismissed(&mut self, message: String) {
         if self.peers.removed.is_none() {
+            self.peers.removed = Some(message.clone());
+            // Whoever reads the line and asks finds the same.
+            self.publish();
             tracing::warn!("{message}");
-            self.peers.removed = Some(message);
         }
     }
 

@@ -15,7 +15,7 @@ use quorate_core::Instant;
 use quorate_core::raft::{Change, Member, Membership, NodeId};
 
 use crate::config::{Config, Formation};
-use crate::transport::{Hello, Purpose};
+use crate::transport::{Hello, Peer, Purpose};
 
 /// Where a member says that it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub(super) enum Met {
     Known,
     /// A member is elsewhere.
     Moved,
+    /// A node belongs to the cluster that was taken in after the membership that this node knows.
+    Newcomer,
     /// A member is where it was a moment ago, and was elsewhere in between: two processes have its data directory.
     Twice {
         /// Its name.
@@ -67,7 +69,13 @@ pub(super) struct Whereabouts {
     said: BTreeMap<NodeId, Said>,
     /// What other members said of them last: cluster addresses.
     heard: BTreeMap<NodeId, String>,
+    /// Nodes that were taken in after the membership that this node knows. One of them may lead, and then only it can
+    /// tell this node of itself.
+    newcomers: BTreeMap<NodeId, Peer>,
 }
+
+/// How many newcomers are remembered.
+const NEWCOMERS_MAX: usize = 16;
 
 impl Whereabouts {
     pub(super) fn new(config: &Config) -> Whereabouts {
@@ -92,6 +100,7 @@ impl Whereabouts {
             unnamed,
             said: BTreeMap::new(),
             heard: BTreeMap::new(),
+            newcomers: BTreeMap::new(),
         }
     }
 
@@ -106,6 +115,9 @@ impl Whereabouts {
         let Some(id) = hello.id.filter(|_| hello.lineage == Some(membership.lineage())) else {
             return Met::Known;
         };
+        if id >= membership.next_id() {
+            return self.met_newcomer(id, hello);
+        }
         let known = membership.members().get(&id);
         let proven =
             known.is_some_and(|known| known.name == hello.name && known.directory == hello.directory);
@@ -144,6 +156,29 @@ impl Whereabouts {
         } else {
             Met::Moved
         }
+    }
+
+    fn met_newcomer(&mut self, id: NodeId, hello: &Hello) -> Met {
+        let peer = Peer {
+            id,
+            name: hello.name.clone(),
+            directory: hello.directory,
+            cluster_address: hello.cluster_address.clone(),
+        };
+        let full = self.newcomers.len() >= NEWCOMERS_MAX && !self.newcomers.contains_key(&id);
+        if full || peer.cluster_address.is_empty() {
+            return Met::Known;
+        }
+        if self.newcomers.insert(id, peer.clone()) == Some(peer) {
+            Met::Known
+        } else {
+            Met::Newcomer
+        }
+    }
+
+    /// Those who are not in the membership yet that this node knows.
+    pub(super) fn newcomers(&self) -> impl Iterator<Item = &Peer> {
+        self.newcomers.values()
     }
 
     /// Takes note of what another member knows; whether that is new.
@@ -187,6 +222,7 @@ impl Whereabouts {
         let members = membership.members();
         self.said.retain(|id, _| members.contains_key(id));
         self.heard.retain(|id, _| members.contains_key(id));
+        self.newcomers.retain(|id, _| *id >= membership.next_id());
     }
 
     /// What a leader has to record: a member, this node or one that is connected, is elsewhere than the membership says.
@@ -228,6 +264,7 @@ mod tests {
             unnamed: Vec::new(),
             said: BTreeMap::new(),
             heard: BTreeMap::new(),
+            newcomers: BTreeMap::new(),
         }
     }
 
@@ -317,7 +354,7 @@ mod tests {
         strangers[1].lineage = Some(Lineage(8));
         strangers[2].directory = DirectoryId(9);
         strangers[3].name = "3".to_owned();
-        strangers[4].id = Some(NodeId(4));
+        strangers[4].id = Some(NodeId(3));
         for stranger in strangers {
             assert_eq!(meet(&mut known, &stranger, false, 0), Met::Known);
         }
@@ -340,6 +377,34 @@ mod tests {
             Met::Moved,
             "it may have moved by now"
         );
+    }
+
+    #[test]
+    fn node_with_a_later_id_is_a_newcomer_until_the_membership_has_it() {
+        let mut known = whereabouts();
+        assert_eq!(
+            meet(&mut known, &hello(4, "four", Purpose::Ask), false, 0),
+            Met::Newcomer
+        );
+        assert_eq!(
+            meet(&mut known, &hello(4, "four", Purpose::Ask), false, 0),
+            Met::Known
+        );
+        let mut foreign = hello(5, "five", Purpose::Ask);
+        foreign.lineage = Some(Lineage(8));
+        assert_eq!(meet(&mut known, &foreign, false, 0), Met::Known);
+        assert_eq!(
+            known.newcomers().map(|peer| peer.id).collect::<Vec<_>>(),
+            [NodeId(4)]
+        );
+        let member = Member::new("4", DirectoryId(4), "four:1", "four:2");
+        let joined = membership().changed(&[Change::AddLearner(member)]).unwrap();
+        known.forget_all_but(&joined);
+        assert_eq!(known.newcomers().count(), 0);
+        for id in 10..100 {
+            meet(&mut known, &hello(id, "many", Purpose::Ask), false, 0);
+        }
+        assert_eq!(known.newcomers().count(), NEWCOMERS_MAX);
     }
 
     #[test]
