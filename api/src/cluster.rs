@@ -143,6 +143,9 @@ pub struct ClusterStatus {
     pub wal_sync: bool,
     /// The version of the node's program.
     pub version: String,
+    /// Why the node is in no cluster: it has not joined one yet, or was removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// Every other member.
     pub peers: Vec<PeerStatus>,
     /// Every member, as in `GET /cluster/nodes`.

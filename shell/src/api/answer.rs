@@ -86,6 +86,12 @@ impl From<BackendError> for Failure {
                 problem.error = Some(problem.title.clone());
                 problem
             }
+            BackendError::NoCluster => problem(
+                ProblemCode::Unavailable,
+                "nothing was done; try again when the node has joined a cluster (GET /readyz says what it waits for), or \
+                 try a node of the cluster",
+            )
+            .with_retry_after(RETRY_AFTER_SECONDS),
             BackendError::NotLeader { leader } => {
                 let mut problem = problem(ProblemCode::NotLeader, "send the request to the leader");
                 problem.leader = Some(leader);

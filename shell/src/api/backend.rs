@@ -161,6 +161,9 @@ pub enum BackendError {
     /// Nothing was appended: no leader is known or in reach.
     #[error("the cluster has no leader that this node can reach")]
     NoLeader,
+    /// Nothing was appended: the node has no part in a cluster yet, and holds nothing.
+    #[error("this node belongs to no cluster yet")]
+    NoCluster,
     /// Nothing was appended: another node leads, and the request is one that is not forwarded or asked not to be, such
     /// as a read of a witness.
     #[error("another node leads, with the client address {leader}")]

@@ -21,7 +21,8 @@ const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0;
 /// `GET /health`: 200 as long as the process can answer, `degraded` without a leader.
 pub(super) async fn health(State(shared): State<Arc<Shared>>) -> Response {
     let status = shared.backend.status();
-    let degraded = status.leader.is_none();
+    let degraded = status.leader.is_none() || status.reason.is_some();
+    let no_leader = "the cluster has no leader that this node can reach";
     json(&Health {
         status: if degraded {
             HealthStatus::Degraded
@@ -34,7 +35,7 @@ pub(super) async fn health(State(shared): State<Arc<Shared>>) -> Response {
             leader: status.leader,
             term: status.term,
         },
-        reason: degraded.then(|| "the cluster has no leader that this node can reach".to_owned()),
+        reason: degraded.then(|| status.reason.unwrap_or_else(|| no_leader.to_owned())),
     })
 }
 

@@ -196,6 +196,7 @@ impl Backend for FakeBackend {
             feature_level: 1,
             wal_sync: true,
             version: "0".to_owned(),
+            reason: None,
             peers: vec![PeerStatus {
                 id: name("2"),
                 state: Role::Follower,

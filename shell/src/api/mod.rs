@@ -198,7 +198,7 @@ impl Shared {
                 }
             };
             match answer {
-                Err(BackendError::NoLeader) if self.clock.now() < give_up => {
+                Err(BackendError::NoLeader | BackendError::NoCluster) if self.clock.now() < give_up => {
                     self.wait_for_leader(give_up).await
                 }
                 answer => return answer,

@@ -53,6 +53,9 @@ fn text(status: &ClusterStatus) -> String {
     };
     let health = status.health.to_string().to_uppercase();
     text.push_str(&format!("\nCluster health: {}\n", styled(&health, style)));
+    if let Some(reason) = &status.reason {
+        text.push_str(&format!("Node {}: {reason}\n", status.node_id));
+    }
     if !status.wal_sync {
         text.push_str("wal_sync is off: a power cut can lose acknowledged writes\n");
     }

@@ -12,7 +12,7 @@ use quorate_api::{
     AddMember, ClusterStatus, Consistency, Leadership, MemberChanged, NodeName, NodesAnswer, Readiness,
 };
 use quorate_core::Instant;
-use quorate_core::raft::{Change, Index, Membership, ReadMode};
+use quorate_core::raft::{Index, Membership, NodeId, ReadMode};
 use quorate_core::state::{Command, KeyRange, KeyValue, Reply, Revision, StateMachine};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -27,6 +27,8 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::port::{BoxFuture, Clock};
 
+/// The pause before a removal is asked for again that found something else under way.
+const REMOVE_AGAIN: Duration = Duration::from_millis(20);
 /// How long a step-down waits to name the next leader.
 const NEXT_LEADER: Duration = Duration::from_secs(1);
 
@@ -68,6 +70,7 @@ impl NodeBackend {
     }
 
     async fn replicate(&self, write: Write, options: WriteOptions) -> Result<WriteReply, BackendError> {
+        self.membership()?;
         let command = command(write).encode();
         let (reply, answer) = oneshot::channel();
         let WriteOptions { deadline, forward } = options;
@@ -130,6 +133,7 @@ impl NodeBackend {
         options: ReadOptions,
         read: impl FnOnce(&StateMachine) -> T,
     ) -> Result<T, BackendError> {
+        self.membership()?;
         if self.config.witness {
             return Err(self.refuse_read(options.consistency));
         }
@@ -181,16 +185,32 @@ impl NodeBackend {
         deadline: Instant,
     ) -> Result<(), BackendError> {
         self.request(request)?;
-        match self
+        let outcome = self
             .answer(answer, deadline, BackendError::UnknownOutcome)
-            .await?
-        {
-            AdminOutcome::Done => Ok(()),
-            AdminOutcome::NotLeader(Some(leader)) => Err(BackendError::NotLeader { leader }),
-            AdminOutcome::NotLeader(None) => Err(BackendError::NoLeader),
-            AdminOutcome::Refused(reason) => Err(BackendError::Refused(reason)),
-            AdminOutcome::Unknown => Err(BackendError::UnknownOutcome),
+            .await?;
+        administered(outcome)
+    }
+
+    /// Lets a member go; asks again while something else is under way.
+    async fn remove(&self, id: NodeId, deadline: Instant) -> Result<(), BackendError> {
+        loop {
+            let (reply, answer) = oneshot::channel();
+            self.request(Request::Remove { id, reply })?;
+            let outcome = self
+                .answer(answer, deadline, BackendError::UnknownOutcome)
+                .await?;
+            let again = self.clock.now() + REMOVE_AGAIN;
+            if !matches!(outcome, AdminOutcome::Pending(_)) || again >= deadline {
+                return administered(outcome);
+            }
+            self.clock.sleep_until(again).await;
         }
+    }
+
+    /// The membership that this node knows.
+    pub(super) fn membership(&self) -> Result<Membership, BackendError> {
+        let membership = self.view.borrow().membership.clone();
+        membership.ok_or(BackendError::NoCluster)
     }
 
     fn shown(&self) -> show::Shown<'_> {
@@ -259,21 +279,11 @@ impl Backend for NodeBackend {
         deadline: Instant,
     ) -> BoxFuture<'_, Result<MemberChanged, BackendError>> {
         Box::pin(async move {
-            let found = self
-                .view
-                .borrow()
-                .membership
-                .as_ref()
-                .and_then(|membership| membership.by_name(name.as_str()).map(|(id, _)| id));
+            let found = self.membership()?.by_name(name.as_str()).map(|(id, _)| id);
             let Some(id) = found else {
                 return Err(BackendError::NoSuchMember(name));
             };
-            let (reply, answer) = oneshot::channel();
-            let request = Request::Change {
-                changes: vec![Change::Remove(id)],
-                reply,
-            };
-            self.administer(request, answer, deadline).await?;
+            self.remove(id, deadline).await?;
             let message = "it is no member any more; stop it".to_owned();
             Ok(MemberChanged {
                 success: true,
@@ -289,6 +299,7 @@ impl Backend for NodeBackend {
         deadline: Instant,
     ) -> BoxFuture<'_, Result<Leadership, BackendError>> {
         Box::pin(async move {
+            self.membership()?;
             let leader = |view: &View| view.leader_name().and_then(|name| NodeName::new(name).ok());
             let previous_leader = leader(&self.view.borrow());
             let (reply, answer) = oneshot::channel();
@@ -316,6 +327,16 @@ impl Backend for NodeBackend {
 
     fn metrics_text(&self) -> String {
         self.metrics.encode()
+    }
+}
+
+fn administered(outcome: AdminOutcome) -> Result<(), BackendError> {
+    match outcome {
+        AdminOutcome::Done => Ok(()),
+        AdminOutcome::NotLeader(Some(leader)) => Err(BackendError::NotLeader { leader }),
+        AdminOutcome::NotLeader(None) => Err(BackendError::NoLeader),
+        AdminOutcome::Pending(reason) | AdminOutcome::Refused(reason) => Err(BackendError::Refused(reason)),
+        AdminOutcome::Unknown => Err(BackendError::UnknownOutcome),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use quorate_core::raft::{Change, NodeId, Operation, Outcome, Token, TraceEvent};
+use quorate_core::raft::{Change, NodeId, Operation, Outcome, Refusal, Token, TraceEvent};
 use tokio::sync::oneshot;
 
 use super::clients::{Forwardable, Pending};
@@ -31,7 +31,8 @@ impl Consensus {
                 let answer = self.join_answer(&name, outcome);
                 responder.answer(answer);
             }
-            Some(Pending::Duty) => self.promoting = false,
+            Some(Pending::HandOver(reply)) => drop(reply.send(self.handed_over(outcome))),
+            Some(Pending::Duty) => self.duty_pending = false,
         }
     }
 
@@ -110,12 +111,13 @@ impl Consensus {
             .send(node, &Frame::ForwardAnswer { request, answer });
     }
 
-    fn admin_outcome(&self, outcome: Outcome) -> AdminOutcome {
+    pub(super) fn admin_outcome(&self, outcome: Outcome) -> AdminOutcome {
         match outcome {
             Outcome::Done => AdminOutcome::Done,
             Outcome::NotLeader { leader } => {
                 AdminOutcome::NotLeader(leader.and_then(|leader| self.client_address(leader)))
             }
+            Outcome::Refused(refusal @ Refusal::ChangePending) => AdminOutcome::Pending(refusal.to_string()),
             Outcome::Refused(refusal) => AdminOutcome::Refused(refusal.to_string()),
             Outcome::Busy | Outcome::Unknown | Outcome::ReadReady { .. } => AdminOutcome::Unknown,
         }
@@ -247,12 +249,12 @@ impl Consensus {
 
     /// Asks consensus to promote the learner that caught up, if there is one.
     pub(super) fn promote_learners(&mut self) {
-        if self.promoting {
+        if self.duty_pending {
             return;
         }
         if let Some(id) = self.learner_to_promote() {
             tracing::info!(node = self.name_of(id), "promoting a learner that caught up");
-            self.promoting = true;
+            self.duty_pending = true;
             let change = vec![Change::Promote(id)];
             self.administer(Pending::Duty, Operation::ChangeMembership(change));
         }

@@ -51,6 +51,7 @@ impl Shown<'_> {
                 .map_or(0, |membership| membership.level().0),
             wal_sync: self.config.storage.wal_sync,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            reason: view.outside.clone(),
             peers: view
                 .peers
                 .iter()

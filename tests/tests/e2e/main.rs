@@ -11,6 +11,8 @@ mod full_disk;
 mod isolated_leader;
 mod kill_nine;
 mod members;
+mod moving;
+mod names;
 mod power_cut;
 mod shutdown;
 mod snapshot_catch_up;
