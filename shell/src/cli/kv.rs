@@ -11,6 +11,15 @@ use super::connect::ConnectArgs;
 use super::error::CliError;
 use super::output::{Format, print, print_bytes, print_json, table, warn};
 
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  quorate kv put greeting hello
+  quorate kv get greeting
+  quorate kv list users/ --keys-only
+  quorate kv delete greeting
+
+`quorate kv put --help` and the like tell more.";
+
 const GET_EXAMPLES: &str = "\
 Examples:
   quorate kv get greeting
@@ -77,6 +86,8 @@ impl From<ConsistencyArg> for Consistency {
 
 #[derive(Debug, Args)]
 pub(super) struct GetArgs {
+    /// The key
+    #[arg(value_parser = key)]
     key: String,
     /// How fresh the answer must be
     #[arg(long, value_enum, default_value = "linearizable")]
@@ -90,6 +101,8 @@ pub(super) struct GetArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct PutArgs {
+    /// The key
+    #[arg(value_parser = key)]
     key: String,
     /// The value; `-` reads it from standard input
     #[arg(required_unless_present = "file")]
@@ -108,6 +121,8 @@ pub(super) struct PutArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct DeleteArgs {
+    /// The key
+    #[arg(value_parser = key)]
     key: String,
     #[command(flatten)]
     expected: ExpectedArgs,
@@ -141,6 +156,14 @@ pub(super) struct ListArgs {
     consistency: ConsistencyArg,
     #[command(flatten)]
     connect: ConnectArgs,
+}
+
+/// A key as it was typed.
+fn key(text: &str) -> Result<String, &'static str> {
+    match text {
+        "" => Err("a key has at least one character (was a variable of the shell empty?)"),
+        text => Ok(text.to_owned()),
+    }
 }
 
 pub(super) async fn run(command: KvCommand) -> Result<(), CliError> {

@@ -7,6 +7,12 @@ use super::connect::ConnectArgs;
 use super::error::CliError;
 use super::output::{Format, print, print_json};
 
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  quorate members add 4 10.0.0.4:9100
+  quorate members remove 4
+  quorate nodes                          the members at present";
+
 const ADD_EXAMPLES: &str = "\
 Examples:
   quorate members add 4 10.0.0.4:9100

@@ -27,6 +27,13 @@ pub(super) async fn run(args: StepDownArgs) -> Result<(), CliError> {
     match args.connect.format {
         Format::Json => print_json(&leadership),
         Format::Table => {
+            if let Some(leader) = leadership
+                .leader
+                .as_ref()
+                .filter(|_| leadership.leader == leadership.previous_leader)
+            {
+                return print(&format!("{leader} leads already\n"));
+            }
             let before = leadership
                 .previous_leader
                 .map_or("the leader".to_owned(), |name| name.to_string());
