@@ -194,7 +194,7 @@ async fn get(args: GetArgs) -> Result<(), CliError> {
 }
 
 async fn put(args: PutArgs) -> Result<(), CliError> {
-    let client = args.connect.client()?;
+    let client = args.connect.client_for_change().await?;
     let value = match (&args.file, args.value) {
         (Some(path), _) => {
             std::fs::read(path).map_err(|error| CliError::io(format!("read {}", path.display()), error))?
@@ -225,7 +225,7 @@ async fn put(args: PutArgs) -> Result<(), CliError> {
 }
 
 async fn delete(args: DeleteArgs) -> Result<(), CliError> {
-    let client = args.connect.client()?;
+    let client = args.connect.client_for_change().await?;
     let put = Put {
         expected_revision: args.expected.revision,
         previous: false,

@@ -69,12 +69,20 @@ pub(super) async fn run(command: MembersCommand) -> Result<(), CliError> {
                 learner: args.learner,
             };
             show(
-                args.connect.client()?.add_member(&member).await?,
+                args.connect
+                    .client_for_change()
+                    .await?
+                    .add_member(&member)
+                    .await?,
                 args.connect.format,
             )
         }
         MembersCommand::Remove(args) => show(
-            args.connect.client()?.remove_member(&args.name).await?,
+            args.connect
+                .client_for_change()
+                .await?
+                .remove_member(&args.name)
+                .await?,
             args.connect.format,
         ),
     }

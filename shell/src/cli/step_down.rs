@@ -23,7 +23,12 @@ pub(super) struct StepDownArgs {
 }
 
 pub(super) async fn run(args: StepDownArgs) -> Result<(), CliError> {
-    let leadership = args.connect.client()?.step_down(args.target).await?;
+    let leadership = args
+        .connect
+        .client_for_change()
+        .await?
+        .step_down(args.target)
+        .await?;
     match args.connect.format {
         Format::Json => print_json(&leadership),
         Format::Table => {

@@ -285,6 +285,7 @@ fn a_frozen_node_keeps_no_read_from_the_others() {
         &["nodes"],
         &["kv", "get", "greeting"],
         &["kv", "list"],
+        &["kv", "put", "greeting", "hi"],
         &[
             "bench",
             "get",
