@@ -260,9 +260,6 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
         complain(&format!("cannot set up the log: {error}"));
         return ExitCode::FAILURE;
     }
-    for warning in &config.warnings {
-        tracing::warn!("{warning}");
-    }
     let ports = ports(ListenerOptions {
         tcp_nodelay: config.network.tcp_nodelay,
         keepalive: config.network.keepalive,
@@ -275,6 +272,9 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
         data = %config.storage.data_dir.display(),
         "starting"
     );
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     start_node(config, ports)
 }
 

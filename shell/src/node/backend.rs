@@ -303,9 +303,17 @@ impl Backend for NodeBackend {
             let leader = |view: &View| view.leader_name().and_then(|name| NodeName::new(name).ok());
             let previous_leader = leader(&self.view.borrow());
             let (reply, answer) = oneshot::channel();
+            let leads_already = target.is_some() && target == previous_leader;
             let target = target.map(|name| name.as_str().to_owned());
             self.administer(Request::StepDown { target, reply }, answer, deadline)
                 .await?;
+            if leads_already {
+                return Ok(Leadership {
+                    success: true,
+                    leader: previous_leader.clone(),
+                    previous_leader,
+                });
+            }
             // The next leader is known a moment after this one has given up.
             let mut view = self.view.clone();
             let next = view.wait_for(|view| {

@@ -186,19 +186,23 @@ impl Consensus {
             TraceEvent::Campaign {
                 term,
                 pre_vote: false,
-            } => tracing::info!(%term, "asking for votes"),
+            } => tracing::info!(term = term.0, "asking for votes"),
             TraceEvent::Campaign { pre_vote: true, .. } | TraceEvent::VoteReceived { .. } => {
                 tracing::debug!(?event, "election");
             }
-            TraceEvent::Elected { term } => tracing::info!(%term, "this node was elected leader"),
+            TraceEvent::Elected { term } => tracing::info!(term = term.0, "this node was elected leader"),
             TraceEvent::Following { leader, term } => {
-                tracing::info!(leader = name(leader), %term, "following")
+                tracing::info!(leader = name(leader), term = term.0, "following")
             }
             TraceEvent::LeaderLost { leader, term } => {
-                tracing::warn!(leader = name(leader), %term, "lost the leader");
+                tracing::warn!(leader = name(leader), term = term.0, "lost the leader");
             }
             TraceEvent::SteppedDown { term, reason } => {
-                tracing::warn!(%term, reason = reason.explain(), "this node leads no longer");
+                tracing::warn!(
+                    term = term.0,
+                    reason = reason.explain(),
+                    "this node leads no longer"
+                );
             }
             TraceEvent::HandsOver { to, reason } => {
                 tracing::warn!(
@@ -215,7 +219,7 @@ impl Consensus {
                 );
             }
             TraceEvent::Truncated { from } => {
-                tracing::info!(%from, "replaced entries that were never committed")
+                tracing::info!(from = from.0, "replaced entries that were never committed")
             }
             // Of several that came at once only the last one is in force.
             TraceEvent::MembershipChanged { position } => {
@@ -230,7 +234,7 @@ impl Consensus {
                         .join(",")
                 };
                 tracing::info!(
-                    index = %position.index,
+                    index = position.index.0,
                     voters = names(status.membership.voters()),
                     outgoing = names(status.membership.outgoing()),
                     learners = names(status.membership.learners()),
@@ -240,7 +244,7 @@ impl Consensus {
             }
             TraceEvent::SnapshotNeeded { to } => tracing::info!(to = name(to), "a node needs a snapshot"),
             TraceEvent::SnapshotAccepted { position } => {
-                tracing::info!(index = %position.index, "a snapshot replaces the log");
+                tracing::info!(index = position.index.0, "a snapshot replaces the log");
             }
             TraceEvent::Unfit(error) => tracing::error!(%error, "this node does not fit into the cluster"),
             TraceEvent::DiskFailed { error } => tracing::error!(error, "the disk failed"),
