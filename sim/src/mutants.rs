@@ -42,8 +42,7 @@ pub struct Finding {
 
 /// Looks for every mistake; the findings come in the order of the mistakes.
 pub fn search(search: &Search) -> Vec<Finding> {
-    // A mistake often ends in a broken assertion of consensus, which is what a checker wants and no reader.
-    std::panic::set_hook(Box::new(|_| {}));
+    let quiet = report::without_panic_messages();
     let bar = report::progress(search.bugs.len() as u64);
     let next = AtomicUsize::new(0);
     let findings = Mutex::new(Vec::new());
@@ -62,7 +61,7 @@ pub fn search(search: &Search) -> Vec<Finding> {
         }
     });
     bar.finish_and_clear();
-    let _ = std::panic::take_hook();
+    drop(quiet);
     let mut findings = findings
         .into_inner()
         .unwrap_or_else(std::sync::PoisonError::into_inner);
