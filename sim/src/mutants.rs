@@ -40,8 +40,9 @@ pub struct Finding {
     pub found: Option<(u64, Violation)>,
 }
 
-/// Looks for every mistake; the findings come in the order of the mistakes.
-pub fn search(search: &Search) -> Vec<Finding> {
+/// Looks for every mistake, and says so each time that one was found or given up; the findings come in the order of the
+/// mistakes.
+pub fn search(search: &Search, each: impl Fn(&Finding) + Sync) -> Vec<Finding> {
     let quiet = report::without_panic_messages();
     let bar = report::progress(search.bugs.len() as u64);
     let next = AtomicUsize::new(0);
@@ -52,6 +53,7 @@ pub fn search(search: &Search) -> Vec<Finding> {
                 while let Some(bug) = search.bugs.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let finding = look_for(*bug, search);
                     bar.inc(1);
+                    bar.suspend(|| each(&finding));
                     findings
                         .lock()
                         .unwrap_or_else(std::sync::PoisonError::into_inner)

@@ -3,6 +3,7 @@
 use quorate_core::raft::{self, BootError, FeatureLevel, LinkEvent, Membership, NodeId, Raft};
 
 use super::PlantedBug;
+use super::checker::contact::Contact;
 use super::checker::progress::Progress;
 use super::checker::{Breach, Verdict, demand};
 use super::clock::Clock;
@@ -140,6 +141,7 @@ impl World {
             to_apply: std::collections::VecDeque::new(),
             reads: Vec::new(),
             progress,
+            contact: Contact::default(),
             timer: None,
             drain_scheduled: false,
             apply_scheduled: false,

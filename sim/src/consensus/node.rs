@@ -6,6 +6,7 @@ use std::fmt;
 use quorate_core::raft::{Apply, FeatureLevel, Index, Membership, NodeId, Raft};
 use quorate_core::state::StateMachine;
 
+use super::checker::contact::Contact;
 use super::checker::progress::Progress;
 use super::clock::Clock;
 use super::disk::Disk;
@@ -69,6 +70,7 @@ pub(super) struct Process {
     /// Indexes that reads wait for.
     pub(super) reads: Vec<Index>,
     pub(super) progress: Progress,
+    pub(super) contact: Contact,
     /// The next wake-up that is scheduled.
     pub(super) timer: Option<Time>,
     pub(super) drain_scheduled: bool,

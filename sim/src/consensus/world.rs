@@ -10,7 +10,7 @@ use quorate_core::raft::{
 use super::checker::commit::CommittedLog;
 use super::checker::{Breach, Checkers, Verdict, demand};
 use super::network::{Cut, Network};
-use super::node::{Nodes, Run};
+use super::node::{Live, Nodes, Run};
 use super::operator::{DUTIES_INTERVAL, Operator};
 use super::plan::{Fault, Knobs, Operation, Plan};
 use super::recovery::Recovery;
@@ -328,9 +328,15 @@ impl World {
     }
 
     fn deliver(&mut self, from: NodeId, to: NodeId, message: Message) -> Verdict {
+        let now = self.schedule.now();
         match self.nodes.get(to) {
             Some(node) if node.process.is_some() => {
                 let run = node.run();
+                if self.conditions.checks
+                    && let Some(live) = self.nodes.live(run)
+                {
+                    live.process.contact.hears(from, now);
+                }
                 self.input(run, Input::Receive { from, message })
             }
             _ => Ok(()),
@@ -347,7 +353,10 @@ impl World {
         }
         live.process.timer = None;
         match live.process.raft.deadline() {
-            Some(deadline) if live.clock.when(deadline) <= now => self.input(run, Input::Timeout),
+            Some(deadline) if live.clock.when(deadline) <= now => {
+                self.input(run, Input::Timeout)?;
+                self.check_contact(run)
+            }
             _ => {
                 self.arm(run);
                 Ok(())
@@ -434,6 +443,23 @@ impl World {
             self.check_majority(run, commit)?;
         }
         Ok(())
+    }
+
+    fn check_contact(&mut self, run: Run) -> Verdict {
+        let (now, bound) = (self.schedule.now(), self.knobs.silence_endured());
+        if !self.conditions.checks {
+            return Ok(());
+        }
+        let Some(Live { process, .. }) = self.nodes.live(run) else {
+            return Ok(());
+        };
+        let status = process.raft.status();
+        match status.role {
+            Role::Leader => process
+                .contact
+                .leads(now, bound, run, status.term, status.membership),
+            _ => Ok(()),
+        }
     }
 
     fn check_majority(&self, run: Run, commit: quorate_core::raft::Index) -> Verdict {

@@ -134,6 +134,11 @@ impl Knobs {
         self.at_most(nanoseconds(self.raft.disk_stall_bound())) + self.election_timeout()
     }
 
+    /// How long a leader that no majority reaches leads on at the most, in nanoseconds of any clock.
+    pub(crate) fn silence_endured(&self) -> Time {
+        self.at_most(self.election_timeout()) + 10 * MILLISECOND
+    }
+
     /// The simulated time between two hand-overs that leaders begin of their own accord, at the least: a leader whose
     /// time is over may not know it yet.
     pub(crate) fn handover_interval(&self) -> Time {
