@@ -164,7 +164,8 @@ impl World {
         node.paused_until = 0;
         node.waiting.clear();
         node.disk_fails = false;
-        let done = node.disk.crash(&mut self.random.disk);
+        node.crash_at = None;
+        let (done, torn) = node.disk.crash(&mut self.random.disk);
         match planted {
             Some(PlantedBug::LyingDisk) => node.disk.lose_entries(3),
             Some(PlantedBug::ForgottenVote) => node.disk.lose_vote(),
@@ -174,6 +175,7 @@ impl World {
             node.store.flush(node.store.batches_behind());
         }
         self.statistics.crashes += 1;
+        self.statistics.torn += u64::from(torn);
         self.checkers.clients.stopped(run);
         self.log(|_| format!("{run} crashes"));
         self.links_change(id, LinkEvent::Refused);

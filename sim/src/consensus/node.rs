@@ -11,6 +11,7 @@ use super::checker::progress::Progress;
 use super::clock::Clock;
 use super::disk::Disk;
 use super::log::DiskLog;
+use super::plan::Boundary;
 use super::schedule::Time;
 use super::store::Store;
 use super::world::Event;
@@ -53,6 +54,8 @@ pub(super) struct Node {
     pub(super) stalled_until: Time,
     /// The next sync fails.
     pub(super) disk_fails: bool,
+    /// Where its process is killed, and for how long.
+    pub(super) crash_at: Option<(Boundary, Time)>,
     /// What its binary supports.
     pub(super) features: FeatureLevel,
     /// The most that any of its binaries supported.
@@ -88,6 +91,7 @@ pub(super) struct Live<'a> {
     pub(super) slow_by: Time,
     pub(super) stalled_until: Time,
     pub(super) disk_fails: &'a mut bool,
+    pub(super) crash_at: &'a mut Option<(Boundary, Time)>,
 }
 
 impl Node {
@@ -107,6 +111,7 @@ impl Node {
             slow_by: 0,
             stalled_until: 0,
             disk_fails: false,
+            crash_at: None,
             features,
             features_max: features,
         }
@@ -165,6 +170,7 @@ impl Nodes {
             slow_by: node.slow_by,
             stalled_until: node.stalled_until,
             disk_fails: &mut node.disk_fails,
+            crash_at: &mut node.crash_at,
         })
     }
 

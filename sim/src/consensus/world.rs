@@ -68,6 +68,8 @@ pub(super) enum Event {
     },
     /// A process starts.
     Start(NodeId),
+    /// A process is killed, and starts again after some time.
+    Kill(Run, Time),
     /// A removed node is switched off for good.
     SwitchOff(NodeId),
     /// The binary of a node has stopped since it is too old.
@@ -297,6 +299,7 @@ impl World {
             Event::Sent { from, to, complete } => self.sent(from, to, complete),
             Event::Link { run, peer, event } => self.input(run, Input::Link { peer, event }),
             Event::Start(id) => self.start(id),
+            Event::Kill(run, down) => self.kill(run, down),
             Event::SwitchOff(id) => self.switch_off(id),
             Event::TooOld(run, needed) => self.upgrade(run, needed),
             Event::Resume(id) => {

@@ -30,6 +30,15 @@ pub(in crate::consensus) fn follow_each_other(
                 "the leader of term {term} writes {next:?} at {position}; {last:?} at {index} is not committed"
             )
         })?;
+        demand(
+            before.term_at(commit) == Some(term),
+            "memberships change after the leader's first commit",
+            || {
+                format!(
+                    "the leader of term {term} writes {next:?} at {position}, and has committed up to {commit}"
+                )
+            },
+        )?;
         demand(have_common_quorums(last, next), "quorums overlap", || {
             format!("{next:?} at {position} follows {last:?}")
         })?;

@@ -85,7 +85,7 @@ impl Knobs {
             snapshot_mean: *random.pick(&[MILLISECOND, 50 * MILLISECOND, 600 * MILLISECOND]),
             snapshot_failure: *random.pick(&[0, 100_000, 400_000]),
             boot_tail_max: *random.pick(&[0, 5, 10_000]),
-            clock_skew: *random.pick(&[0, 1_000, 50_000]),
+            clock_skew: *random.pick(&[0, 1_000, 50_000, 200_000]),
             request_mean: *random.pick(&[
                 2 * MILLISECOND,
                 5 * MILLISECOND,
@@ -170,7 +170,7 @@ fn raft_config(random: &mut Stream) -> raft::Config {
         election_timeout_min: Duration::from_millis(150),
         election_timeout_max: Duration::from_millis(300),
         heartbeat_interval: Duration::from_millis(*random.pick(&[20, 50, 50])),
-        append_bytes_max: *random.pick(&[500, 2_000, 512 << 10]),
+        append_bytes_max: *random.pick(&[1, 500, 2_000, 512 << 10]),
         in_flight_bytes_max: *random.pick(&[1, 1_000, 4 << 20]),
         uncommitted_bytes_max: *random.pick(&[2_000, 32 << 20, 32 << 20]),
         tail_bytes_max: *random.pick(&[1, 1_000, 16 << 20]),

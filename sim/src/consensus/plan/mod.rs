@@ -18,7 +18,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub(super) use fault::{Alarm, Fault, FaultKind, Shape};
+pub(super) use fault::{Alarm, Boundary, Fault, FaultKind, Shape};
 pub(super) use knobs::Knobs;
 pub(super) use operation::{Operation, OperationKind};
 
