@@ -44,6 +44,9 @@ pub struct Config {
     pub lagging_entries_max: u64,
     /// The log is purged in steps of at least this many entries.
     pub purge_step: u64,
+    /// Whether this node is a witness, which keeps the log without its commands and no state. What a node is never
+    /// changes: its log is good for nothing else.
+    pub witness: bool,
     /// What this node's binary supports.
     pub features: FeatureLevel,
     /// How long a leader leads at the least, and its reason lasts, before it hands over of its own accord; no less than
@@ -74,6 +77,7 @@ impl Default for Config {
             retained_entries: 20_000,
             lagging_entries_max: 200_000,
             purge_step: 5_000,
+            witness: false,
             features: FeatureLevel::CURRENT,
             handover_interval: Duration::from_secs(10),
             slow_disk_latency_min: Duration::from_millis(2),

@@ -1,8 +1,8 @@
 //! The simulated driver: carries out what consensus wants, and checks each of it on the way.
 
 use quorate_core::raft::{
-    Apply, Body, Effects, HandoverReason, Index, Membership, Message, NodeId, Outcome, Payload, Position,
-    PreVote, Role, SnapshotOp, StepDown, Term, Token, TraceEvent, Write,
+    Apply, Body, BootError, ChangeError, Effects, Entry, HandoverReason, Index, Membership, Message, NodeId,
+    Outcome, Payload, Position, PreVote, Refusal, Role, SnapshotOp, StepDown, Term, Token, TraceEvent, Write,
 };
 use quorate_core::wire::{self, Kind};
 
@@ -100,6 +100,7 @@ impl World {
         self.statistics.messages += 1;
         if self.conditions.checks {
             self.check_promise(run, to, &message)?;
+            self.check_witness(to, &message)?;
         }
         self.log(|_| {
             format!(
@@ -170,7 +171,54 @@ impl World {
             .leaves(run.node, to, message, &node.disk.durable, sender_term, leader)
     }
 
+    /// No command is sent to a witness, and nothing that is on no disk with data.
+    fn check_witness(&mut self, to: NodeId, message: &Message) -> Verdict {
+        let entries = match &message.body {
+            Body::Append { entries, .. } => entries,
+            Body::Begin { .. } => {
+                self.statistics.bases_sent += 1;
+                return Ok(());
+            }
+            _ => return Ok(()),
+        };
+        let Some(last) = entries.last().filter(|_| self.is_witness(to)) else {
+            return Ok(());
+        };
+        let omitted = |entry: &&Entry| matches!(entry.payload, Payload::Omitted);
+        self.statistics.omitted += entries.iter().filter(omitted).count() as u64;
+        let command = |entry: &Entry| matches!(entry.payload, Payload::Command(_));
+        demand(
+            !entries.iter().any(command),
+            "no command is sent to a witness",
+            || format!("{to} is sent entries up to {} with their commands", last.position),
+        )?;
+        // What a leader of the past believes to be on disks may have been replaced there.
+        let current = self.checkers.elections.after(message.term).next().is_none();
+        let held = self.nodes.iter().any(|node| {
+            let log = &node.disk.durable;
+            let (position, base) = (last.position, log.base.position.index);
+            !node.witness && (base >= position.index || log.term_at(position.index) == Some(position.term))
+        });
+        demand(
+            held || !current,
+            "no witness is ahead of all disks with data",
+            || {
+                format!(
+                    "{to} is sent entries up to {}, which no disk with data holds",
+                    last.position
+                )
+            },
+        )
+    }
+
+    pub(super) fn is_witness(&self, id: NodeId) -> bool {
+        self.nodes.get(id).is_some_and(|node| node.witness)
+    }
+
     fn hand_over(&mut self, run: Run, apply: Apply) -> Verdict {
+        demand(!self.is_witness(run.node), "a witness applies nothing", || {
+            format!("{run} is to apply {apply:?}")
+        })?;
         match &apply {
             Apply::Committed(committed) => {
                 let position = committed.entry.position;
@@ -236,11 +284,14 @@ impl World {
         };
         let (stored, position) = (live.store.applied, base.position);
         demand(
-            position.index <= stored.index,
+            position.index <= stored.index || live.witness,
             "nothing is purged before it is stored",
             || format!("{run} purges up to {position}; its state store holds up to {stored}"),
         )?;
-        self.checkers.committed.covers(position, "a purged log")?;
+        // A witness may purge what no other node has handed over yet.
+        if !live.witness || position.index <= self.checkers.committed.last() {
+            self.checkers.committed.covers(position, "a purged log")?;
+        }
         live.disk.purge(now, base).map_err(|seen| Breach {
             checker: "writes make sense",
             seen: format!("{run}: {seen}"),
@@ -253,6 +304,9 @@ impl World {
         let request = self.checkers.clients.outcome(run, token, outcome)?;
         match (&request.kind, outcome) {
             (RequestKind::Read { .. }, Outcome::ReadReady { index }) => self.read_ready(run, *index),
+            (RequestKind::Change, Outcome::Refused(Refusal::Change(ChangeError::TooManyWitnesses))) => {
+                self.statistics.witnesses_refused += 1;
+            }
             (RequestKind::Transfer, Outcome::Done) => self.statistics.transfers += 1,
             (RequestKind::Command { .. }, Outcome::NotLeader { leader }) => self.refused(&request, *leader),
             _ => {}
@@ -288,7 +342,7 @@ impl World {
                 self.statistics.campaigns += u64::from(!pre_vote);
                 self.campaigns(run)?;
             }
-            TraceEvent::FeaturesLacking { needed, .. } => {
+            TraceEvent::Unfit(BootError::FeaturesLacking { needed, .. }) => {
                 self.schedule.after(0, Event::TooOld(run, *needed));
             }
             TraceEvent::HandsOver { reason, .. } => self.hands_over(run, *reason)?,
@@ -326,7 +380,7 @@ impl World {
         let supported = self.nodes.get(run.node).map(|node| node.features);
         let entries = write.entries.iter().filter_map(|entry| match &entry.payload {
             Payload::Membership(membership) => Some(membership),
-            Payload::Empty | Payload::Command(_) => None,
+            Payload::Empty | Payload::Command(_) | Payload::Omitted => None,
         });
         let base = write.reset.iter().map(|base| &base.membership);
         let level = entries.chain(base).map(Membership::level).max();
@@ -338,6 +392,9 @@ impl World {
     }
 
     fn campaigns(&mut self, run: Run) -> Verdict {
+        demand(!self.is_witness(run.node), "a witness does not campaign", || {
+            format!("{run} asks for votes")
+        })?;
         let (now, bound) = (self.schedule.now(), self.knobs.stall_noticed_within());
         let oldest = self.nodes.live(run).and_then(|live| live.disk.oldest_write());
         let waited = oldest.map_or(0, |since| now - since);

@@ -291,7 +291,9 @@ impl World {
             let is_member = membership.members().contains_key(&node.id);
             !is_member || (!node.is_lost() && node.disk.written.membership() == membership)
         });
-        let spare = membership.voters().len() >= 3 && !membership.is_joint();
+        // With witnesses a disk with data may be the only one that holds what was committed while others were away.
+        let one_of_many = !self.nodes.iter().any(|node| node.witness) || self.is_witness(victim);
+        let spare = membership.voters().len() >= 3 && !membership.is_joint() && one_of_many;
         agreed && spare && membership.voters().contains(&victim)
     }
 }

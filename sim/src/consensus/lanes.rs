@@ -151,6 +151,12 @@ impl World {
                 machine.apply_empty(position).map(|()| Vec::new())
             }
             Payload::Empty => machine.apply_empty(position).map(|()| Vec::new()),
+            Payload::Omitted => {
+                return Err(Breach {
+                    checker: "commands are left out for witnesses only",
+                    seen: format!("{run} is to apply {position}, and does not know what it says"),
+                });
+            }
         };
         let rows = rows.map_err(|error| Breach {
             checker: "committed entries can be applied",

@@ -1,6 +1,6 @@
 //! Nodes come into being, start, crash, and are let go; and what their peers' transports notice of it.
 
-use quorate_core::raft::{self, BootError, FeatureLevel, LinkEvent, Membership, NodeId, Raft};
+use quorate_core::raft::{self, BootError, FeatureLevel, LinkEvent, Member, Membership, NodeId, Raft};
 
 use super::PlantedBug;
 use super::checker::contact::Contact;
@@ -14,8 +14,8 @@ use super::world::{Draws, Event, World};
 use crate::random::Stream;
 
 impl World {
-    /// A machine with a blank disk and a binary that supports `features`.
-    pub(super) fn create(&mut self, id: NodeId, features: FeatureLevel) {
+    /// A machine with a blank disk, as its record says.
+    pub(super) fn create(&mut self, id: NodeId, member: &Member) {
         let mut random = self.machine(Draws::Character, id);
         let skew = self.knobs.clock_skew;
         let rate = 1_000_000 - skew + random.between(0, 2 * skew);
@@ -26,7 +26,7 @@ impl World {
         } else {
             self.membership.clone()
         };
-        self.nodes.insert(Node::new(id, membership, clock, features));
+        self.nodes.insert(Node::new(id, membership, clock, member));
     }
 
     /// A binary that an operator may have at hand.
@@ -65,6 +65,7 @@ impl World {
         let held = held.chain([&boot.base.membership]).map(Membership::level).max();
         let config = raft::Config {
             features: other,
+            witness: node.witness,
             ..self.knobs.raft.clone()
         };
         let now = node.clock.shows(self.schedule.now());
@@ -109,13 +110,17 @@ impl World {
         };
         node.life += 1;
         let (log_base, applied) = (node.disk.durable.base.position, node.store.applied);
-        if !node.store.recover(log_base) {
+        if !node.witness && !node.store.recover(log_base) {
             return Err(fails(&format!(
                 "the log begins at {log_base}, the state ends at {applied}, and there is no snapshot"
             )));
         }
         let machine = node.store.load().map_err(|error| fails(&error))?;
-        let applied = machine.applied().index;
+        let applied = if node.witness {
+            log_base.index
+        } else {
+            machine.applied().index
+        };
         let log = &node.disk.durable;
         let tail = self.random.disk.between(0, self.knobs.boot_tail_max);
         let boot = log.boot(id, applied, usize::try_from(tail).unwrap_or(log.len()));
@@ -130,6 +135,7 @@ impl World {
         let now = node.clock.shows(self.schedule.now());
         let config = raft::Config {
             features: node.features,
+            witness: node.witness,
             ..self.knobs.raft.clone()
         };
         let raft = Raft::new(config, boot, seed, now).map_err(|error| fails(&error))?;
@@ -245,7 +251,7 @@ impl World {
     pub(super) fn create_members(&mut self, membership: &Membership) {
         for (id, member) in membership.members() {
             if self.nodes.get(*id).is_none() {
-                self.create(*id, member.features);
+                self.create(*id, member);
                 let delay = self.machine(Draws::FirstStart, *id).around(100 * MILLISECOND);
                 self.schedule.after(delay, Event::Start(*id));
             }

@@ -55,7 +55,7 @@ impl DiskLog {
             .rev()
             .find_map(|entry| match &entry.payload {
                 Payload::Membership(membership) => Some(membership),
-                Payload::Empty | Payload::Command(_) => None,
+                Payload::Empty | Payload::Command(_) | Payload::Omitted => None,
             })
             .unwrap_or(&self.base.membership)
     }
@@ -67,7 +67,7 @@ impl DiskLog {
             .filter(|entry| entry.position.index < index)
             .find_map(|entry| match &entry.payload {
                 Payload::Membership(membership) => Some((entry.position.index, membership)),
-                Payload::Empty | Payload::Command(_) => None,
+                Payload::Empty | Payload::Command(_) | Payload::Omitted => None,
             })
             .unwrap_or((self.base.position.index, &self.base.membership))
     }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use quorate_core::raft::{Apply, FeatureLevel, Index, Membership, NodeId, Raft};
+use quorate_core::raft::{Apply, FeatureLevel, Index, Member, Membership, NodeId, Raft};
 use quorate_core::state::StateMachine;
 
 use super::checker::contact::Contact;
@@ -56,6 +56,8 @@ pub(super) struct Node {
     pub(super) disk_fails: bool,
     /// Where its process is killed, and for how long.
     pub(super) crash_at: Option<(Boundary, Time)>,
+    /// It is a witness: its log has no commands, and it holds no state.
+    pub(super) witness: bool,
     /// What its binary supports.
     pub(super) features: FeatureLevel,
     /// The most that any of its binaries supported.
@@ -92,10 +94,12 @@ pub(super) struct Live<'a> {
     pub(super) stalled_until: Time,
     pub(super) disk_fails: &'a mut bool,
     pub(super) crash_at: &'a mut Option<(Boundary, Time)>,
+    pub(super) witness: bool,
 }
 
 impl Node {
-    pub(super) fn new(id: NodeId, membership: Membership, clock: Clock, features: FeatureLevel) -> Node {
+    pub(super) fn new(id: NodeId, membership: Membership, clock: Clock, member: &Member) -> Node {
+        let features = member.features;
         Node {
             id,
             disk: Disk::new(DiskLog::new(membership)),
@@ -112,6 +116,7 @@ impl Node {
             stalled_until: 0,
             disk_fails: false,
             crash_at: None,
+            witness: member.witness,
             features,
             features_max: features,
         }
@@ -171,6 +176,7 @@ impl Nodes {
             stalled_until: node.stalled_until,
             disk_fails: &mut node.disk_fails,
             crash_at: &mut node.crash_at,
+            witness: node.witness,
         })
     }
 

@@ -172,12 +172,12 @@ impl World {
             .iter()
             .find(|(id, _)| self.nodes.get(**id).is_some_and(super::node::Node::is_lost));
         if let Some((id, lost)) = lost {
-            let name = lost.name.clone();
+            let (name, witness) = (lost.name.clone(), lost.witness);
             return match kind {
                 OperationKind::Remove { .. } | OperationKind::RemoveLearner { .. } => {
                     vec![Change::Remove(*id)]
                 }
-                _ => vec![self.newcomer(&name, true)],
+                _ => vec![self.newcomer(&name, true, witness)],
             };
         }
         let voters: Vec<NodeId> = membership.voters().iter().copied().collect();
@@ -243,15 +243,19 @@ impl World {
     /// A learner that was never a member.
     fn stranger(&mut self, promote: bool) -> Change {
         let name = format!("n{}", 100 + self.operator.directories);
-        self.newcomer(&name, promote)
+        // Where there are witnesses, some newcomers are.
+        let directory = NodeId(1_001 + self.operator.directories);
+        let witness = self.knobs.witnesses > 0 && self.machine(Draws::Part, directory).chance(300_000);
+        self.newcomer(&name, promote, witness)
     }
 
-    fn newcomer(&mut self, name: &str, promote: bool) -> Change {
+    fn newcomer(&mut self, name: &str, promote: bool, witness: bool) -> Change {
         self.operator.directories += 1;
         let directory = 1_000 + self.operator.directories;
         let mut member = member(name, directory, &self.knobs);
         member.features = self.some_binary(Draws::FirstBinary, NodeId(directory));
         member.promote = promote;
+        member.witness = witness;
         Change::AddLearner(member)
     }
 }

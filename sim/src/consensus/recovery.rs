@@ -89,7 +89,7 @@ impl World {
         let behind = self
             .nodes
             .iter()
-            .filter(|node| !node.gone)
+            .filter(|node| !node.gone && !node.witness)
             .map(|node| committed.saturating_sub(node.store.applied.index.0))
             .max();
         2 * behind.unwrap_or_default() * (self.knobs.apply_mean + self.knobs.fetch_mean)
@@ -209,7 +209,7 @@ impl World {
             .voters()
             .iter()
             .filter(|id| self.nodes.get(**id).is_some_and(|node| node.process.is_some()))
-            .find(|id| priority(id) > priority(&leader.id))
+            .find(|id| priority(id) > priority(&leader.id) && !membership.is_witness(**id))
             .copied()
     }
 
@@ -224,9 +224,13 @@ impl World {
         let Some(process) = &node.process else {
             return Some(format!("member {id} does not run"));
         };
-        let applied = process.machine.applied().index;
         let status = process.raft.status();
-        let follows = id == leader || matches!(status.role, Role::Follower | Role::Learner);
+        let applied = if node.witness {
+            status.applied
+        } else {
+            process.machine.applied().index
+        };
+        let follows = id == leader || matches!(status.role, Role::Follower | Role::Learner | Role::Witness);
         if applied != wanted || !process.reads.is_empty() || !follows {
             return Some(format!("member {id} has applied {applied} of {wanted}"));
         }
@@ -238,7 +242,7 @@ impl World {
         let mut states = self
             .nodes
             .processes()
-            .filter(|(node, _)| self.membership.members().contains_key(&node.id))
+            .filter(|(node, _)| !node.witness && self.membership.members().contains_key(&node.id))
             .map(|(_, process)| process.machine.fingerprint());
         let first = states.next();
         if states.all(|state| Some(state) == first) {

@@ -81,6 +81,12 @@ statistics! {
     snapshots_sent: "snapshots sent",
     /// Snapshots that replaced a state.
     snapshots: "snapshots installed",
+    /// Commands that witnesses were sent the places of.
+    omitted: "commands left out for witnesses",
+    /// Bases of logs that witnesses were sent instead of a snapshot.
+    bases_sent: "bases sent to witnesses",
+    /// Changes that would have left too many witnesses.
+    witnesses_refused: "changes with too many witnesses",
     /// Hand-overs of the leadership that succeeded.
     transfers: "transfers",
     /// Memberships that were committed.

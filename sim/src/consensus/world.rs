@@ -142,6 +142,8 @@ pub(super) enum Draws {
     Upgrade,
     /// The seed of its own randomness.
     Seed,
+    /// Whether a newcomer is a witness.
+    Part,
 }
 
 /// One run.
@@ -183,7 +185,12 @@ impl World {
         knobs.raft.planted = conditions.planted();
         let stream = |concern| Stream::new(plan.noise, concern);
         let members: BTreeMap<NodeId, Member> = (1..=plan.nodes)
-            .map(|number| (NodeId(number), member(&format!("n{number}"), number, &knobs)))
+            .map(|number| {
+                let mut first = member(&format!("n{number}"), number, &knobs);
+                // Fewer than half, so that disks can be spared.
+                first.witness = number > plan.nodes - knobs.witnesses.min((plan.nodes - 1) / 2);
+                (NodeId(number), first)
+            })
             .collect();
         let membership = Membership::bootstrap(Lineage(u128::from(plan.seed)), members);
         World {
@@ -236,7 +243,12 @@ impl World {
         for number in 1..=self.nodes_first {
             let id = NodeId(number);
             let binary = self.some_binary(Draws::FirstBinary, id);
-            self.create(id, binary);
+            let first = self.first_membership.members()[&id].clone();
+            let first = Member {
+                features: binary,
+                ..first
+            };
+            self.create(id, &first);
             let delay = self.machine(Draws::FirstStart, id).around(5 * MICROSECOND);
             self.schedule.after(delay, Event::Start(id));
         }

@@ -20,7 +20,7 @@ pub(in crate::consensus) fn follow_each_other(
     let own = write.entries.iter().filter(|entry| entry.position.term == term);
     let memberships = own.filter_map(|entry| match &entry.payload {
         Payload::Membership(membership) => Some((entry.position, membership)),
-        Payload::Empty | Payload::Command(_) => None,
+        Payload::Empty | Payload::Command(_) | Payload::Omitted => None,
     });
     let mut previous = None;
     for (position, next) in memberships {

@@ -61,6 +61,8 @@ pub(crate) struct Knobs {
     pub(crate) evenly_slow_disks: bool,
     /// The features that the newest binary supports.
     pub(crate) features_max: u16,
+    /// How many of the first members are witnesses, if there are enough others; when any, newcomers may be too.
+    pub(crate) witnesses: u64,
     /// What members prefer: the priorities that they get in turn.
     pub(crate) priorities: Vec<u8>,
 }
@@ -97,6 +99,7 @@ impl Knobs {
             evenly_slow_disks: random.chance(80_000),
             features_max: *random.pick(&[1, 2, 4]),
             priorities: priorities(random),
+            witnesses: *random.pick(&[0, 0, 0, 1, 2]),
         };
         if knobs.evenly_slow_disks {
             knobs.sync_mean = 60 * MILLISECOND;
@@ -170,7 +173,7 @@ fn raft_config(random: &mut Stream) -> raft::Config {
         election_timeout_min: Duration::from_millis(150),
         election_timeout_max: Duration::from_millis(300),
         heartbeat_interval: Duration::from_millis(*random.pick(&[20, 50, 50])),
-        append_bytes_max: *random.pick(&[1, 500, 2_000, 512 << 10]),
+        append_bytes_max: *random.pick(&[500, 2_000, 512 << 10]),
         in_flight_bytes_max: *random.pick(&[1, 1_000, 4 << 20]),
         uncommitted_bytes_max: *random.pick(&[2_000, 32 << 20, 32 << 20]),
         tail_bytes_max: *random.pick(&[1, 1_000, 16 << 20]),
