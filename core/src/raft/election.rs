@@ -339,12 +339,11 @@ impl Raft {
         let (pre_vote, transfer) = (candidate.pre_vote, candidate.transfer);
         let own = candidate.votes.get(&self.id) == Some(&true);
         let one_majority;
-        let membership = if self.planted(PlantedBug::JointElectsByOneMajority) {
-            one_majority = self.log.membership().left_joint();
-            &one_majority
-        } else {
-            self.log.membership()
-        };
+        let mut membership = self.log.membership();
+        if membership.is_joint() && self.planted(PlantedBug::JointElectsByOneMajority) {
+            one_majority = membership.left_joint();
+            membership = &one_majority;
+        }
         match tally(membership, &candidate.votes) {
             // Between the question and the promise the disk may have stalled, or the vote may be gone.
             Tally::Won if pre_vote && !self.can_campaign() => self.become_follower(),

@@ -8,7 +8,7 @@ use quorate_core::wire::{self, Kind};
 
 use super::PlantedBug;
 use super::checker::client::{Request, RequestKind};
-use super::checker::{Breach, Verdict, demand, lease};
+use super::checker::{Breach, Verdict, demand, lease, membership};
 use super::node::Run;
 use super::schedule::MICROSECOND;
 use super::world::{Event, World};
@@ -87,6 +87,9 @@ impl World {
         self.checkers
             .entries
             .written(write, &live.disk.written, own_term)?;
+        if let Some(term) = own_term {
+            membership::follow_each_other(write, &live.disk.written, term, status.commit)?;
+        }
         match &write.reset {
             Some(base) => self.checkers.committed.covers(base.position, "a snapshot"),
             None => Ok(()),

@@ -51,6 +51,7 @@ impl World {
             node.paused_until = 0;
             node.slow_until = 0;
             node.disk_fails = false;
+            node.crash_at = None;
             if std::mem::take(&mut node.stalled_until) > now {
                 stalled.push(node.run());
             }
