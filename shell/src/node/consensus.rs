@@ -242,6 +242,11 @@ impl Consensus {
                 message,
                 ..
             }) => self.dismissed(message),
+            Event::Refused(Refusal {
+                code: RefusalCode::Identity,
+                by: RefusedBy::Them,
+                ..
+            }) => self.disowned(),
             Event::Refused(_) => {}
         }
     }
