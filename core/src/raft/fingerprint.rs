@@ -24,6 +24,8 @@ impl Raft {
             election_due: _,
             eager_until,
             precedence,
+            // For those who ask; decides nothing.
+            quorum: _,
             durability,
             owed,
             owed_until,

@@ -12,7 +12,8 @@
 //!
 //! One concept a file: [`election`], [`heartbeat`], [`replication`] (the leader's side), [`following`] (the
 //! follower's), [`commit`], [`read`], [`transfer`], [`handover`] (why a leader gives up), [`priority`], [`change`] (membership),
-//! [`witness`], [`install`] (snapshots), [`disk`] (how the disk fares), [`feature`] (gates).
+//! [`witness`], [`install`] (snapshots), [`disk`] (how the disk fares), [`feature`] (gates),
+//! [`quorum_loss`].
 
 mod boot;
 mod change;
@@ -38,6 +39,7 @@ mod planted;
 mod priority;
 mod progress;
 mod quorum;
+mod quorum_loss;
 mod read;
 mod replication;
 mod role;
@@ -57,6 +59,7 @@ use self::durability::Durability;
 use self::feature::Failure;
 use self::log::Log;
 use self::priority::Precedence;
+use self::quorum_loss::QuorumWatch;
 use self::read::PendingReads;
 use self::role::{Follower, Leader, Owed, Part};
 use crate::time::Instant;
@@ -92,6 +95,7 @@ pub struct Raft {
     /// milliseconds apart.
     eager_until: Instant,
     precedence: Precedence,
+    quorum: QuorumWatch,
     durability: Durability,
     /// Commands of this node's clients that are in the log and not applied, oldest first.
     owed: VecDeque<Owed>,
@@ -159,6 +163,7 @@ impl Raft {
             election_due: now,
             eager_until: now,
             precedence: Precedence::new(now),
+            quorum: QuorumWatch::new(now),
             durability: Durability::default(),
             owed: VecDeque::new(),
             owed_until: None,
@@ -236,7 +241,8 @@ impl Raft {
             Part::Follower(_) | Part::Candidate(_) => self.can_campaign().then_some(self.election_due),
             Part::Leader(leader) => Some(self.leader_deadline(leader)),
         };
-        [part, self.reads.deadline(), self.owed_until]
+        let quorum = self.quorum_deadline();
+        [part, quorum, self.reads.deadline(), self.owed_until]
             .into_iter()
             .flatten()
             .min()
@@ -264,6 +270,7 @@ impl Raft {
                 .map(|transfer| transfer.target),
             quorum_contact: self.leading().map(|leader| self.quorum_contact(leader)),
             disk: self.disk_health(),
+            read_only: self.quorum.is_lost(),
         }
     }
 
@@ -500,6 +507,7 @@ impl Raft {
             }
             Part::Leader(_) => self.run_leader_timers(),
         }
+        self.watch_quorum();
         self.expire_reads();
         self.expire_owed();
     }

@@ -159,6 +159,7 @@ fn configure(world: &mut World, setting: &str) {
         "lagging" => config.lagging_entries_max = number,
         "handover-ms" => config.handover_interval = Duration::from_millis(number),
         "boot-tail" => world.boot_tail = usize::try_from(number).unwrap(),
+        "tells-of-quorum" => world.tells_of_quorum = number == 1,
         _ => panic!("no such setting: {key}"),
     }
 }

@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
-use quorate_api::{AddMember, ClusterBrief, Health, HealthStatus, NodeName, StepDownRequest};
+use quorate_api::{AddMember, ClusterBrief, Health, HealthStatus, Mode, NodeName, StepDownRequest};
 use serde::de::DeserializeOwned;
 
 use super::Shared;
@@ -34,7 +34,11 @@ pub(super) async fn health(State(shared): State<Arc<Shared>>) -> Response {
             leader: status.leader,
             term: status.term,
         },
-        reason: degraded.then(|| "the cluster has no leader that this node can reach".to_owned()),
+        mode: status.mode,
+        reason: degraded.then(|| match status.mode {
+            Mode::ReadOnly => BackendError::QuorumLost.to_string(),
+            Mode::ReadWrite => BackendError::NoLeader.to_string(),
+        }),
     })
 }
 

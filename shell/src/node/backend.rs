@@ -52,6 +52,15 @@ impl NodeBackend {
         })
     }
 
+    /// Says at once that no leader will answer, when this node has lost the quorum.
+    fn check_quorum(&self) -> Result<(), BackendError> {
+        if self.view.borrow().read_only {
+            Err(BackendError::QuorumLost)
+        } else {
+            Ok(())
+        }
+    }
+
     /// Waits for the answer to a request; `late` when none comes in time.
     pub(super) async fn answer<T>(
         &self,
@@ -68,6 +77,7 @@ impl NodeBackend {
     }
 
     async fn replicate(&self, write: Write, options: WriteOptions) -> Result<WriteReply, BackendError> {
+        self.check_quorum()?;
         let command = command(write).encode();
         let (reply, answer) = oneshot::channel();
         let WriteOptions { deadline, forward } = options;
@@ -130,6 +140,9 @@ impl NodeBackend {
         options: ReadOptions,
         read: impl FnOnce(&StateMachine) -> T,
     ) -> Result<T, BackendError> {
+        if options.consistency == Consistency::Linearizable {
+            self.check_quorum()?;
+        }
         if self.config.witness {
             return Err(self.refuse_read(options.consistency));
         }
@@ -175,6 +188,7 @@ impl NodeBackend {
         answer: oneshot::Receiver<AdminOutcome>,
         deadline: Instant,
     ) -> Result<(), BackendError> {
+        self.check_quorum()?;
         self.request(request)?;
         match self
             .answer(answer, deadline, BackendError::UnknownOutcome)
@@ -219,7 +233,9 @@ impl Backend for NodeBackend {
         let mut view = self.view.clone();
         Box::pin(async move {
             // When the view ends the node is stopping, and the next request says so.
-            let _ = view.wait_for(|view| view.leader.is_some()).await;
+            let _ = view
+                .wait_for(|view| view.leader.is_some() || view.read_only)
+                .await;
         })
     }
 
