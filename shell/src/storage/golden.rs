@@ -225,7 +225,7 @@ fn a_segment_of_the_log() {
         assert_eq!(recovered.base, Some(base()));
         assert_eq!(recovered.terms, [position(4, 301)]);
         assert_eq!(recovered.memberships, [(position(4, 303), membership())]);
-        assert_eq!((recovered.last, recovered.tail), (Index(304), entries()));
+        assert_eq!((recovered.last, recovered.tail), (Index(305), entries()));
     });
 }
 
