@@ -111,6 +111,8 @@ codes! {
     Internal = "internal", 500, "Internal error";
     /// The cluster has no leader, or this node cannot reach it; nothing was appended.
     NoLeader = "no_leader", 503, "No leader available";
+    /// The node has known no leader for a while and is read-only; nothing was appended.
+    QuorumLost = "quorum_lost", 503, "Read-only";
     /// Another node leads; nothing was appended.
     NotLeader = "not_leader", 307, "Not the leader";
     /// Too much is under way; nothing was appended.
@@ -131,6 +133,7 @@ impl ProblemCode {
         matches!(
             self,
             ProblemCode::NoLeader
+                | ProblemCode::QuorumLost
                 | ProblemCode::NotLeader
                 | ProblemCode::Busy
                 | ProblemCode::TooManyConnections

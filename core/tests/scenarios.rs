@@ -84,6 +84,7 @@ scenarios! {
     preferred_node_that_cannot_lead
     priority_zero_leads_when_nobody_else_can
     promoted_learner_that_does_not_know
+    quorum_loss_read_only
     read_answer_of_an_earlier_life
     read_before_the_first_commit
     read_index

@@ -219,6 +219,10 @@ pub enum TraceEvent {
         /// The entry that holds it.
         position: Position,
     },
+    /// This node has known no leader for so long that nothing can be written through it.
+    QuorumLost,
+    /// This node knows a leader again.
+    QuorumRegained,
     /// A follower needs a snapshot.
     SnapshotNeeded {
         /// The follower.

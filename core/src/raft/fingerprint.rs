@@ -25,6 +25,8 @@ impl Raft {
             eager_until,
             precedence,
             promise,
+            // For those who ask; decides nothing.
+            quorum: _,
             durability,
             owed,
             owed_until,

@@ -42,9 +42,11 @@ impl Raft {
 
     pub(super) fn run_leader_timers(&mut self) {
         let Some(leader) = self.leading() else { return };
-        if self.now.since(self.quorum_contact(leader)) >= self.config.election_timeout_max
+        let contact = self.quorum_contact(leader);
+        if self.now.since(contact) >= self.config.election_timeout_max
             && !self.planted(PlantedBug::LeaderWithoutQuorumStays)
         {
+            self.quorum.led_until(contact);
             self.step_down(StepDown::QuorumLost);
             return;
         }

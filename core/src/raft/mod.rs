@@ -12,7 +12,8 @@
 //!
 //! One concept a file: [`election`], [`heartbeat`], [`replication`] (the leader's side), [`following`] (the
 //! follower's), [`commit`], [`read`], [`lease`], [`transfer`], [`handover`] (why a leader gives up), [`priority`],
-//! [`change`] (membership), [`witness`], [`install`] (snapshots), [`disk`] (how the disk fares), [`feature`] (gates).
+//! [`change`] (membership), [`witness`], [`install`] (snapshots), [`disk`] (how the disk fares), [`feature`] (gates),
+//! [`quorum_loss`].
 
 mod boot;
 mod change;
@@ -39,6 +40,7 @@ mod planted;
 mod priority;
 mod progress;
 mod quorum;
+mod quorum_loss;
 mod read;
 mod replication;
 mod role;
@@ -59,6 +61,7 @@ use self::feature::Failure;
 use self::lease::Promise;
 use self::log::Log;
 use self::priority::Precedence;
+use self::quorum_loss::QuorumWatch;
 use self::read::PendingReads;
 use self::role::{Follower, Leader, Owed, Part};
 use crate::time::Instant;
@@ -97,6 +100,7 @@ pub struct Raft {
     precedence: Precedence,
     /// What this node promised to a leader, or may have promised before it started.
     promise: Option<Promise>,
+    quorum: QuorumWatch,
     durability: Durability,
     /// Commands of this node's clients that are in the log and not applied, oldest first.
     owed: VecDeque<Owed>,
@@ -165,6 +169,7 @@ impl Raft {
             eager_until: now,
             precedence: Precedence::new(now),
             promise: None,
+            quorum: QuorumWatch::new(now),
             durability: Durability::default(),
             owed: VecDeque::new(),
             owed_until: None,
@@ -243,7 +248,8 @@ impl Raft {
             Part::Follower(_) | Part::Candidate(_) => self.can_campaign().then_some(self.election_due),
             Part::Leader(leader) => Some(self.leader_deadline(leader)),
         };
-        [part, self.reads.deadline(), self.owed_until]
+        let quorum = self.quorum_deadline();
+        [part, quorum, self.reads.deadline(), self.owed_until]
             .into_iter()
             .flatten()
             .min()
@@ -272,6 +278,7 @@ impl Raft {
             quorum_contact: self.leading().map(|leader| self.quorum_contact(leader)),
             lease_until: self.leading().and_then(|leader| self.lease_until(leader)),
             disk: self.disk_health(),
+            read_only: self.quorum.is_lost(),
         }
     }
 
@@ -513,6 +520,7 @@ impl Raft {
             }
             Part::Leader(_) => self.run_leader_timers(),
         }
+        self.watch_quorum();
         self.expire_reads();
         self.expire_owed();
     }

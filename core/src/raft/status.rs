@@ -73,6 +73,9 @@ pub struct Status<'a> {
     pub lease_until: Option<Instant>,
     /// How its disk fares.
     pub disk: DiskHealth,
+    /// Whether it has lost the quorum: for two of the largest election time-outs it has known no leader that a majority
+    /// follows, and nothing can be written through it.
+    pub read_only: bool,
 }
 
 /// What a leader knows of one other member.

@@ -164,6 +164,7 @@ fn configure(world: &mut World, setting: &str) {
         }
         "handover-ms" => config.handover_interval = Duration::from_millis(number),
         "boot-tail" => world.boot_tail = usize::try_from(number).unwrap(),
+        "tells-of-quorum" => world.tells_of_quorum = number == 1,
         _ => panic!("no such setting: {key}"),
     }
 }

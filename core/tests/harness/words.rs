@@ -222,6 +222,8 @@ pub(super) fn trace(event: &TraceEvent) -> String {
         }
         TraceEvent::Truncated { from } => format!("drops its entries from {from} on"),
         TraceEvent::MembershipChanged { position } => format!("has a new membership at {position}"),
+        TraceEvent::QuorumLost => "is READ-ONLY: it has lost the quorum".to_owned(),
+        TraceEvent::QuorumRegained => "is writable again".to_owned(),
         TraceEvent::SnapshotNeeded { to } => format!("finds that {} needs a snapshot", node(*to)),
         TraceEvent::SnapshotAccepted { position } => format!("accepts the snapshot at {position}"),
         TraceEvent::Unfit(error) => format!("STOPS: {error}"),

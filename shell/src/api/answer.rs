@@ -92,6 +92,11 @@ impl From<BackendError> for Failure {
                  try a node of the cluster",
             )
             .with_retry_after(RETRY_AFTER_SECONDS),
+            BackendError::QuorumLost => {
+                let action = "read with ?consistency=serializable, or try again: writes go on when a majority of the \
+                              voters is up and connected";
+                problem(ProblemCode::QuorumLost, action).with_retry_after(RETRY_AFTER_SECONDS)
+            }
             BackendError::NotLeader { leader } => {
                 let mut problem = problem(ProblemCode::NotLeader, "send the request to the leader");
                 problem.leader = Some(leader);

@@ -54,6 +54,15 @@ impl NodeBackend {
         })
     }
 
+    /// Says at once that no leader will answer, when this node has lost the quorum.
+    fn check_quorum(&self) -> Result<(), BackendError> {
+        if self.view.borrow().read_only {
+            Err(BackendError::QuorumLost)
+        } else {
+            Ok(())
+        }
+    }
+
     /// Waits for the answer to a request; `late` when none comes in time.
     pub(super) async fn answer<T>(
         &self,
@@ -71,6 +80,7 @@ impl NodeBackend {
 
     async fn replicate(&self, write: Write, options: WriteOptions) -> Result<WriteReply, BackendError> {
         self.membership()?;
+        self.check_quorum()?;
         let command = command(write).encode();
         let (reply, answer) = oneshot::channel();
         let WriteOptions { deadline, forward } = options;
@@ -134,6 +144,9 @@ impl NodeBackend {
         read: impl FnOnce(&StateMachine) -> T,
     ) -> Result<T, BackendError> {
         self.membership()?;
+        if options.consistency != Consistency::Serializable {
+            self.check_quorum()?;
+        }
         if self.config.witness {
             return Err(self.refuse_read(options.consistency));
         }
@@ -184,6 +197,7 @@ impl NodeBackend {
         answer: oneshot::Receiver<AdminOutcome>,
         deadline: Instant,
     ) -> Result<(), BackendError> {
+        self.check_quorum()?;
         self.request(request)?;
         let outcome = self
             .answer(answer, deadline, BackendError::UnknownOutcome)
@@ -244,7 +258,9 @@ impl Backend for NodeBackend {
         let mut view = self.view.clone();
         Box::pin(async move {
             // When the view ends the node is stopping, and the next request says so.
-            let _ = view.wait_for(|view| view.leader.is_some()).await;
+            let _ = view
+                .wait_for(|view| view.leader.is_some() || view.read_only)
+                .await;
         })
     }
 

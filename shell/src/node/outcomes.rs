@@ -246,6 +246,10 @@ impl Consensus {
             TraceEvent::SnapshotAccepted { position } => {
                 tracing::info!(index = position.index.0, "a snapshot replaces the log");
             }
+            TraceEvent::QuorumLost => tracing::warn!(
+                "no leader with a majority is known: this node is read-only until there is one again"
+            ),
+            TraceEvent::QuorumRegained => tracing::info!("a leader is known again: this node takes writes"),
             TraceEvent::Unfit(error) => tracing::error!(%error, "this node does not fit into the cluster"),
             TraceEvent::DiskFailed { error } => tracing::error!(error, "the disk failed"),
         }

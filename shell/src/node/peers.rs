@@ -376,6 +376,7 @@ impl Consensus {
                 .collect(),
             progress: status.peers,
             own: self.peers.own.clone(),
+            read_only: status.read_only,
             waiting_for: match &self.peers.removed {
                 Some(removed) => Some(removed.clone()),
                 None => status.leader.is_none().then(|| "no leader is known".to_owned()),

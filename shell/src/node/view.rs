@@ -34,6 +34,8 @@ pub(super) struct View {
     pub(super) peers: Vec<PeerView>,
     /// What this node says of itself.
     pub(super) own: NodeReport,
+    /// Whether it has lost the quorum.
+    pub(super) read_only: bool,
     /// Why it is not ready, when it waits for something.
     pub(super) waiting_for: Option<String>,
     /// Why it is in no cluster, when it is in none.
@@ -69,6 +71,7 @@ impl View {
             own: NodeReport::default(),
             waiting_for: Some(NO_CLUSTER.to_owned()),
             outside: Some(NO_CLUSTER.to_owned()),
+            read_only: false,
         }
     }
 }

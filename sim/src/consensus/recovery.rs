@@ -231,6 +231,9 @@ impl World {
             process.machine.applied().index
         };
         let follows = id == leader || matches!(status.role, Role::Follower | Role::Learner | Role::Witness);
+        if status.read_only {
+            return Some(format!("member {id} is read-only"));
+        }
         if applied != wanted || !process.reads.is_empty() || !follows {
             return Some(format!("member {id} has applied {applied} of {wanted}"));
         }
