@@ -180,7 +180,7 @@ fn a_run_without_checkers_goes_the_same_way() {
 
 #[test]
 fn a_failure_shrinks_to_a_few_events_with_the_same_violation() {
-    let bug = PlantedBug::ForgottenVote;
+    let bug = PlantedBug::LyingDisk;
     let (plan, violation) = failure_of(bug, 3);
     let failure = Failure::new(plan, with_mistake(bug), &violation);
     let limit = std::time::Duration::from_secs(60);
