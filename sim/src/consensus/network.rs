@@ -132,6 +132,8 @@ impl Network {
     pub(super) fn calm(&mut self) {
         for link in self.links.iter_mut().flatten() {
             (link.cuts, link.clog, link.held_until) = (0, None, 0);
+            // What is still held back comes late; what is sent from here on does not wait for it.
+            link.last_arrival = 0;
         }
         self.latency_mean = self.latency_mean.min(MILLISECOND);
         self.ordered = true;
