@@ -31,19 +31,7 @@ impl Group {
     fn new(size: u64) -> Group {
         let member = |id: u64| Member::named(id.to_string(), DirectoryId(u128::from(id)));
         let members: BTreeMap<NodeId, Member> = (1..=size).map(|id| (NodeId(id), member(id))).collect();
-        let boot = |id: NodeId| Boot {
-            id,
-            hard_state: HardState::default(),
-            base: Base {
-                position: Position::default(),
-                membership: Membership::bootstrap(Lineage(1), members.clone()),
-            },
-            terms: vec![],
-            memberships: vec![],
-            last: Index(0),
-            tail: vec![],
-            applied: Index(0),
-        };
+        let boot = |id: NodeId| Boot::blank(id, Membership::bootstrap(Lineage(1), members.clone()));
         let now = Instant::from_nanoseconds(1);
         let start = |id: &NodeId| Raft::new(Config::default(), boot(*id), [id.0 as u8; 32], now).unwrap();
         let mut group = Group {

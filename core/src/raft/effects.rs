@@ -228,6 +228,18 @@ pub enum TraceEvent {
         /// What the binary supports.
         supported: FeatureLevel,
     },
+    /// A candidate gets no vote of this node, whose damaged log is being repaired.
+    VoteWithheld {
+        /// Who asked for the vote, or for the promise of it.
+        candidate: NodeId,
+        /// Where the log must end before this node votes again.
+        until: Position,
+    },
+    /// The damaged log of this node is whole again; the node votes.
+    Repaired {
+        /// Where it ends.
+        reached: Position,
+    },
     /// The disk failed; the node must stop.
     DiskFailed {
         /// What the disk said.

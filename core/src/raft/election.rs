@@ -33,7 +33,7 @@ impl Raft {
     /// Whether this node may ask for votes.
     pub(super) fn can_campaign(&self) -> bool {
         let votes = self.log.membership().is_voter(self.id) || self.is_leaving_voter();
-        votes && !self.cursor.is_installing() && !self.is_disk_stalled()
+        votes && !self.cursor.is_installing() && !self.is_disk_stalled() && !self.must_not_vote()
     }
 
     /// Whether this node was a voter up to a membership that may not be committed. The others may lack that membership
@@ -220,7 +220,9 @@ impl Raft {
             && self.is_up_to_date(last)
             && !self.is_undisturbed()
             && !self.is_disk_stalled();
-        let answer = if !granted {
+        let answer = if granted && self.withholds_vote(from) {
+            PreVote::Repairing
+        } else if !granted {
             PreVote::Refused
         } else if self.vetoes(from, last) {
             PreVote::Vetoed
@@ -253,7 +255,7 @@ impl Raft {
             None => self.leader().is_none(),
             Some(vote) => vote == from,
         };
-        if !free || !self.is_up_to_date(last) {
+        if !free || !self.is_up_to_date(last) || self.withholds_vote(from) {
             self.send(from, Body::VoteResponse { granted: false });
             return;
         }

@@ -31,6 +31,7 @@ impl Raft {
             fetches,
             next_fetch: _,
             failed,
+            repair,
             random: _,
             now,
             output: _,
@@ -40,7 +41,7 @@ impl Raft {
         let _ = write!(
             hash,
             "{id:?} {hard_state:?} {log:?} {commit:?} {cursor:?} {part:?} {precedence:?} {durability:?} {owed:?} {reads:?} \
-             {fetches:?} {failed:?} {} {} {}",
+             {fetches:?} {failed:?} {repair:?} {} {} {}",
             self.is_undisturbed(),
             now < eager_until,
             owed_until.is_some(),

@@ -23,6 +23,8 @@ pub enum PreVote {
     Granted,
     /// It would not.
     Refused,
+    /// It must not: its log is being repaired.
+    Repairing,
     /// It would, and asks to go first, since it is preferred. This holds off questions, never votes.
     Vetoed,
 }

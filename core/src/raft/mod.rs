@@ -12,7 +12,7 @@
 //!
 //! One concept a file: [`election`], [`heartbeat`], [`replication`] (the leader's side), [`following`] (the
 //! follower's), [`commit`], [`read`], [`transfer`], [`handover`] (why a leader gives up), [`priority`], [`change`] (membership),
-//! [`install`] (snapshots), [`disk`] (how the disk fares), [`feature`] (gates).
+//! [`install`] (snapshots), [`repair`] (of a damaged log), [`disk`] (how the disk fares), [`feature`] (gates).
 
 mod boot;
 mod change;
@@ -39,6 +39,7 @@ mod priority;
 mod progress;
 mod quorum;
 mod read;
+mod repair;
 mod replication;
 mod role;
 mod status;
@@ -100,6 +101,8 @@ pub struct Raft {
     fetches: BTreeMap<FetchId, FetchReason>,
     next_fetch: FetchId,
     failed: Option<Failure>,
+    /// Where the log ended before damage took its end, as long as it has not reached that position again.
+    repair: Option<Position>,
     random: ChaCha12Rng,
     now: Instant,
     output: Effects,
@@ -144,6 +147,11 @@ impl Raft {
                 "the log has an entry of a later term than the node has seen",
             ));
         }
+        if boot.repair.is_some_and(|until| until.term > boot.hard_state.term) {
+            return Err(BootError::Inconsistent(
+                "the log that was damaged had an entry of a later term than the node has seen",
+            ));
+        }
         let mut raft = Raft {
             id: boot.id,
             hard_state: boot.hard_state,
@@ -161,12 +169,14 @@ impl Raft {
             fetches: BTreeMap::new(),
             next_fetch: FetchId(1),
             failed: None,
+            repair: boot.repair,
             random: ChaCha12Rng::from_seed(seed),
             now,
             output: Effects::default(),
             config,
         };
         raft.wait_for_election();
+        raft.consider_repaired();
         Ok(raft)
     }
 
@@ -194,6 +204,7 @@ impl Raft {
             Input::Snapshot(event) => self.snapshot_event(event),
             Input::Link { peer, event } => self.link(peer, event),
         }
+        self.consider_repaired();
         self.run_timers();
         self.check();
     }
@@ -254,6 +265,7 @@ impl Raft {
                 .map(|transfer| transfer.target),
             quorum_contact: self.leading().map(|leader| self.quorum_contact(leader)),
             disk: self.disk_health(),
+            repairing: self.repairing(),
         }
     }
 

@@ -143,4 +143,6 @@ planted_bugs! {
     AppendCommitsBeyondMatch = "append-commits-beyond-match",
     /// An acceptance of an earlier term counts in this one.
     StaleAcceptanceCounts = "stale-acceptance-counts",
+    /// A node whose damaged log is being repaired votes (NuRaft#185, nats-server#7587).
+    RepairingNodeVotes = "repairing-node-votes",
 }

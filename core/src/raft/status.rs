@@ -68,6 +68,8 @@ pub struct Status<'a> {
     pub quorum_contact: Option<Instant>,
     /// How its disk fares.
     pub disk: DiskHealth,
+    /// Where its log must end, at the least, before it votes again: damage took the log's end.
+    pub repairing: Option<Position>,
 }
 
 /// What a leader knows of one other member.

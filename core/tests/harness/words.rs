@@ -80,6 +80,7 @@ pub(super) fn message(message: &Message) -> String {
             let answer = match answer {
                 PreVote::Granted => given(true),
                 PreVote::Refused => given(false),
+                PreVote::Repairing => "refused, its log is being repaired",
                 PreVote::Vetoed => "vetoed",
             };
             format!("pre-vote for term {proposed} {answer}")
@@ -201,6 +202,11 @@ pub(super) fn trace(event: &TraceEvent) -> String {
         TraceEvent::FeaturesLacking { needed, supported } => {
             format!("STOPS: features {needed} are needed, it supports {supported}")
         }
+        TraceEvent::VoteWithheld { candidate, until } => format!(
+            "withholds its vote from {} until its log is repaired up to {until}",
+            node(*candidate)
+        ),
+        TraceEvent::Repaired { reached } => format!("has a whole log again, up to {reached}"),
         TraceEvent::DiskFailed { error } => format!("FAILS: {error}"),
     }
 }

@@ -11,6 +11,8 @@ use quorate_core::raft::{
 pub(super) struct DiskLog {
     pub(super) hard_state: HardState,
     pub(super) base: Base,
+    /// Where the log ended, at the most, before rot took its end.
+    pub(super) rotten: Option<Position>,
     entries: VecDeque<Entry>,
 }
 
@@ -23,6 +25,7 @@ impl DiskLog {
                 position: Position::default(),
                 membership,
             },
+            rotten: None,
             entries: VecDeque::new(),
         }
     }
@@ -150,6 +153,7 @@ impl DiskLog {
             last: self.last().index,
             tail: self.entries.iter().skip(skip).cloned().collect(),
             applied,
+            repair: self.rotten.filter(|until| self.last() < *until),
         }
     }
 
