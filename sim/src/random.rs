@@ -28,6 +28,8 @@ pub enum Concern {
     Drivers = 8,
     /// The clocks of the nodes.
     Clocks = 9,
+    /// Which logs rot, and from where on.
+    Rot = 10,
 }
 
 /// An endless stream of draws.

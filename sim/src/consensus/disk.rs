@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use quorate_core::raft::{Base, HardState, Write, WriteId};
+use quorate_core::raft::{Base, HardState, Index, Position, Write, WriteId};
 
 use super::log::DiskLog;
 use super::schedule::Time;
@@ -113,6 +113,12 @@ impl Disk {
         self.queue.clear();
         self.written = self.durable.clone();
         done
+    }
+
+    /// The log rots while the node is down; see [`DiskLog::rot`].
+    pub(super) fn rot(&mut self, from: Index, end_is_known: bool, applied: Position) {
+        self.durable.rot(from, end_is_known, applied);
+        self.written = self.durable.clone();
     }
 
     fn make_durable(&mut self, count: usize) -> Vec<Done> {

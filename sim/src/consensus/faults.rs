@@ -252,7 +252,7 @@ impl World {
             let is_member = membership.members().contains_key(&node.id);
             !gone_member && (!is_member || node.disk.written.membership() == membership)
         });
-        let spare = membership.voters().len() >= 3 && !membership.is_joint();
+        let spare = membership.voters().len() >= 3 && !membership.is_joint() && !self.is_repairing();
         if agreed && spare && membership.voters().contains(&victim) && self.plan.operation_mean.is_some() {
             self.statistics.wiped += 1;
             self.log(|_| format!("the disk of {victim} is wiped"));

@@ -97,6 +97,10 @@ impl World {
                 "the log begins at {log_base}, the state ends at {applied}, and there is no snapshot"
             )));
         }
+        self.rot(id);
+        let Some(node) = self.nodes.get_mut(id) else {
+            return Ok(());
+        };
         let machine = node.store.load().map_err(|error| fails(&error))?;
         let applied = machine.applied().index;
         let log = &node.disk.durable;

@@ -53,9 +53,15 @@ impl DiskLog {
 
     /// The last membership in the log.
     pub(super) fn membership(&self) -> &Membership {
+        self.membership_at(self.last().index)
+    }
+
+    /// The membership in force at `index`.
+    fn membership_at(&self, index: Index) -> &Membership {
         self.entries
             .iter()
             .rev()
+            .filter(|entry| entry.position.index <= index)
             .find_map(|entry| match &entry.payload {
                 Payload::Membership(membership) => Some(membership),
                 Payload::Empty | Payload::Command(_) => None,
@@ -153,7 +159,39 @@ impl DiskLog {
             last: self.last().index,
             tail: self.entries.iter().skip(skip).cloned().collect(),
             applied,
-            repair: self.rotten.filter(|until| self.last() < *until),
+            repair: self.repairing(),
+        }
+    }
+
+    /// Where the log must end again before it is whole.
+    pub(super) fn repairing(&self) -> Option<Position> {
+        self.rotten.filter(|until| self.last() < *until)
+    }
+
+    /// The log is not readable from `from` on; it goes on behind a state that holds everything up to `applied` when it
+    /// ends before that. When it is not known where it ended, the node enters a term in which it can have promised
+    /// nothing.
+    pub(super) fn rot(&mut self, from: Index, end_is_known: bool, applied: Position) {
+        let mut until = self.last();
+        if !end_is_known {
+            let term = self.hard_state.term.next();
+            self.hard_state = HardState { term, vote: None };
+            until = Position {
+                term,
+                index: Index(0),
+            };
+        }
+        self.rotten = self.rotten.max(Some(until));
+        if applied.index >= from {
+            let membership = self.membership_at(applied.index).clone();
+            self.entries.clear();
+            self.base = Base {
+                position: applied,
+                membership,
+            };
+        } else {
+            let kept = from.0 - self.base.position.index.0 - 1;
+            self.entries.truncate(usize::try_from(kept).unwrap_or(usize::MAX));
         }
     }
 

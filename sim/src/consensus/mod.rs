@@ -17,6 +17,7 @@ mod node;
 mod operator;
 mod plan;
 mod recovery;
+mod rot;
 mod schedule;
 mod statistics;
 mod store;

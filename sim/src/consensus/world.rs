@@ -14,6 +14,7 @@ use super::node::{Nodes, Run};
 use super::operator::Operator;
 use super::plan::Plan;
 use super::recovery::Recovery;
+use super::rot::Rot;
 use super::schedule::{MICROSECOND, SECOND, Schedule, Time};
 use super::store::Snapshot;
 use super::trace::Trace;
@@ -144,6 +145,7 @@ pub(super) struct World {
     /// The node that was elected last.
     pub(super) leader: Option<NodeId>,
     pub(super) operator: Operator,
+    pub(super) rot: Rot,
     /// Set when the phase with faults is over.
     pub(super) recovery: Option<Recovery>,
     pub(super) statistics: Statistics,
@@ -180,6 +182,7 @@ impl World {
             membership,
             leader: None,
             operator: Operator::default(),
+            rot: Rot::new(seed),
             recovery: None,
             statistics: Statistics::default(),
             trace: Trace::default(),
