@@ -53,6 +53,12 @@ fn text(status: &ClusterStatus) -> String {
     };
     let health = status.health.to_string().to_uppercase();
     text.push_str(&format!("\nCluster health: {}\n", styled(&health, style)));
+    if status.repairing {
+        text.push_str(&format!(
+            "{} repairs its damaged log from the others, and does not vote until then\n",
+            status.node_id
+        ));
+    }
     if !status.wal_sync {
         text.push_str("wal_sync is off: a power cut can lose acknowledged writes\n");
     }

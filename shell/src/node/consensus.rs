@@ -23,6 +23,7 @@ use super::lanes::log::LogOrder;
 use super::lanes::snapshot::SnapshotOrder;
 use super::measure::Measured;
 use super::peers::Peers;
+use super::repair::Patience;
 use super::view::View;
 use crate::metrics::Metrics;
 use crate::port::Ports;
@@ -47,6 +48,7 @@ pub(super) struct Consensus {
     effects: Effects,
     duties_due: Instant,
     pub(super) promoting: bool,
+    pub(super) patience: Patience,
     /// Why the node must stop.
     failure: Option<String>,
     view: watch::Sender<View>,
@@ -126,6 +128,7 @@ impl Consensus {
             effects: Effects::default(),
             duties_due: now,
             promoting: false,
+            patience: Patience::default(),
             failure: None,
             view,
             _directory: directory,
@@ -204,6 +207,7 @@ impl Consensus {
             self.duties_due = now + DUTIES_INTERVAL;
             self.promote_learners();
             self.look_after_peers();
+            self.watch_repair(now);
             self.show_gauges();
             self.publish();
         }

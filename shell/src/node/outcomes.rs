@@ -239,6 +239,14 @@ impl Consensus {
             TraceEvent::FeaturesLacking { needed, supported } => {
                 tracing::error!(%needed, %supported, "this binary lacks features that the cluster uses");
             }
+            TraceEvent::VoteWithheld { candidate, until } => tracing::info!(
+                candidate = name(candidate),
+                %until,
+                "gave no vote, since this node's damaged log is being repaired"
+            ),
+            TraceEvent::Repaired { reached } => {
+                tracing::info!(%reached, "the log is whole again, this node votes");
+            }
             TraceEvent::DiskFailed { error } => tracing::error!(error, "the disk failed"),
         }
     }

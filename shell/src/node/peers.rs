@@ -223,6 +223,7 @@ impl Consensus {
                 .collect(),
             progress: status.peers,
             own: self.peers.own.clone(),
+            repairing: status.repairing.is_some(),
             waiting_for: status.leader.is_none().then(|| "no leader is known".to_owned()),
         }
     }

@@ -31,6 +31,8 @@ pub(super) struct View {
     pub(super) peers: Vec<PeerView>,
     /// What this node says of itself.
     pub(super) own: NodeReport,
+    /// Whether its damaged log is being repaired.
+    pub(super) repairing: bool,
     /// Why it is not ready, when it waits for something.
     pub(super) waiting_for: Option<String>,
 }
@@ -62,6 +64,7 @@ impl View {
             progress: Vec::new(),
             peers: Vec::new(),
             own: NodeReport::default(),
+            repairing: false,
             waiting_for: Some("this node belongs to no cluster yet".to_owned()),
         }
     }
