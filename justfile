@@ -15,9 +15,10 @@ test *arguments:
 sim nodes="3" seeds="1..1000":
     cargo run --release -p quorate-sim -- core --nodes {{nodes}} --seeds {{seeds}}
 
-# Consensus alone, then three nodes beside three of etcd: `just bench --only put --rounds 1`
+# Consensus alone and beside raft-rs, then three nodes beside three of etcd: `just bench --only put --rounds 1`
 bench *arguments:
     cargo bench -p quorate-benches --bench core
+    cargo bench -p quorate-benches --bench consensus -- --quick
     cargo build --release -p quorate
     cargo run --release -p quorate-benches --bin compare -- {{arguments}}
 

@@ -19,6 +19,8 @@ pub enum Role {
     Candidate,
     /// Follows without a vote.
     Learner,
+    /// Votes and holds no data.
+    Witness,
 }
 
 impl Role {
@@ -29,6 +31,7 @@ impl Role {
             Role::Follower => "follower",
             Role::Candidate => "candidate",
             Role::Learner => "learner",
+            Role::Witness => "witness",
         }
     }
 }

@@ -1,1 +1,4 @@
-//! The benchmarks are in `benches/`; `cargo bench -p quorate-benches` runs them.
+//! What the benchmarks share.
+#![allow(clippy::unwrap_used)]
+
+pub mod group;

@@ -69,8 +69,8 @@ scenarios! {
     pre_vote_disturbs_nobody
     pre_vote_from_an_earlier_term
     pre_vote_longer_log_in_a_lower_term
-    preferred_node_goes_first
     preferred_node_gets_the_leadership_back
+    preferred_node_goes_first
     preferred_node_that_cannot_lead
     priority_zero_leads_when_nobody_else_can
     promoted_learner_that_does_not_know
@@ -88,9 +88,9 @@ scenarios! {
     repair_under_the_same_leader
     repair_with_a_state_ahead_of_the_log
     repair_without_a_known_end
-    slow_state_machine
     slow_disk_hands_over
     slow_disks_everywhere
+    slow_state_machine
     snapshot_for_a_follower_too_far_behind
     snapshot_receiver_crashes
     snapshot_receiver_crashes_before_the_switch
@@ -109,6 +109,15 @@ scenarios! {
     vote_only_when_durable
     vote_survives_a_crash
     wiped_node_gets_a_new_id
+    witness_ahead_of_the_last_data_node
+    witness_gets_the_base
+    witness_known_for_what_it_is_not
+    witness_lets_one_data_node_go_on
+    witness_membership
+    witness_never_leads
+    witness_opens_a_term_without_the_lost_leader
+    witness_stands_in_for_a_late_data_voter
+    witness_waits_for_data_voters
 }
 
 #[test]

@@ -18,7 +18,13 @@ use quorate_api::{NodeName, Role};
 type Number = Gauge<u64, AtomicU64>;
 type Labels = [(&'static str, String); 1];
 
-const ROLES: [Role; 4] = [Role::Leader, Role::Follower, Role::Candidate, Role::Learner];
+const ROLES: [Role; 5] = [
+    Role::Leader,
+    Role::Follower,
+    Role::Candidate,
+    Role::Learner,
+    Role::Witness,
+];
 
 /// The bounds of all histograms in seconds: what a disk, a round trip and a commit take, from 25 us to 5 s.
 const BOUNDS: [f64; 16] = [

@@ -1,11 +1,16 @@
 //! Deterministic simulation of Quorate: seeded faults, checkers, and one-line replays.
 //!
 //! - [`consensus`]: consensus and the replicated state alone, on a heap of events; fast.
+//! - [`batch`]: many seeds on many threads.
+//! - [`exploration`]: every interleaving of small clusters.
+//! - [`failure`]: a violation in a folder of its own, to be run again.
 //! - [`random`]: streams of chance, one a concern.
 //! - [`report`]: progress, summary and violations on a terminal.
 
+pub mod batch;
 pub mod consensus;
 pub mod exploration;
+pub mod failure;
 #[cfg(feature = "planted-bugs")]
 pub mod mutants;
 pub mod random;

@@ -8,10 +8,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use quorate_core::raft::{Planted, PlantedBug};
+use quorate_core::raft::PlantedBug;
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::consensus::{Options, Violation, simulate};
+use crate::consensus::{Conditions, Mistake, Plan, Violation, run};
 use crate::report;
 
 /// How mistakes are looked for.
@@ -75,15 +75,12 @@ fn look_for(bug: PlantedBug, search: &Search) -> Finding {
     let mut runs = 0;
     loop {
         let (seed, nodes) = (1 + runs / 2, if runs % 2 == 0 { 3 } else { 5 });
-        let options = Options {
-            nodes,
-            seconds: search.seconds,
-            verbose: false,
-            planted: None,
-            consensus: Planted::with(bug),
+        let conditions = Conditions {
+            mistake: Some(Mistake::Consensus(bug)),
+            ..Conditions::default()
         };
         runs += 1;
-        let found = simulate(seed, &options).err();
+        let found = run(&Plan::draw(seed, nodes, search.seconds), &conditions).err();
         let time = processor_time().saturating_sub(began);
         if found.is_some() || time >= search.budget {
             let found = found.map(|violation| (nodes, violation));

@@ -10,9 +10,9 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Concern {
-    /// The knobs of the whole run.
+    /// The knobs of the whole run, and the kinds of its events.
     Plan = 1,
-    /// Delays, losses and repetitions of messages.
+    /// Delays, losses and repetitions of messages, by link.
     Network = 2,
     /// Delays of disks, and what a crash leaves on them.
     Disk = 3,
@@ -22,14 +22,11 @@ pub enum Concern {
     Clients = 5,
     /// What operators do.
     Operator = 6,
-    /// The seeds of the nodes' own randomness.
-    NodeSeeds = 7,
     /// How drivers batch and schedule.
-    Drivers = 8,
-    /// The clocks of the nodes.
-    Clocks = 9,
-    /// Which logs rot, and from where on.
-    Rot = 10,
+    Drivers = 7,
+    /// What a machine is like and what is done to it alone, by node, life and purpose: its clock, its binaries, when it
+    /// starts and is switched off, the seed of its own randomness.
+    Machines = 8,
 }
 
 /// An endless stream of draws.
@@ -44,6 +41,14 @@ impl Stream {
     pub fn new(seed: u64, concern: Concern) -> Stream {
         let mut generator = ChaCha8Rng::seed_from_u64(seed);
         generator.set_stream(concern as u64);
+        Stream(generator)
+    }
+
+    /// The stream of `seed` for one of many things that `concern` is about, such as one node: drawing more for it does
+    /// not shift the others of its kind.
+    pub fn keyed(seed: u64, concern: Concern, key: u64) -> Stream {
+        let mut generator = ChaCha8Rng::seed_from_u64(seed);
+        generator.set_stream(concern as u64 | (key + 1) << 8);
         Stream(generator)
     }
 

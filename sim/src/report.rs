@@ -1,12 +1,15 @@
 //! What a terminal shows: progress while seeds run, a summary at the end.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
-use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::consensus::{Options, Statistics, Violation};
+use crate::batch::Batch;
+use crate::consensus::Conditions;
+#[cfg(feature = "planted-bugs")]
+use crate::consensus::Mistake;
 
 /// A bar with seeds a second; it shows only on a terminal.
 pub fn progress(seeds: u64) -> ProgressBar {
@@ -17,7 +20,8 @@ pub fn progress(seeds: u64) -> ProgressBar {
 }
 
 /// The summary of a batch of seeds.
-pub fn summary(seeds: u64, statistics: &Statistics, elapsed: Duration, jobs: usize) -> String {
+pub fn summary(batch: &Batch, elapsed: Duration, jobs: usize) -> String {
+    let (seeds, statistics) = (batch.done, &batch.statistics);
     let mut text = String::new();
     let mut row = |name: &str, value: String| {
         // Writing to a string cannot fail.
@@ -47,17 +51,15 @@ pub fn summary(seeds: u64, statistics: &Statistics, elapsed: Duration, jobs: usi
     text
 }
 
-/// What an operator of the simulator does with a violation.
-pub fn replay_command(options: &Options, violation: &Violation) -> String {
-    let (nodes, seconds, seed) = (options.nodes, options.seconds, violation.seed);
-    let planted = options
-        .planted
-        .and_then(|planted| planted.to_possible_value())
-        .map_or_else(String::new, |value| format!(" --plant {}", value.get_name()));
-    format!(
-        "cargo run --release -p quorate-sim -- core --nodes {nodes} --seconds {seconds} --seeds {seed}..{seed}\
-         {planted} --verbose"
-    )
+/// A command that does something with the folder of a failure.
+pub fn command(conditions: &Conditions, command: &str, folder: &Path) -> String {
+    let features = match conditions.mistake {
+        #[cfg(feature = "planted-bugs")]
+        Some(Mistake::Consensus(_)) => " --features planted-bugs",
+        _ => "",
+    };
+    let folder = folder.display();
+    format!("cargo run --release -p quorate-sim{features} -- {command} {folder}")
 }
 
 fn grouped(value: u64) -> String {

@@ -1,25 +1,17 @@
 //! The core simulation itself: seeds end well, repeat exactly, are not idle, and the checkers see planted mistakes.
 
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
-use quorate_sim::consensus::{Options, PlantedBug, Statistics, Violation, simulate};
+use quorate_sim::consensus::{Conditions, Journal, Mistake, Plan, PlantedBug, Statistics, Violation, run};
+use quorate_sim::failure::{Failure, Replay};
 
-fn options(nodes: u64, seconds: u64) -> Options {
-    Options {
-        nodes,
-        seconds,
-        verbose: false,
-        planted: None,
-        consensus: quorate_core::raft::Planted::default(),
-    }
-}
-
-fn run(seeds: std::ops::RangeInclusive<u64>, options: &Options) -> Statistics {
+fn sum_of(seeds: std::ops::RangeInclusive<u64>, nodes: u64, seconds: u64) -> Statistics {
     let mut sum = Statistics::default();
     for seed in seeds {
-        match simulate(seed, options) {
+        match run(&Plan::draw(seed, nodes, seconds), &Conditions::default()) {
             Ok(outcome) => sum.add(&outcome.statistics),
-            Err(violation) => panic!("{} nodes: {violation}", options.nodes),
+            Err(violation) => panic!("{nodes} nodes: {violation}"),
         }
     }
     sum
@@ -27,25 +19,25 @@ fn run(seeds: std::ops::RangeInclusive<u64>, options: &Options) -> Statistics {
 
 #[test]
 fn three_nodes_keep_every_property_and_recover() {
-    run(1..=100, &options(3, 20));
+    sum_of(1..=100, 3, 20);
 }
 
 #[test]
 fn five_nodes_keep_every_property_and_recover() {
-    run(1..=30, &options(5, 20));
+    sum_of(1..=30, 5, 20);
 }
 
 #[test]
 fn other_sizes_keep_every_property_and_recover() {
     for nodes in [1, 2, 4, 7] {
-        run(1..=10, &options(nodes, 10));
+        sum_of(1..=10, nodes, 10);
     }
 }
 
 /// A generator that never brings a situation about tests nothing of it.
 #[test]
 fn every_kind_of_event_happens_in_some_seed() {
-    let sum = run(1_001..=1_060, &options(3, 20));
+    let sum = sum_of(1_001..=1_300, 3, 20);
     let never: Vec<&str> = sum
         .named()
         .into_iter()
@@ -58,10 +50,13 @@ fn every_kind_of_event_happens_in_some_seed() {
 #[test]
 fn the_same_seed_gives_the_same_run_and_another_seed_another_one() {
     for nodes in [3, 5] {
-        let options = options(nodes, 10);
-        let first: Vec<_> = (1..=10).map(|seed| simulate(seed, &options)).collect();
-        let again: Vec<_> = (1..=10).map(|seed| simulate(seed, &options)).collect();
-        assert_eq!(first, again);
+        let plans: Vec<Plan> = (1..=10).map(|seed| Plan::draw(seed, nodes, 10)).collect();
+        let runs = || -> Vec<_> {
+            let conditions = Conditions::default();
+            plans.iter().map(|plan| run(plan, &conditions)).collect()
+        };
+        let first = runs();
+        assert_eq!(first, runs());
         let mut traces: Vec<u64> = first.into_iter().flatten().map(|outcome| outcome.trace).collect();
         traces.sort_unstable();
         traces.dedup();
@@ -69,16 +64,27 @@ fn the_same_seed_gives_the_same_run_and_another_seed_another_one() {
     }
 }
 
-/// The first violation that the checkers report for a planted mistake.
-fn caught(planted: PlantedBug) -> Violation {
-    let options = Options {
-        planted: Some(planted),
-        consensus: quorate_core::raft::Planted::default(),
-        ..options(5, 20)
-    };
+fn with_mistake(bug: PlantedBug) -> Conditions {
+    Conditions {
+        mistake: Some(Mistake::Driver(bug)),
+        ..Conditions::default()
+    }
+}
+
+/// The first run in which the checkers see a planted mistake.
+fn failure_of(bug: PlantedBug, nodes: u64) -> (Plan, Violation) {
     (1..=2_000)
-        .find_map(|seed| simulate(seed, &options).err())
-        .unwrap_or_else(|| panic!("no checker saw {planted:?}"))
+        .find_map(|seed| {
+            let plan = Plan::draw(seed, nodes, 20);
+            let violation = run(&plan, &with_mistake(bug)).err()?;
+            Some((plan, violation))
+        })
+        .unwrap_or_else(|| panic!("no checker saw {bug:?}"))
+}
+
+/// The first violation that the checkers report for a planted mistake.
+fn caught(bug: PlantedBug) -> Violation {
+    failure_of(bug, 5).1
 }
 
 #[test]
@@ -108,7 +114,7 @@ fn a_disk_that_loses_what_it_has_synced_is_seen() {
 
 #[test]
 fn a_disk_that_forgets_a_vote_is_seen() {
-    let violation = caught(PlantedBug::ForgottenVote);
+    let (_, violation) = failure_of(PlantedBug::ForgottenVote, 3);
     let expected = ["votes never change", "election safety", "log matching"];
     assert!(expected.contains(&violation.checker), "{violation}");
 }
@@ -131,24 +137,67 @@ fn a_second_answer_to_a_request_is_seen() {
     assert_eq!(caught(PlantedBug::DoubleReply).checker, "one answer a request");
 }
 
+/// A folder that a test has for itself, empty.
+fn folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).expect("the folder of an earlier run can be removed");
+    }
+    folder
+}
+
+#[test]
+fn a_failure_that_was_written_down_is_replayed_step_by_step() {
+    let bug = PlantedBug::LyingDisk;
+    let (plan, violation) = failure_of(bug, 3);
+    let folder = folder("written-down");
+    let same = Failure::new(plan.clone(), with_mistake(bug), &violation)
+        .save(&folder)
+        .expect("the folder can be written");
+    assert!(same, "the run that wrote the trace went the same way");
+    let trace = std::fs::read_to_string(folder.join("trace.txt")).expect("the trace is there");
+    assert!(trace.contains("fault: "), "{trace}");
+    let mut failure = Failure::load(&folder).expect("the folder can be read");
+    assert_eq!(failure.plan, plan);
+    assert!(matches!(failure.replay(Journal::none()).0, Replay::Same));
+    failure.conditions = Conditions::default();
+    assert!(matches!(failure.replay(Journal::none()).0, Replay::EndsWell));
+}
+
+#[test]
+fn a_run_without_checkers_goes_the_same_way() {
+    for seed in 1..=10 {
+        let plan = Plan::draw(seed, 5, 10);
+        let blind = Conditions {
+            checks: false,
+            ..Conditions::default()
+        };
+        let trace = |conditions| run(&plan, conditions).map(|outcome| outcome.trace);
+        assert_eq!(trace(&blind), trace(&Conditions::default()));
+    }
+}
+
+fn simulator(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_quorate-sim"))
+        .args(arguments)
+        .output()
+        .expect("the simulator starts")
+}
+
 #[test]
 fn the_command_line_reports_a_violation_with_a_replay_that_shows_it_again() {
-    let simulator = |arguments: &[&str]| {
-        Command::new(env!("CARGO_BIN_EXE_quorate-sim"))
-            .args(arguments)
-            .output()
-            .expect("the simulator starts")
-    };
+    let folder = folder("command-line");
+    let folder = folder.to_str().expect("a path of characters");
     let found = simulator(&[
         "core",
-        "--nodes",
-        "3",
         "--seconds",
         "5",
         "--seeds",
         "1..50",
         "--plant",
         "divergent-apply",
+        "--failures",
+        folder,
     ]);
     let message = String::from_utf8_lossy(&found.stderr).into_owned();
     assert_eq!(found.status.code(), Some(1), "{message}");
@@ -156,23 +205,45 @@ fn the_command_line_reports_a_violation_with_a_replay_that_shows_it_again() {
         .lines()
         .find(|line| line.contains("VIOLATION"))
         .expect("a violation");
+    assert!(violation.contains("equal states"), "{violation}");
     let replay = message
         .lines()
         .find_map(|line| line.strip_prefix("replay: "))
         .expect("a replay command");
     let (_, arguments) = replay.split_once(" -- ").expect("arguments of the simulator");
     let again = simulator(&arguments.split(' ').collect::<Vec<_>>());
-    let message = String::from_utf8_lossy(&again.stderr).into_owned();
-    assert_eq!(again.status.code(), Some(1), "{message}");
-    assert!(message.contains(violation), "{message} instead of {violation}");
+    let text = String::from_utf8_lossy(&again.stdout).into_owned();
+    assert_eq!(again.status.code(), Some(1), "{text}");
+    assert!(text.contains("REPRODUCED"), "{text}");
+}
+
+#[test]
+fn a_seed_and_its_printed_plan_are_the_same_run() {
+    let folder = folder("printed-plan");
+    std::fs::create_dir_all(&folder).expect("a folder can be made");
+    let file = folder.join("plan.json");
+    let plan = simulator(&["plan", "--seed", "17", "--nodes", "5", "--seconds", "4"]);
+    std::fs::write(&file, &plan.stdout).expect("the plan can be written");
+    let file = file.to_str().expect("a path of characters");
+    let drawn = simulator(&[
+        "core",
+        "--seeds",
+        "17",
+        "--nodes",
+        "5",
+        "--seconds",
+        "4",
+        "--hashes",
+    ]);
+    let read = simulator(&["core", "--plan", file, "--hashes"]);
+    let hashes = String::from_utf8_lossy(&drawn.stdout).into_owned();
+    assert!(hashes.starts_with("17 "), "{hashes}");
+    assert_eq!(hashes, String::from_utf8_lossy(&read.stdout));
 }
 
 #[test]
 fn the_command_line_summarises_seeds_that_ended_well() {
-    let output = Command::new(env!("CARGO_BIN_EXE_quorate-sim"))
-        .args(["core", "--nodes", "3", "--seconds", "2", "--seeds", "1..4"])
-        .output()
-        .expect("the simulator starts");
+    let output = simulator(&["core", "--nodes", "3", "--seconds", "2", "--seeds", "1..4"]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{text}");
     for row in [

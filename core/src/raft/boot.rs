@@ -79,10 +79,28 @@ pub enum BootError {
         /// What this binary supports.
         supported: FeatureLevel,
     },
+    /// The cluster knows this node as a witness and it was started as none, or the other way round.
+    #[error(
+        "the cluster knows this node as {}, and it was started as {}: what a node is never changes; remove it from \
+         the cluster and let it join with an empty data directory",
+        part(*.recorded), part(!*.recorded)
+    )]
+    OtherPart {
+        /// Whether the cluster knows it as a witness.
+        recorded: bool,
+    },
     /// The parts contradict each other.
     #[error("the recovered log contradicts itself: {0}")]
     Inconsistent(&'static str),
     /// A setting makes no sense.
     #[error("the configuration of consensus makes no sense: {0}")]
     Configuration(&'static str),
+}
+
+fn part(witness: bool) -> &'static str {
+    if witness {
+        "a witness"
+    } else {
+        "one that holds data"
+    }
 }

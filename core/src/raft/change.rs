@@ -48,13 +48,20 @@ impl Raft {
     /// has it in its log does not campaign any more.
     fn follow_membership(&mut self) {
         let (last, now, own) = (self.log.last().index, self.now, self.id);
-        let members: Vec<NodeId> = self.log.membership().members().keys().copied().collect();
+        let members: Vec<(NodeId, bool)> = self
+            .log
+            .membership()
+            .members()
+            .iter()
+            .map(|(id, member)| (*id, member.witness))
+            .collect();
         let Part::Leader(leader) = &mut self.part else {
             return;
         };
-        for id in members {
+        for (id, witness) in members {
             if id != own {
-                leader.peers.entry(id).or_insert_with(|| Progress::new(last, now));
+                let newcomer = || Progress::new(last, now, witness, true);
+                leader.peers.entry(id).or_insert_with(newcomer);
             }
         }
         // Reads may have waited for a member that is no longer asked; the only voter left hears no more answers.

@@ -78,6 +78,12 @@ impl ApplyCursor {
         }
     }
 
+    /// Everything up to `index` is settled, and no state takes it in.
+    pub(super) fn passed(&mut self, index: Index) {
+        self.handed = index;
+        self.applied = index;
+    }
+
     pub(super) fn installed(&mut self, index: Index) {
         if self
             .installing
@@ -146,6 +152,10 @@ impl Raft {
             return;
         }
         let limit = self.commit.min(self.log.durable());
+        if self.config.witness {
+            self.pass_over(limit);
+            return;
+        }
         while self.cursor.handed < limit && !self.cursor.is_full(&self.config) && self.cursor.fetch.is_none()
         {
             let first = self.cursor.handed.next();
@@ -215,7 +225,13 @@ impl Raft {
 
     /// The log has switched to a snapshot, durably: the state follows.
     pub(super) fn install(&mut self, base: Base) {
-        if self.cursor.hand_over_install(base.position.index) {
+        let index = base.position.index;
+        if !self.cursor.hand_over_install(index) {
+            return;
+        }
+        if self.config.witness {
+            self.cursor.installed(index);
+        } else {
             self.output.apply.push(Apply::Install(base));
         }
     }

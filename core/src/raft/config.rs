@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{BootError, FeatureLevel, Planted};
 
 /// Settings of consensus. Members may differ in them; safety depends on none.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Config {
     /// The shortest silence of a leader after which a follower asks for an election.
     pub election_timeout_min: Duration,
@@ -41,6 +44,9 @@ pub struct Config {
     pub lagging_entries_max: u64,
     /// The log is purged in steps of at least this many entries.
     pub purge_step: u64,
+    /// Whether this node is a witness, which keeps the log without its commands and no state. What a node is never
+    /// changes: its log is good for nothing else.
+    pub witness: bool,
     /// What this node's binary supports.
     pub features: FeatureLevel,
     /// How long a leader leads at the least, and its reason lasts, before it hands over of its own accord; no less than
@@ -49,6 +55,7 @@ pub struct Config {
     /// A disk whose smoothed write latency is below this is fast enough, however fast the others' are.
     pub slow_disk_latency_min: Duration,
     /// The mistake that the node makes: none, but in simulations that look for it.
+    #[serde(skip)]
     pub planted: Planted,
 }
 
@@ -70,6 +77,7 @@ impl Default for Config {
             retained_entries: 20_000,
             lagging_entries_max: 200_000,
             purge_step: 5_000,
+            witness: false,
             features: FeatureLevel::CURRENT,
             handover_interval: Duration::from_secs(10),
             slow_disk_latency_min: Duration::from_millis(2),

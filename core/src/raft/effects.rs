@@ -3,8 +3,8 @@
 //! Each field is a lane. Lanes may run in parallel with each other; within a lane the order counts.
 
 use super::{
-    Base, ChangeError, Entry, FeatureLevel, FetchId, HardState, Index, Message, NodeId, Position, Term,
-    Token, WriteId,
+    Base, BootError, ChangeError, Entry, FetchId, HardState, Index, Message, NodeId, Position, Term, Token,
+    WriteId,
 };
 
 /// Collected by [`Raft::drain`](super::Raft::drain).
@@ -146,9 +146,12 @@ pub enum Refusal {
     /// This node's disk failed.
     #[error("this node's disk failed")]
     DiskFailed,
-    /// The cluster uses features of this level, which this node's binary lacks.
-    #[error("the cluster uses features of level {0}, which this node's binary lacks")]
-    FeaturesLacking(FeatureLevel),
+    /// The target of a transfer is a witness.
+    #[error("node {0} is a witness and cannot lead")]
+    Witness(NodeId),
+    /// This node does not fit into the cluster.
+    #[error(transparent)]
+    Unfit(BootError),
 }
 
 /// Something that an operator, a metric or a checker wants to know.
@@ -221,13 +224,6 @@ pub enum TraceEvent {
         /// Where it ends.
         position: Position,
     },
-    /// The cluster uses features that this node's binary lacks; the node must stop.
-    FeaturesLacking {
-        /// What the cluster uses.
-        needed: FeatureLevel,
-        /// What the binary supports.
-        supported: FeatureLevel,
-    },
     /// A candidate gets no vote of this node, whose damaged log is being repaired.
     VoteWithheld {
         /// Who asked for the vote, or for the promise of it.
@@ -240,6 +236,9 @@ pub enum TraceEvent {
         /// Where it ends.
         reached: Position,
     },
+    /// The node does not fit into the cluster, which uses features that its binary lacks, or knows it for what it is
+    /// not; it must stop.
+    Unfit(BootError),
     /// The disk failed; the node must stop.
     DiskFailed {
         /// What the disk said.

@@ -2,8 +2,8 @@
 //!
 //! Invariants: a node votes for at most one candidate a term, and its vote leaves only when it is on disk; a
 //! candidate wins only with its own vote on disk, since it would otherwise forget after a crash that it led the term;
-//! a learner never campaigns, but votes when asked, since it may be a voter that does not know it yet; a voter that
-//! leaves campaigns until it knows that the membership without it is committed.
+//! a witness never campaigns; a learner neither, but it votes when asked, since it may be a voter that does not know it
+//! yet; a voter that leaves campaigns until it knows that the membership without it is committed.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +33,8 @@ impl Raft {
     /// Whether this node may ask for votes.
     pub(super) fn can_campaign(&self) -> bool {
         let votes = self.log.membership().is_voter(self.id) || self.is_leaving_voter();
-        votes && !self.cursor.is_installing() && !self.is_disk_stalled() && !self.must_not_vote()
+        let leads = !self.config.witness || self.planted(PlantedBug::WitnessCampaigns);
+        votes && leads && !self.cursor.is_installing() && !self.is_disk_stalled() && !self.must_not_vote()
     }
 
     /// Whether this node was a voter up to a membership that may not be committed. The others may lack that membership
@@ -276,6 +277,9 @@ impl Raft {
 
     /// Whether a log that ends at `last` holds at least as much as this one (Raft paper, section 5.4.1).
     fn is_up_to_date(&self, last: Position) -> bool {
+        if self.config.witness && self.planted(PlantedBug::WitnessVotesBlindly) {
+            return true;
+        }
         if self.planted(PlantedBug::LongerLogWins) {
             return last.index >= self.log.last().index;
         }
@@ -333,7 +337,7 @@ impl Raft {
             Tally::Won if pre_vote && !self.can_campaign() => self.become_follower(),
             Tally::Won if pre_vote => self.campaign(false, transfer),
             // A candidate that did not remember its own vote could lead the same term twice.
-            Tally::Won if own => self.become_leader(),
+            Tally::Won if own => self.become_leader(transfer),
             Tally::Won | Tally::Pending => {}
             // While the loss of the leader spreads, the same question is asked again soon.
             Tally::Lost if pre_vote && self.now < self.eager_until => {}
@@ -344,16 +348,18 @@ impl Raft {
         }
     }
 
-    fn become_leader(&mut self) {
-        let last = self.log.last().index;
-        let peers = self
-            .log
-            .membership()
-            .members()
-            .keys()
-            .filter(|id| **id != self.id);
+    fn become_leader(&mut self, transfer: bool) {
+        let (last, now) = (self.log.last().index, self.now);
+        // Who led before is gone, unless it handed over.
+        let gone = self.precedence.lost().filter(|_| !transfer);
+        let members = self.log.membership().members().iter();
+        let others = members.filter(|(id, _)| **id != self.id);
+        let peers = others.map(|(id, member)| {
+            let within_reach = Some(*id) != gone;
+            (*id, Progress::new(last, now, member.witness, within_reach))
+        });
         self.part = Part::Leader(Box::new(Leader {
-            peers: peers.map(|id| (*id, Progress::new(last, self.now))).collect(),
+            peers: peers.collect(),
             opened_at: last.next(),
             round: 0,
             heartbeat_due: self.now,

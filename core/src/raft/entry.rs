@@ -25,6 +25,8 @@ pub enum Payload {
     /// A membership. It is in force from the moment at which it is in a node's log, committed or not
     /// (Raft dissertation, section 4.1).
     Membership(Membership),
+    /// A command that a witness does without.
+    Omitted,
 }
 
 impl Entry {
@@ -33,7 +35,7 @@ impl Entry {
         const OVERHEAD: u64 = 32;
         OVERHEAD
             + match &self.payload {
-                Payload::Empty => 0,
+                Payload::Empty | Payload::Omitted => 0,
                 Payload::Command(command) => command.len() as u64,
                 Payload::Membership(membership) => 128 * membership.members().len() as u64,
             }

@@ -13,7 +13,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Entry, Payload, Raft, TraceEvent};
+use super::{BootError, Config, Entry, Membership, NodeId, Payload, Raft, TraceEvent};
 
 /// A set of features, by number. Each level includes the ones below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -36,31 +36,47 @@ impl fmt::Display for FeatureLevel {
 #[derive(Clone, Debug)]
 pub(super) enum Failure {
     Disk,
-    /// The cluster uses features that this binary lacks.
-    Features(FeatureLevel),
+    /// It does not fit into the cluster.
+    Unfit(BootError),
+}
+
+impl Config {
+    /// Checks that a node with these settings fits into a membership: it supports what the cluster uses, and is known
+    /// for what it is.
+    pub(super) fn fits(&self, id: NodeId, membership: &Membership) -> Result<(), BootError> {
+        let (needed, supported) = (membership.level(), self.features);
+        if needed > supported {
+            return Err(BootError::FeaturesLacking { needed, supported });
+        }
+        match membership.members().get(&id) {
+            Some(member) if member.witness != self.witness => {
+                let recorded = member.witness;
+                Err(BootError::OtherPart { recorded })
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Raft {
     /// Whether this node can follow entries; when it cannot, it stops.
-    pub(super) fn supports_entries(&mut self, entries: &[Entry]) -> bool {
-        let levels = entries.iter().filter_map(|entry| match &entry.payload {
-            Payload::Membership(membership) => Some(membership.level()),
-            Payload::Empty | Payload::Command(_) => None,
-        });
-        let needed = levels.max();
-        needed.is_none_or(|needed| self.supports(needed))
+    pub(super) fn fits_entries(&mut self, entries: &[Entry]) -> bool {
+        entries.iter().all(|entry| match &entry.payload {
+            Payload::Membership(membership) => self.fits(membership),
+            Payload::Empty | Payload::Omitted | Payload::Command(_) => true,
+        })
     }
 
-    /// Whether this node supports `needed`; when it does not, it stops.
-    pub(super) fn supports(&mut self, needed: FeatureLevel) -> bool {
-        let supported = self.config.features;
-        if needed > supported {
-            self.output
-                .trace
-                .push(TraceEvent::FeaturesLacking { needed, supported });
-            self.stop(Failure::Features(needed));
+    /// Whether this node fits into a membership; when it does not, it stops.
+    pub(super) fn fits(&mut self, membership: &Membership) -> bool {
+        match self.config.fits(self.id, membership) {
+            Ok(()) => true,
+            Err(error) => {
+                self.output.trace.push(TraceEvent::Unfit(error.clone()));
+                self.stop(Failure::Unfit(error));
+                false
+            }
         }
-        needed <= supported
     }
 
     /// Raises the level of the cluster when everybody can follow. Called with every heartbeat.

@@ -22,8 +22,7 @@ impl Raft {
         entries: Vec<Entry>,
         commit: Index,
     ) {
-        if !self.is_well_formed(previous, &entries) || !self.follow(from) || !self.supports_entries(&entries)
-        {
+        if !self.is_well_formed(previous, &entries) || !self.follow(from) || !self.fits_entries(&entries) {
             return;
         }
         let last = entries
@@ -82,10 +81,11 @@ impl Raft {
                 && entry.position.term <= self.hard_state.term
                 && entry.position.index.is_credible();
             before = entry.position;
-            fits && match &entry.payload {
-                Payload::Membership(membership) => membership.is_sound(),
-                Payload::Empty | Payload::Command(_) => true,
-            }
+            fits && self.holds_such(&entry.payload)
+                && match &entry.payload {
+                    Payload::Membership(membership) => membership.is_sound(),
+                    Payload::Empty | Payload::Omitted | Payload::Command(_) => true,
+                }
         })
     }
 

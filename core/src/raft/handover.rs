@@ -187,7 +187,7 @@ impl Raft {
         works
             && leader.peers.get(&id).is_some_and(|peer| {
                 let behind = self.commit.0.saturating_sub(peer.matched.0);
-                behind <= BEHIND_MAX && peer.state.name() == PeerState::Replicate
+                !peer.witness && behind <= BEHIND_MAX && peer.state.name() == PeerState::Replicate
             })
     }
 

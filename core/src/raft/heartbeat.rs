@@ -52,6 +52,7 @@ impl Raft {
         let Some(leader) = self.leading() else { return };
         if self.now >= leader.heartbeat_due {
             self.start_round();
+            self.judge_reach();
             self.consider_features();
             self.consider_handover();
         } else if leader.commit_notice_due.is_some_and(|due| self.now >= due) {

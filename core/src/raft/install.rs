@@ -17,7 +17,7 @@ impl Raft {
         }
     }
 
-    fn purge_behind(&mut self, durable_state: Index) {
+    pub(super) fn purge_behind(&mut self, durable_state: Index) {
         if self.cursor.is_installing() {
             return;
         }
@@ -46,12 +46,10 @@ impl Raft {
     }
 
     fn snapshot_received(&mut self, from: NodeId, term: Term, base: Base) {
-        let sound = base.position.index.is_credible()
-            && base.position.term <= term
+        let sound = base.position.term <= term
             && term.is_credible_after(self.hard_state.term)
-            && base.membership.is_sound()
-            && base.membership.lineage() == self.log.membership().lineage();
-        if !sound {
+            && self.is_sound_base(&base);
+        if !sound || self.config.witness {
             return;
         }
         if term > self.hard_state.term {
@@ -61,7 +59,19 @@ impl Raft {
         if self.leading().is_some() || (term == self.hard_state.term && !self.follow(from)) {
             return;
         }
-        if !self.supports(base.membership.level()) {
+        self.take_in_base(from, base);
+    }
+
+    /// Whether a leader of this lineage can have a log that begins there.
+    pub(super) fn is_sound_base(&self, base: &Base) -> bool {
+        base.position.index.is_credible()
+            && base.membership.is_sound()
+            && base.membership.lineage() == self.log.membership().lineage()
+    }
+
+    /// Lets the log of this follower begin where its leader says, unless it goes as far already.
+    pub(super) fn take_in_base(&mut self, from: NodeId, base: Base) {
+        if !self.fits(&base.membership) {
             return;
         }
         let index = base.position.index;

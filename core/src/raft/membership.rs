@@ -2,7 +2,7 @@
 //!
 //! Invariants: every voter and every learner is a member; nobody is both voter and learner of the same membership,
 //! except a voter of the outgoing half that becomes a learner when the joint phase ends; `next_id` is above every id
-//! that was ever given away.
+//! that was ever given away; at most half of the voters of either side are witnesses, and what is one stays one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,6 +27,8 @@ pub struct Member {
     pub priority: u8,
     /// What its binary supported when it was taken in.
     pub features: FeatureLevel,
+    /// Whether it keeps the log without its commands, and no state.
+    pub witness: bool,
 }
 
 impl Member {
@@ -48,6 +50,7 @@ impl Member {
             promote: false,
             priority: Member::PRIORITY,
             features: FeatureLevel::CURRENT,
+            witness: false,
         }
     }
 
@@ -116,6 +119,9 @@ pub enum ChangeError {
     /// The cluster would be left without a voter.
     #[error("the change would leave the cluster without a voter")]
     NoVoterLeft,
+    /// A majority could consist of witnesses, so that nobody would hold what it commits.
+    #[error("the change would leave more witnesses than voters with data")]
+    TooManyWitnesses,
     /// The newcomer's binary is older than what the cluster uses.
     #[error(
         "the cluster uses features of level {needed} and the node's binary supports level {supported}: start a newer \
@@ -178,6 +184,17 @@ impl Membership {
         &self.members
     }
 
+    /// Whether `id` is a witness.
+    pub fn is_witness(&self, id: NodeId) -> bool {
+        self.members.get(&id).is_some_and(|member| member.witness)
+    }
+
+    /// Whether every majority of these voters contains one with data.
+    fn has_data(&self, voters: &BTreeSet<NodeId>) -> bool {
+        let witnesses = voters.iter().filter(|id| self.is_witness(**id)).count();
+        witnesses <= voters.len() / 2
+    }
+
     /// The features that the cluster uses.
     pub fn level(&self) -> FeatureLevel {
         self.level
@@ -220,6 +237,8 @@ impl Membership {
             && newest.is_some_and(|id| *id < self.next_id)
             && self.next_id.0 <= 1 << 62
             && self.level >= FeatureLevel::FIRST
+            && self.has_data(&self.voters)
+            && self.has_data(&self.outgoing)
     }
 
     /// The membership after `changes`: joint when they alter the voters, final otherwise.
@@ -236,6 +255,9 @@ impl Membership {
         }
         if next.voters.is_empty() {
             return Err(ChangeError::NoVoterLeft);
+        }
+        if !next.has_data(&next.voters) {
+            return Err(ChangeError::TooManyWitnesses);
         }
         if next.voters != self.voters {
             next.outgoing = self.voters.clone();

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{DiskHealth, Entry, FeatureLevel, Index, Position, Term};
+use super::{Base, DiskHealth, Entry, FeatureLevel, Index, Position, Term};
 
 /// A message between two members, with the sender's term.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +95,11 @@ pub enum Body {
         disk: DiskHealth,
         /// What the sender's binary supports.
         features: FeatureLevel,
+    },
+    /// "The log that you keep begins here": to a witness that lacks what was purged, and needs no state.
+    Begin {
+        /// Where the sender's log begins.
+        base: Base,
     },
     /// "Campaign at once": ends a leadership transfer (Raft dissertation, section 3.10).
     TimeoutNow,

@@ -12,7 +12,7 @@
 //!
 //! One concept a file: [`election`], [`heartbeat`], [`replication`] (the leader's side), [`following`] (the
 //! follower's), [`commit`], [`read`], [`transfer`], [`handover`] (why a leader gives up), [`priority`], [`change`] (membership),
-//! [`install`] (snapshots), [`repair`] (of a damaged log), [`disk`] (how the disk fares), [`feature`] (gates).
+//! [`witness`], [`install`] (snapshots), [`repair`] (of a damaged log), [`disk`] (how the disk fares), [`feature`] (gates).
 
 mod boot;
 mod change;
@@ -44,6 +44,7 @@ mod replication;
 mod role;
 mod status;
 mod transfer;
+mod witness;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -137,10 +138,13 @@ impl Raft {
             });
         }
         let memberships = boot.memberships.iter().map(|(_, membership)| membership);
-        let levels = memberships.chain([&boot.base.membership]).map(Membership::level);
-        if let Some(needed) = levels.max().filter(|needed| *needed > config.features) {
-            let supported = config.features;
-            return Err(BootError::FeaturesLacking { needed, supported });
+        for membership in memberships.chain([&boot.base.membership]) {
+            config.fits(boot.id, membership)?;
+            if !membership.is_sound() {
+                return Err(BootError::Inconsistent(
+                    "a membership breaks its rules: it has no voter, or more witnesses than voters with data",
+                ));
+            }
         }
         if boot.hard_state.term < log.last().term {
             return Err(BootError::Inconsistent(
@@ -152,6 +156,7 @@ impl Raft {
                 "the log that was damaged had an entry of a later term than the node has seen",
             ));
         }
+        let tail = boot.tail;
         let mut raft = Raft {
             id: boot.id,
             hard_state: boot.hard_state,
@@ -175,6 +180,11 @@ impl Raft {
             output: Effects::default(),
             config,
         };
+        if !tail.iter().all(|entry| raft.holds_such(&entry.payload)) {
+            return Err(BootError::Inconsistent(
+                "a witness's log has commands, or another's has none where they were",
+            ));
+        }
         raft.wait_for_election();
         raft.consider_repaired();
         Ok(raft)
@@ -281,6 +291,7 @@ impl Raft {
     fn role(&self) -> Role {
         match &self.part {
             _ if self.failed.is_some() => Role::Failed,
+            Part::Follower(_) if self.config.witness => Role::Witness,
             Part::Follower(_) if !self.log.membership().is_voter(self.id) => Role::Learner,
             Part::Follower(_) => Role::Follower,
             Part::Candidate(candidate) if candidate.pre_vote => Role::PreCandidate,
@@ -368,6 +379,7 @@ impl Raft {
                 self.peer_mut(from, |peer| (peer.disk, peer.features) = (disk, Some(features)));
                 self.heartbeat_answered(from, round, matched)
             }
+            Body::Begin { base } => self.begin_received(from, base),
             Body::TimeoutNow => self.timeout_now(from),
             Body::ReadRequest { request } => self.read_requested(from, request),
             Body::ReadResponse { request, index } => self.read_answered(from, request, index),
@@ -532,7 +544,7 @@ impl Raft {
             }
             Input::Admin { token, .. } => {
                 let refusal = match &self.failed {
-                    Some(Failure::Features(needed)) => Refusal::FeaturesLacking(*needed),
+                    Some(Failure::Unfit(error)) => Refusal::Unfit(error.clone()),
                     Some(Failure::Disk) | None => Refusal::DiskFailed,
                 };
                 self.answer(token, Outcome::Refused(refusal));

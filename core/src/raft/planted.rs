@@ -141,6 +141,12 @@ planted_bugs! {
     PreviousIsNotCompared = "previous-is-not-compared",
     /// An append's commit index counts for entries that it did not compare.
     AppendCommitsBeyondMatch = "append-commits-beyond-match",
+    /// A witness grants every vote, since it has no data to lose.
+    WitnessVotesBlindly = "witness-votes-blindly",
+    /// A witness campaigns.
+    WitnessCampaigns = "witness-campaigns",
+    /// A witness is sent what no disk with data holds yet, and counts for its commit.
+    WitnessIsAheadOfData = "witness-is-ahead-of-data",
     /// An acceptance of an earlier term counts in this one.
     StaleAcceptanceCounts = "stale-acceptance-counts",
     /// A node whose damaged log is being repaired votes (NuRaft#185, nats-server#7587).

@@ -39,6 +39,11 @@ impl Precedence {
         }
     }
 
+    /// Who led last, as far as this node has seen.
+    pub(super) fn lost(&self) -> Option<NodeId> {
+        self.lost
+    }
+
     /// `leader` leads, as of now.
     pub(super) fn led(&mut self, leader: NodeId, now: Instant) {
         *self = Precedence {
@@ -68,7 +73,8 @@ impl Raft {
         }
         let own = self.priority_of(self.id);
         let (lost, membership) = (self.precedence.lost, self.log.membership());
-        let preferred = |id: &NodeId| Some(*id) != lost && self.priority_of(*id) > own;
+        let preferred =
+            |id: &NodeId| Some(*id) != lost && self.priority_of(*id) > own && !membership.is_witness(*id);
         if !membership.voters().iter().any(preferred) {
             return false;
         }

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use super::witness::Reach;
 use super::{DiskHealth, FeatureLevel, FetchId, Index, PeerState};
 use crate::time::Instant;
 
@@ -77,6 +78,10 @@ pub(super) struct Progress {
     pub(super) heard: Instant,
     /// What it last said of its disk.
     pub(super) disk: DiskHealth,
+    /// Whether it is sent entries without their commands.
+    pub(super) witness: bool,
+    /// Whether witnesses wait for it.
+    pub(super) reach: Reach,
     /// What its binary supports; none when it did not say since the link to it changed.
     pub(super) features: Option<FeatureLevel>,
 }
@@ -94,7 +99,7 @@ impl State {
 
 impl Progress {
     /// A follower of which nothing is known, with everything after `last` to send.
-    pub(super) fn new(last: Index, now: Instant) -> Progress {
+    pub(super) fn new(last: Index, now: Instant, witness: bool, within_reach: bool) -> Progress {
         Progress {
             matched: Index(0),
             next: last.next(),
@@ -109,6 +114,8 @@ impl Progress {
             commit_sent: Index(0),
             heard: now,
             disk: DiskHealth::default(),
+            witness,
+            reach: Reach::new(within_reach, last, now),
             features: None,
         }
     }
@@ -156,6 +163,7 @@ impl Progress {
     /// that nothing is known of a follower does not mean that it has nothing.
     pub(super) fn link_changed(&mut self, waiting: bool) {
         self.features = None;
+        self.reach.within &= !waiting;
         match self.state {
             State::Probe { .. } => self.state = State::Probe { waiting },
             State::Replicate { .. } => {
@@ -169,6 +177,14 @@ impl Progress {
     /// The follower needs a snapshot; nothing else is sent until it has one.
     pub(super) fn needs_snapshot(&mut self) {
         self.state = State::Snapshot { sent: None };
+        self.fetch = None;
+    }
+
+    /// A witness was told to begin after `index`.
+    pub(super) fn base_sent(&mut self, index: Index, round: u64, at: Instant) {
+        self.next = index.next();
+        self.state = State::Probe { waiting: true };
+        self.last_append = LastAppend { index, round, at };
         self.fetch = None;
     }
 

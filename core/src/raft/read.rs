@@ -94,6 +94,11 @@ impl Raft {
                 self.answer(token, Outcome::Busy)
             }
             Part::Leader(leader) => leader.reads_waiting.push(ReadOrigin::Local(token)),
+            // Its client is to ask where the state is.
+            Part::Follower(follower) if self.config.witness => {
+                let leader = follower.leader;
+                self.answer(token, Outcome::NotLeader { leader });
+            }
             Part::Follower(follower) if follower.leader.is_some() => {
                 if self.reads.count() >= reads_max {
                     self.answer(token, Outcome::Busy);

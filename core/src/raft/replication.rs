@@ -20,8 +20,10 @@ enum Step {
     },
     Fetch {
         first: Index,
+        last: Index,
     },
-    Snapshot,
+    /// The log begins after what the follower lacks.
+    BeginAnew,
 }
 
 impl Raft {
@@ -40,7 +42,7 @@ impl Raft {
             let Some(peer) = self.leading().and_then(|leader| leader.peers.get(&to)) else {
                 return;
             };
-            match self.next_step(peer) {
+            match self.next_step(to, peer) {
                 Step::Nothing => return,
                 Step::Send {
                     previous,
@@ -52,28 +54,24 @@ impl Raft {
                         return;
                     }
                 }
-                Step::Fetch { first } => {
-                    let last = self.log.last().index;
+                Step::Fetch { first, last } => {
                     let bytes_max = self.config.append_bytes_max;
                     let id = self.request_fetch(first, last, bytes_max, FetchReason::Replicate(to));
                     self.peer_mut(to, |peer| peer.fetch = Some(id));
                     return;
                 }
-                Step::Snapshot => {
-                    self.peer_mut(to, Progress::needs_snapshot);
-                    self.output.trace.push(TraceEvent::SnapshotNeeded { to });
-                    self.output.snapshot.push(SnapshotOp::Send {
-                        to,
-                        term: self.hard_state.term,
-                    });
+                Step::BeginAnew => {
+                    self.begin_anew(to);
                     return;
                 }
             }
         }
     }
 
-    fn next_step(&self, peer: &Progress) -> Step {
-        let last = self.log.last().index;
+    fn next_step(&self, to: NodeId, peer: &Progress) -> Step {
+        let last = self
+            .leading()
+            .map_or(Index(0), |leader| self.limit_for(leader, to));
         let pipelined = match &peer.state {
             _ if peer.fetch.is_some() => return Step::Nothing,
             State::Snapshot { .. } | State::Probe { waiting: true } => return Step::Nothing,
@@ -86,14 +84,17 @@ impl Raft {
         };
         let index = peer.next.previous();
         let Some(term) = self.log.term_at(index) else {
-            return Step::Snapshot;
+            return Step::BeginAnew;
         };
         let entries = if peer.next > last {
             Vec::new()
         } else if self.log.holds(peer.next) {
             self.log.cached(peer.next, last, self.config.append_bytes_max)
         } else {
-            return Step::Fetch { first: peer.next };
+            return Step::Fetch {
+                first: peer.next,
+                last,
+            };
         };
         Step::Send {
             previous: Position { term, index },
@@ -103,6 +104,7 @@ impl Raft {
     }
 
     fn send_append(&mut self, to: NodeId, previous: Position, entries: Vec<Entry>) {
+        let entries = self.fit_for(to, entries);
         let commit = self.commit;
         let last = entries
             .last()
@@ -157,13 +159,9 @@ impl Raft {
         let (previous, first) = (peer.next.previous(), peer.next);
         self.peer_mut(to, |peer| peer.fetch = None);
         let Some(entries) = entries else {
-            // Purged since: only a snapshot helps. Found out by the next step, which sees the log begin later.
+            // Purged since. Found out by the next step, which sees the log begin later.
             if first > self.log.base().position.index.next() {
-                self.peer_mut(to, Progress::needs_snapshot);
-                self.output.snapshot.push(SnapshotOp::Send {
-                    to,
-                    term: self.hard_state.term,
-                });
+                self.begin_anew(to);
             }
             return;
         };
@@ -182,6 +180,20 @@ impl Raft {
                 entries,
             );
         }
+    }
+
+    /// The follower lacks what was purged: only a snapshot helps, or the base for a witness.
+    fn begin_anew(&mut self, to: NodeId) {
+        if self.leading().is_some_and(|leader| leader.is_witness(to)) {
+            self.send_base(to);
+            return;
+        }
+        self.peer_mut(to, Progress::needs_snapshot);
+        self.output.trace.push(TraceEvent::SnapshotNeeded { to });
+        self.output.snapshot.push(SnapshotOp::Send {
+            to,
+            term: self.hard_state.term,
+        });
     }
 
     pub(super) fn append_accepted(&mut self, from: NodeId, matched: Index) {

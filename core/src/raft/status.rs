@@ -10,6 +10,8 @@ pub enum Role {
     Follower,
     /// Receives the log and has no vote in the membership that it knows.
     Learner,
+    /// Receives the log without its commands, and votes.
+    Witness,
     /// Asks whether it would be elected.
     PreCandidate,
     /// Asks for votes.
@@ -26,6 +28,7 @@ impl Role {
         match self {
             Role::Follower => "follower",
             Role::Learner => "learner",
+            Role::Witness => "witness",
             Role::PreCandidate | Role::Candidate => "candidate",
             Role::Leader => "leader",
             Role::Failed => "failed",

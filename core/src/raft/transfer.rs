@@ -28,6 +28,10 @@ impl Raft {
                 self.answer(token, Outcome::Refused(Refusal::NotAVoter(target)));
                 return;
             }
+            Some(target) if self.log.membership().is_witness(target) => {
+                self.answer(token, Outcome::Refused(Refusal::Witness(target)));
+                return;
+            }
             Some(target) if self.is_known_stalled(target) => {
                 self.answer(token, Outcome::Refused(Refusal::DiskStalled(target)));
                 return;
@@ -65,7 +69,7 @@ impl Raft {
         leader
             .peers
             .iter()
-            .filter(|(id, _)| voters.contains(id))
+            .filter(|(id, peer)| voters.contains(id) && !peer.witness)
             .filter(|(id, _)| self.disk_in_touch(leader, **id).is_some_and(|disk| !disk.stalled))
             .max_by_key(|(id, peer)| {
                 let preference = self.priority_of(**id);

@@ -36,7 +36,8 @@ impl Before {
 
 impl Checks {
     /// Election safety: at most one leader in a term.
-    pub(super) fn elected(&mut self, leader: NodeId, term: Term) {
+    pub(super) fn elected(&mut self, leader: NodeId, term: Term, disk: &Disk) {
+        assert!(!disk.witness, "{} leads, a witness", words::node(leader));
         let first = *self.leaders.entry(term).or_insert(leader);
         assert_eq!(first, leader, "two leaders in term {term}");
     }
@@ -109,6 +110,14 @@ impl Checks {
                 half.is_empty() || holders > half.len() / 2,
                 "{name} commits {position}, which {holders} of {} disks hold",
                 half.len()
+            );
+            let mut with_data = half
+                .iter()
+                .filter_map(|id| disks.get(id))
+                .filter(|disk| !disk.witness);
+            assert!(
+                half.is_empty() || with_data.any(|disk| disk.holds(position)),
+                "{name} commits {position}, which only witnesses hold"
             );
         }
     }

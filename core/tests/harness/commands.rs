@@ -6,9 +6,9 @@
 //! | command | what happens |
 //! |---|---|
 //! | `cluster n1 n2 n3 [key=value ...]` | new voters with blank disks; keys are limits of the configuration |
-//! | `cluster n1:200 n2 n3` | the same, with a priority |
+//! | `cluster n1:200 n2 n3:witness` | the same, with a priority, or as a witness |
 //! | `given n1 term 3 [vote n2] log 1@1=a 2@3=b` | the node restarts on a disk that holds this |
-//! | `join n4` | a blank node starts that knows the first membership |
+//! | `join n4 [witness]` | a blank node starts that knows the first membership |
 //! | `timeout n1` | a follower's election time-out, or on a leader the longest wait for a majority, passes |
 //! | `heartbeat n1` | the leader's heartbeat interval passes |
 //! | `silence n2 ...` | the smallest election time-out passes at these nodes; no timer fires |
@@ -27,10 +27,11 @@
 //! | `apply n1 [all]`, `fetch n1` | the state machine applies; a read of the log is answered |
 //! | `settle` | everything but timers and snapshots takes its course until nothing is under way |
 //! | `propose n1 x=1`, `read n2` | a client of the node asks |
-//! | `transfer n1 n2`, `change n1 add-learner n4, promote n4, demote n1, remove n2, prioritise n3 200` | an operator asks |
+//! | `transfer n1 n2`, `change n1 add-learner n4, promote n4, demote n1, remove n2, prioritise n3 200`, `change n1 add-witness n4` | an operator asks |
 //! | `binary n1 2` | from its next start on, n1 supports features up to level 2; also what it says when it joins |
 //! | `crash n2`, `restart n2` | the process ends, with what was not written; it starts again |
 //! | `damage n2 3 [unsure]` | the log of a node that is down is not readable from 3 on; nor is known where it ended |
+//! | `convert n2` | the operator of a node that is down configures it as a witness, or as none |
 //! | `compact n1 5` | the state up to 5 is durable, and the log may be purged |
 //! | `snapshot n1->n3 arrives\|reported\|fails\|again` | the oldest transfer ends; `arrives` tells both ends, `again` keeps it |
 //! | `state`, `log`, `messages`, `peers n1`, `members`, `values`, `unanswered` | a look |
@@ -61,7 +62,9 @@ pub(super) fn run(world: &mut World, text: &str) {
         | "resume" | "apply" | "fetch" => {
             machine(world, verb, &words);
         }
-        "binary" | "crash" | "restart" | "damage" | "compact" | "snapshot" => fate(world, verb, &words),
+        "binary" | "convert" | "crash" | "restart" | "damage" | "compact" | "snapshot" => {
+            fate(world, verb, &words)
+        }
         "propose" | "read" | "transfer" | "change" => request(world, verb, rest),
         _ => look(world, verb, &words),
     }
@@ -98,11 +101,12 @@ fn member(id: NodeId) -> Member {
     )
 }
 
-/// A first member, such as `n1`, or `n1:200` with a priority.
+/// A first member, such as `n1`, `n1:200` with a priority, or `n1:witness`.
 fn founder(word: &str) -> (NodeId, Member) {
-    let (name, priority) = word.split_once(':').unwrap_or((word, ""));
+    let (name, part) = word.split_once(':').unwrap_or((word, ""));
     let mut founder = member(node(name));
-    if let Ok(priority) = priority.parse() {
+    founder.witness = part == "witness";
+    if let Ok(priority) = part.parse() {
         founder.priority = priority;
     }
     (node(name), founder)
@@ -120,17 +124,23 @@ fn setup(world: &mut World, verb: &str, words: &[&str]) {
                 configure(world, setting);
             }
             let members: BTreeMap<NodeId, Member> = names.iter().map(|name| founder(name)).collect();
-            for id in members.keys() {
+            for (id, member) in &members {
                 let membership = Membership::bootstrap(Lineage(7), members.clone());
-                world.disks.insert(*id, Disk::blank(membership));
+                world.disks.insert(*id, Disk::blank(membership, member.witness));
                 world.start(*id);
             }
         }
         "join" => {
-            let members: BTreeMap<NodeId, Member> = world.disks.keys().map(|id| (*id, member(*id))).collect();
+            let founder = |(id, disk): (&NodeId, &Disk)| {
+                let mut founder = member(*id);
+                founder.witness = disk.witness;
+                (*id, founder)
+            };
+            let members: BTreeMap<NodeId, Member> = world.disks.iter().map(founder).collect();
             let id = node(words[0]);
             let known = Membership::bootstrap(Lineage(7), members);
-            world.disks.insert(id, Disk::blank(known));
+            let witness = words.get(1) == Some(&"witness");
+            world.disks.insert(id, Disk::blank(known, witness));
             world.start(id);
         }
         _ => given(world, words),
@@ -172,6 +182,7 @@ fn given(world: &mut World, words: &[&str]) {
                     let (at, what) = word.split_once('=').unwrap_or((word, ""));
                     let payload = match what {
                         "" => Payload::Empty,
+                        "omitted" => Payload::Omitted,
                         command => Payload::Command(Bytes::from(command.replace(':', "=").into_bytes())),
                     };
                     let position = position(at);
@@ -427,6 +438,10 @@ fn machine(world: &mut World, verb: &str, words: &[&str]) {
 fn fate(world: &mut World, verb: &str, words: &[&str]) {
     match verb {
         "binary" => drop(world.binaries.insert(node(words[0]), words[1].parse().unwrap())),
+        "convert" => {
+            let disk = world.disks.get_mut(&node(words[0])).unwrap();
+            disk.witness = !disk.witness;
+        }
         "crash" => words.iter().for_each(|word| world.crash(node(word))),
         "restart" => words.iter().for_each(|word| world.start(node(word))),
         "damage" => {
@@ -500,11 +515,12 @@ fn change(world: &World, text: &str) -> Change {
         .unwrap_or_else(|| panic!("not a change: {text}"));
     let id = node(name.split(' ').next().unwrap_or(name));
     match what {
-        "add-learner" => {
+        "add-learner" | "add-witness" => {
             let named = name.split_once(" named ").map(|(_, name)| name);
             Change::AddLearner(Member {
                 name: named.map_or_else(|| words::node(id), str::to_owned),
                 features: FeatureLevel(world.binaries.get(&id).copied().unwrap_or(1)),
+                witness: what == "add-witness",
                 ..member(id)
             })
         }

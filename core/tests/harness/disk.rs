@@ -30,6 +30,7 @@ impl State {
         self.position = entry.position;
         match &entry.payload {
             Payload::Empty => {}
+            Payload::Omitted => panic!("a state needs its commands"),
             Payload::Command(command) => {
                 let text = String::from_utf8_lossy(command).into_owned();
                 let (key, value) = text.split_once('=').unwrap_or((text.as_str(), ""));
@@ -58,10 +59,12 @@ pub(super) struct Disk {
     pub(super) state: State,
     /// Snapshots that arrived whole.
     pub(super) files: Vec<State>,
+    /// Whether it is a witness's, which holds no state.
+    pub(super) witness: bool,
 }
 
 impl Disk {
-    pub(super) fn blank(membership: Membership) -> Disk {
+    pub(super) fn blank(membership: Membership, witness: bool) -> Disk {
         Disk {
             hard_state: HardState::default(),
             base: Base {
@@ -72,6 +75,7 @@ impl Disk {
             damaged: None,
             state: State::empty(membership),
             files: Vec::new(),
+            witness,
         }
     }
 
@@ -90,6 +94,15 @@ impl Disk {
             self.base = base.clone();
             self.entries.clear();
         }
+        let command = |entry: &Entry| matches!(entry.payload, Payload::Command(_));
+        let omitted = |entry: &Entry| matches!(entry.payload, Payload::Omitted);
+        assert!(
+            !write
+                .entries
+                .iter()
+                .any(if self.witness { command } else { omitted }),
+            "a witness's log has no commands, and any other's has them"
+        );
         if let Some(first) = write.entries.first() {
             assert!(
                 first.position.index <= self.last().index.next(),
@@ -160,7 +173,7 @@ impl Disk {
 
     /// What the node finds when it starts. Its last `tail` entries are in memory.
     pub(super) fn boot(&mut self, id: NodeId, tail: usize) -> Boot {
-        if self.state.position.index < self.base.position.index {
+        if !self.witness && self.state.position.index < self.base.position.index {
             let base = self.base.clone();
             self.load(&base);
         }
@@ -182,7 +195,7 @@ impl Disk {
             memberships,
             last: self.last().index,
             tail: self.entries[self.entries.len().saturating_sub(tail)..].to_vec(),
-            applied: self.state.position.index,
+            applied: self.state.position.index.max(self.base.position.index),
             repair: self.damaged.filter(|until| self.last() < *until),
         }
     }

@@ -14,6 +14,7 @@ pub(super) fn entry(entry: &Entry) -> String {
     let what = match &entry.payload {
         Payload::Empty => "opening".to_owned(),
         Payload::Command(command) => String::from_utf8_lossy(command).into_owned(),
+        Payload::Omitted => "omitted".to_owned(),
         Payload::Membership(membership) => format!("[{}]", self::membership(membership)),
     };
     format!("{} {what}", entry.position)
@@ -41,6 +42,9 @@ pub(super) fn membership(membership: &Membership) -> String {
         if member.priority != Member::PRIORITY {
             text += &format!("; {} of priority {}", node(*id), member.priority);
         }
+        if member.witness {
+            text += &format!("; {} a witness", node(*id));
+        }
     }
     text
 }
@@ -64,6 +68,7 @@ pub(super) fn kind(body: &Body) -> &'static str {
         Body::AppendRejected { .. } => "refused",
         Body::Heartbeat { .. } => "heartbeat",
         Body::HeartbeatResponse { .. } => "heard",
+        Body::Begin { .. } => "begin",
         Body::TimeoutNow => "campaign",
         Body::ReadRequest { .. } => "read-request",
         Body::ReadResponse { .. } => "read-index",
@@ -106,6 +111,7 @@ pub(super) fn message(message: &Message) -> String {
         } => {
             format!("heard {round}, agrees up to {matched}{}", self::disk(*disk))
         }
+        Body::Begin { base } => format!("begin after {}", base.position),
         Body::TimeoutNow => "campaign now".to_owned(),
         // The number of a request is random; what counts is whether an answer fits.
         Body::ReadRequest { .. } => "read-request".to_owned(),
@@ -155,6 +161,7 @@ pub(super) fn outcome(outcome: &Outcome) -> String {
 fn refusal(refusal: &Refusal) -> String {
     match refusal {
         Refusal::NotAVoter(id) => format!("{} is no voter", node(*id)),
+        Refusal::Witness(id) => format!("{} is a witness and cannot lead", node(*id)),
         Refusal::DiskStalled(id) => format!("a write to the disk of {} is stuck", node(*id)),
         Refusal::TransferTimedOut(id) => format!("{} did not take over in time", node(*id)),
         other => other.to_string(),
@@ -199,14 +206,12 @@ pub(super) fn trace(event: &TraceEvent) -> String {
         TraceEvent::MembershipChanged { position } => format!("has a new membership at {position}"),
         TraceEvent::SnapshotNeeded { to } => format!("finds that {} needs a snapshot", node(*to)),
         TraceEvent::SnapshotAccepted { position } => format!("accepts the snapshot at {position}"),
-        TraceEvent::FeaturesLacking { needed, supported } => {
-            format!("STOPS: features {needed} are needed, it supports {supported}")
-        }
         TraceEvent::VoteWithheld { candidate, until } => format!(
             "withholds its vote from {} until its log is repaired up to {until}",
             node(*candidate)
         ),
         TraceEvent::Repaired { reached } => format!("has a whole log again, up to {reached}"),
+        TraceEvent::Unfit(error) => format!("STOPS: {error}"),
         TraceEvent::DiskFailed { error } => format!("FAILS: {error}"),
     }
 }
@@ -215,6 +220,7 @@ pub(super) fn role(role: Role) -> &'static str {
     match role {
         Role::Follower => "follower",
         Role::Learner => "learner",
+        Role::Witness => "witness",
         Role::PreCandidate => "asking",
         Role::Candidate => "candidate",
         Role::Leader => "LEADER",

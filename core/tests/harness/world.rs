@@ -90,11 +90,12 @@ impl World {
         self.pass(id, Duration::from_nanos(1));
         let config = Config {
             features: FeatureLevel(self.binaries.get(&id).copied().unwrap_or(1)),
+            witness: self.disks[&id].witness,
             ..self.config.clone()
         };
         let raft = match Raft::new(config, boot, seed, self.now(id)) {
             Ok(raft) => raft,
-            Err(error @ BootError::FeaturesLacking { .. }) => {
+            Err(error @ (BootError::FeaturesLacking { .. } | BootError::OtherPart { .. })) => {
                 self.tell(format!("{} does not start: {error}", words::node(id)));
                 return;
             }
@@ -207,7 +208,7 @@ impl World {
         let name = words::node(id);
         for event in effects.trace {
             if let TraceEvent::Elected { term } = event {
-                self.checks.elected(id, term);
+                self.checks.elected(id, term, &self.disks[&id]);
             }
             self.tell(format!("{name} {}", words::trace(&event)));
         }

@@ -95,9 +95,9 @@ pub enum NodeError {
         /// What is wrong.
         source: BootError,
     },
-    /// The program is older than what the cluster uses.
+    /// The program is older than what the cluster uses, or the node is another part of it than it was started as.
     #[error("{0}")]
-    Features(BootError),
+    Unfit(BootError),
     /// The cluster secret is unusable.
     #[error("the cluster secret cannot be used: {0}")]
     Secret(#[from] SecretError),
@@ -617,7 +617,7 @@ fn boot(config: &Config, ports: &Ports, durable: &Durable) -> Result<Raft, NodeE
     let mut seed = [0; 32];
     ports.entropy.fill(&mut seed).map_err(NodeError::Entropy)?;
     Raft::new(settings, boot, seed, ports.clock.now()).map_err(|source| match source {
-        BootError::FeaturesLacking { .. } => NodeError::Features(source),
+        BootError::FeaturesLacking { .. } | BootError::OtherPart { .. } => NodeError::Unfit(source),
         source => NodeError::Boot { path: path(), source },
     })
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use quorate_core::raft::{BootError, Change, NodeId, Operation, Outcome, Token, TraceEvent};
+use quorate_core::raft::{Change, NodeId, Operation, Outcome, Token, TraceEvent};
 use tokio::sync::oneshot;
 
 use super::clients::{Forwardable, Pending};
@@ -164,10 +164,7 @@ impl Consensus {
             }
             TraceEvent::MembershipChanged { .. } => self.meet_members(),
             TraceEvent::DiskFailed { error } => self.fail(error.clone()),
-            TraceEvent::FeaturesLacking { needed, supported } => {
-                let (needed, supported) = (*needed, *supported);
-                self.fail(BootError::FeaturesLacking { needed, supported }.to_string());
-            }
+            TraceEvent::Unfit(error) => self.fail(error.to_string()),
             _ => {}
         }
     }
@@ -236,9 +233,6 @@ impl Consensus {
             TraceEvent::SnapshotAccepted { position } => {
                 tracing::info!(index = %position.index, "a snapshot replaces the log");
             }
-            TraceEvent::FeaturesLacking { needed, supported } => {
-                tracing::error!(%needed, %supported, "this binary lacks features that the cluster uses");
-            }
             TraceEvent::VoteWithheld { candidate, until } => tracing::info!(
                 candidate = name(candidate),
                 %until,
@@ -247,6 +241,7 @@ impl Consensus {
             TraceEvent::Repaired { reached } => {
                 tracing::info!(%reached, "the log is whole again, this node votes");
             }
+            TraceEvent::Unfit(error) => tracing::error!(%error, "this node does not fit into the cluster"),
             TraceEvent::DiskFailed { error } => tracing::error!(error, "the disk failed"),
         }
     }

@@ -126,6 +126,7 @@ pub(super) fn api_role(role: Role) -> ApiRole {
         Role::Leader => ApiRole::Leader,
         Role::Follower | Role::Failed => ApiRole::Follower,
         Role::Learner => ApiRole::Learner,
+        Role::Witness => ApiRole::Witness,
         Role::PreCandidate | Role::Candidate => ApiRole::Candidate,
     }
 }
@@ -134,13 +135,12 @@ fn member_role(view: &View, id: NodeId) -> ApiRole {
     if view.id == Some(id) {
         return api_role(view.role);
     }
-    let is_voter = view
-        .membership
-        .as_ref()
-        .is_some_and(|membership: &Membership| membership.is_voter(id));
+    let membership = view.membership.as_ref();
+    let is = |part: fn(&Membership, NodeId) -> bool| membership.is_some_and(|known| part(known, id));
     match view.leader {
         Some(leader) if leader == id => ApiRole::Leader,
-        _ if is_voter => ApiRole::Follower,
+        _ if is(Membership::is_witness) => ApiRole::Witness,
+        _ if is(Membership::is_voter) => ApiRole::Follower,
         _ => ApiRole::Learner,
     }
 }

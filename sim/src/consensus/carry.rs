@@ -1,8 +1,8 @@
 //! The simulated driver: carries out what consensus wants, and checks each of it on the way.
 
 use quorate_core::raft::{
-    Apply, Body, Effects, HandoverReason, Index, Membership, Message, NodeId, Outcome, Payload, Position,
-    PreVote, Role, SnapshotOp, StepDown, Term, Token, TraceEvent, Write,
+    Apply, Body, BootError, ChangeError, Effects, Entry, HandoverReason, Index, Membership, Message, NodeId,
+    Outcome, Payload, Position, PreVote, Refusal, Role, SnapshotOp, StepDown, Term, Token, TraceEvent, Write,
 };
 use quorate_core::wire::{self, Kind};
 
@@ -41,7 +41,7 @@ impl World {
         }
         for fetch in effects.fetch.drain(..) {
             self.statistics.fetches += 1;
-            let delay = self.random.disk.around(self.plan.fetch_mean);
+            let delay = self.random.disk.around(self.knobs.fetch_mean);
             self.schedule.after(delay, Event::Fetched(run, fetch));
         }
         for operation in effects.snapshot.drain(..) {
@@ -58,24 +58,18 @@ impl World {
 
     fn write(&mut self, run: Run, write: Write) -> Verdict {
         let now = self.schedule.now();
-        self.check_features(run, &write)?;
+        if self.conditions.checks {
+            self.check_write(run, &write)?;
+        }
         let Some(live) = self.nodes.live(run) else {
             return Ok(());
         };
-        let status = live.process.raft.status();
-        let own_term = (status.role == Role::Leader).then_some(status.term);
-        self.checkers
-            .entries
-            .written(&write, &live.disk.written, own_term)?;
-        if let Some(base) = &write.reset {
-            self.checkers.committed.covers(base.position, "a snapshot")?;
-        }
         let id = write.id;
         live.disk.write(now, write).map_err(|seen| Breach {
             checker: "writes make sense",
             seen: format!("{run}: {seen}"),
         })?;
-        if self.options.planted == Some(PlantedBug::AcknowledgeBeforeDurable) {
+        if self.conditions.driver() == Some(PlantedBug::AcknowledgeBeforeDurable) {
             self.schedule
                 .after(MICROSECOND, Event::FalseAcknowledgement(run, id));
         }
@@ -83,9 +77,28 @@ impl World {
         Ok(())
     }
 
+    fn check_write(&mut self, run: Run, write: &Write) -> Verdict {
+        self.check_features(run, write)?;
+        let Some(live) = self.nodes.live(run) else {
+            return Ok(());
+        };
+        let status = live.process.raft.status();
+        let own_term = (status.role == Role::Leader).then_some(status.term);
+        self.checkers
+            .entries
+            .written(write, &live.disk.written, own_term)?;
+        match &write.reset {
+            Some(base) => self.checkers.committed.covers(base.position, "a snapshot"),
+            None => Ok(()),
+        }
+    }
+
     fn send(&mut self, run: Run, to: NodeId, message: Message) -> Verdict {
         self.statistics.messages += 1;
-        self.check_promise(run, to, &message)?;
+        if self.conditions.checks {
+            self.check_promise(run, to, &message)?;
+            self.check_witness(to, &message)?;
+        }
         self.log(|_| {
             format!(
                 "{} -> {to}: term {} {}",
@@ -94,7 +107,7 @@ impl World {
                 Brief(&message.body)
             )
         });
-        let message = if self.plan.encode_messages {
+        let message = if self.knobs.encode_messages {
             let bytes = wire::encode(Kind::Message, &message);
             let decoded: Message = wire::decode(Kind::Message, &bytes).map_err(|error| Breach {
                 checker: "messages survive their encoding",
@@ -155,7 +168,54 @@ impl World {
             .leaves(run.node, to, message, &node.disk.durable, sender_term, leader)
     }
 
+    /// No command is sent to a witness, and nothing that is on no disk with data.
+    fn check_witness(&mut self, to: NodeId, message: &Message) -> Verdict {
+        let entries = match &message.body {
+            Body::Append { entries, .. } => entries,
+            Body::Begin { .. } => {
+                self.statistics.bases_sent += 1;
+                return Ok(());
+            }
+            _ => return Ok(()),
+        };
+        let Some(last) = entries.last().filter(|_| self.is_witness(to)) else {
+            return Ok(());
+        };
+        let omitted = |entry: &&Entry| matches!(entry.payload, Payload::Omitted);
+        self.statistics.omitted += entries.iter().filter(omitted).count() as u64;
+        let command = |entry: &Entry| matches!(entry.payload, Payload::Command(_));
+        demand(
+            !entries.iter().any(command),
+            "no command is sent to a witness",
+            || format!("{to} is sent entries up to {} with their commands", last.position),
+        )?;
+        // What a leader of the past believes to be on disks may have been replaced there.
+        let current = self.checkers.elections.after(message.term).next().is_none();
+        let held = self.nodes.iter().any(|node| {
+            let log = &node.disk.durable;
+            let (position, base) = (last.position, log.base.position.index);
+            !node.witness && (base >= position.index || log.term_at(position.index) == Some(position.term))
+        });
+        demand(
+            held || !current,
+            "no witness is ahead of all disks with data",
+            || {
+                format!(
+                    "{to} is sent entries up to {}, which no disk with data holds",
+                    last.position
+                )
+            },
+        )
+    }
+
+    pub(super) fn is_witness(&self, id: NodeId) -> bool {
+        self.nodes.get(id).is_some_and(|node| node.witness)
+    }
+
     fn hand_over(&mut self, run: Run, apply: Apply) -> Verdict {
+        demand(!self.is_witness(run.node), "a witness applies nothing", || {
+            format!("{run} is to apply {apply:?}")
+        })?;
         match &apply {
             Apply::Committed(committed) => {
                 let position = committed.entry.position;
@@ -185,6 +245,18 @@ impl World {
     /// Nobody had handed this entry over before.
     fn newly_committed(&mut self, position: Position, payload: &Payload) -> Verdict {
         self.checkers.clients.committed(position.index, payload)?;
+        if self.conditions.checks {
+            self.check_leaders()?;
+        }
+        if let Payload::Membership(membership) = payload {
+            self.level_committed(membership)?;
+            self.membership_committed(membership);
+        }
+        Ok(())
+    }
+
+    /// Every leader of a later term than the last entry was committed in has that entry.
+    fn check_leaders(&self) -> Verdict {
         let term = self.checkers.committed.term();
         for (leader_term, leader) in self.checkers.elections.after(term) {
             if let Some(node) = self.nodes.get(leader.node)
@@ -198,10 +270,6 @@ impl World {
                     .leader_completeness(leader.node, leader_term, &node.disk.written)?;
             }
         }
-        if let Payload::Membership(membership) = payload {
-            self.level_committed(membership)?;
-            self.membership_committed(membership);
-        }
         Ok(())
     }
 
@@ -213,11 +281,14 @@ impl World {
         };
         let (stored, position) = (live.store.applied, base.position);
         demand(
-            position.index <= stored.index,
+            position.index <= stored.index || live.witness,
             "nothing is purged before it is stored",
             || format!("{run} purges up to {position}; its state store holds up to {stored}"),
         )?;
-        self.checkers.committed.covers(position, "a purged log")?;
+        // A witness may purge what no other node has handed over yet.
+        if !live.witness || position.index <= self.checkers.committed.last() {
+            self.checkers.committed.covers(position, "a purged log")?;
+        }
         live.disk.purge(now, base).map_err(|seen| Breach {
             checker: "writes make sense",
             seen: format!("{run}: {seen}"),
@@ -230,6 +301,9 @@ impl World {
         let request = self.checkers.clients.outcome(run, token, outcome)?;
         match (&request.kind, outcome) {
             (RequestKind::Read { .. }, Outcome::ReadReady { index }) => self.read_ready(run, *index),
+            (RequestKind::Change, Outcome::Refused(Refusal::Change(ChangeError::TooManyWitnesses))) => {
+                self.statistics.witnesses_refused += 1;
+            }
             (RequestKind::Transfer, Outcome::Done) => self.statistics.transfers += 1,
             (RequestKind::Command { .. }, Outcome::NotLeader { leader }) => self.refused(&request, *leader),
             _ => {}
@@ -265,7 +339,7 @@ impl World {
                 self.statistics.campaigns += u64::from(!pre_vote);
                 self.campaigns(run)?;
             }
-            TraceEvent::FeaturesLacking { needed, .. } => {
+            TraceEvent::Unfit(BootError::FeaturesLacking { needed, .. }) => {
                 self.schedule.after(0, Event::TooOld(run, *needed));
             }
             TraceEvent::HandsOver { reason, .. } => self.hands_over(run, *reason)?,
@@ -303,7 +377,7 @@ impl World {
         let supported = self.nodes.get(run.node).map(|node| node.features);
         let entries = write.entries.iter().filter_map(|entry| match &entry.payload {
             Payload::Membership(membership) => Some(membership),
-            Payload::Empty | Payload::Command(_) => None,
+            Payload::Empty | Payload::Command(_) | Payload::Omitted => None,
         });
         let base = write.reset.iter().map(|base| &base.membership);
         let level = entries.chain(base).map(Membership::level).max();
@@ -315,7 +389,10 @@ impl World {
     }
 
     fn campaigns(&mut self, run: Run) -> Verdict {
-        let (now, bound) = (self.schedule.now(), self.plan.stall_noticed_within());
+        demand(!self.is_witness(run.node), "a witness does not campaign", || {
+            format!("{run} asks for votes")
+        })?;
+        let (now, bound) = (self.schedule.now(), self.knobs.stall_noticed_within());
         let oldest = self.nodes.live(run).and_then(|live| live.disk.oldest_write());
         let waited = oldest.map_or(0, |since| now - since);
         demand(waited <= bound, "a stalled disk does not campaign", || {
@@ -330,11 +407,15 @@ impl World {
         }
         self.checkers
             .handovers
-            .begins(self.schedule.now(), run, reason, &self.plan)
+            .begins(self.schedule.now(), run, reason, &self.knobs)
     }
 
     fn elected(&mut self, run: Run, term: Term) -> Verdict {
         self.leader = Some(run.node);
+        self.statistics.elections += 1;
+        if !self.conditions.checks {
+            return Ok(());
+        }
         let Some(node) = self.nodes.get(run.node) else {
             return Ok(());
         };
@@ -360,7 +441,7 @@ impl World {
             return;
         };
         if live.disk.begin_sync() {
-            let mut delay = 30 * MICROSECOND + self.random.disk.around(self.plan.sync_mean);
+            let mut delay = 30 * MICROSECOND + self.random.disk.around(self.knobs.sync_mean);
             if live.slow_until > now {
                 delay += self.random.disk.around(live.slow_by);
             }

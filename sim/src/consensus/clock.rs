@@ -1,4 +1,4 @@
-//! The clock of a node: it starts anywhere and runs a little fast or slow.
+//! The clock of a node: it starts anywhere, runs a little fast or slow, and may go ahead at once.
 
 use quorate_core::Instant;
 
@@ -17,6 +17,11 @@ const MILLION: u128 = 1_000_000;
 impl Clock {
     pub(super) fn new(offset: u64, rate: u64) -> Clock {
         Clock { offset, rate }
+    }
+
+    /// The clock goes ahead at once; it never goes back.
+    pub(super) fn step(&mut self, by: Time) {
+        self.offset += by;
     }
 
     /// What the clock shows at a simulated time.

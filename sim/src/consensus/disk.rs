@@ -9,7 +9,7 @@ use quorate_core::raft::{Base, HardState, Index, Position, Write, WriteId};
 
 use super::log::DiskLog;
 use super::schedule::Time;
-use crate::random::Stream;
+use crate::random::{PartsPerMillion, Stream};
 
 #[derive(Clone, Debug)]
 enum Operation {
@@ -116,9 +116,15 @@ impl Disk {
     }
 
     /// The log rots while the node is down; see [`DiskLog::rot`].
-    pub(super) fn rot(&mut self, from: Index, end_is_known: bool, applied: Position) {
-        self.durable.rot(from, end_is_known, applied);
+    pub(super) fn rot(
+        &mut self,
+        readable: PartsPerMillion,
+        end_is_known: bool,
+        applied: Position,
+    ) -> Option<Index> {
+        let from = self.durable.rot(readable, end_is_known, applied);
         self.written = self.durable.clone();
+        from
     }
 
     fn make_durable(&mut self, count: usize) -> Vec<Done> {

@@ -1,80 +1,100 @@
-//! What breaks, and when.
+//! What breaks: the faults of the plan, carried out on the nodes that are there when they come.
 
-use quorate_core::raft::{LinkEvent, NodeId};
+use quorate_core::raft::{LinkEvent, NodeId, Position};
 
 use super::checker::Verdict;
-use super::network::Cut;
-use super::schedule::{MILLISECOND, SECOND};
+use super::network::{Cut, Weather};
+use super::plan::{Alarm, FaultKind, Shape, Who};
+use super::schedule::Time;
 use super::world::{Event, World};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Crash,
-    PowerCut,
-    Partition,
-    Pause,
-    SlowDisk,
-    StalledDisk,
-    DiskError,
-    LinkFlap,
-    WipedDisk,
-    Storm,
-}
+use crate::random::PartsPerMillion;
 
 impl World {
-    /// Something breaks, and something else will.
-    pub(super) fn fault(&mut self) -> Verdict {
-        let Some(mean) = self.plan.fault_mean.filter(|_| self.recovery.is_none()) else {
+    /// Something breaks.
+    pub(super) fn fault(&mut self, fault: FaultKind) -> Verdict {
+        if self.recovery.is_some() {
             return Ok(());
-        };
-        let delay = self.random.faults.around(mean);
-        self.schedule.after(delay, Event::Fault);
-        let kinds = self.fault_kinds();
-        let kind = *self.random.faults.pick(&kinds);
-        match kind {
-            Kind::Crash => self.fault_crash(),
-            Kind::PowerCut => self.fault_power_cut(),
-            Kind::Partition => self.fault_partition(),
-            Kind::Pause => self.fault_pause(),
-            Kind::SlowDisk => self.fault_slow_disk(),
-            Kind::StalledDisk => self.fault_stalled_disk(),
-            Kind::DiskError => self.fault_disk_error(),
-            Kind::LinkFlap => self.fault_link_flap(),
-            Kind::WipedDisk => self.fault_wiped_disk(),
-            Kind::Storm => self.fault_storm(),
         }
-    }
-
-    fn fault_kinds(&self) -> Vec<Kind> {
-        let kinds = self.plan.kinds;
-        let mut possible = vec![Kind::Storm];
-        let mut add = |on: bool, kinds: &[Kind]| {
-            if on {
-                possible.extend(kinds);
+        self.log(|_| format!("fault: {fault:?}"));
+        let now = self.schedule.now();
+        match fault {
+            FaultKind::Crash { victim, down } => return self.fault_crash(victim, down),
+            FaultKind::PowerCut { down, apart } => return self.fault_power_cut(down, apart),
+            FaultKind::Partition { shape, duration } => self.fault_partition(shape, duration),
+            FaultKind::Flap {
+                one,
+                other,
+                times,
+                period,
+            } => {
+                let (one, other) = (self.find(one), self.find(other));
+                if one != other {
+                    self.flap(vec![(one, other), (other, one)], period, times);
+                }
             }
-        };
-        add(kinds.crashes, &[Kind::Crash; 4]);
-        add(kinds.crashes, &[Kind::PowerCut]);
-        add(kinds.partitions, &[Kind::Partition; 4]);
-        add(kinds.pauses, &[Kind::Pause; 2]);
-        add(kinds.slow_disks, &[Kind::SlowDisk; 2]);
-        add(kinds.stalled_disks, &[Kind::StalledDisk; 2]);
-        add(kinds.disk_errors, &[Kind::DiskError]);
-        add(kinds.link_flaps, &[Kind::LinkFlap; 3]);
-        add(kinds.wiped_disks && self.options.nodes >= 3, &[Kind::WipedDisk]);
-        possible
+            FaultKind::Clog {
+                from,
+                to,
+                each,
+                duration,
+            } => {
+                let (from, to) = (self.find(from), self.find(to));
+                self.network.clog(from, to, now + duration, each);
+            }
+            FaultKind::FalseAlarm {
+                at_node,
+                peer,
+                alarm,
+                duration,
+            } => self.fault_false_alarm(at_node, peer, alarm, duration),
+            FaultKind::Storm {
+                loss,
+                duplication,
+                spike,
+                duration,
+            } => {
+                let weather = Weather {
+                    loss,
+                    duplication,
+                    spike,
+                };
+                self.network.storm(now + duration, weather);
+            }
+            FaultKind::Pause { victim, duration } => self.fault_pause(victim, now + duration),
+            FaultKind::ClockStep { victim, by } => self.fault_clock_step(victim, by),
+            FaultKind::SlowDisk { victim, by, duration } => {
+                let victim = self.find(victim);
+                if let Some(node) = self.nodes.get_mut(victim) {
+                    (node.slow_until, node.slow_by) = (now + duration, by);
+                }
+            }
+            FaultKind::StalledDisk { victim, duration } => self.fault_stalled_disk(victim, now + duration),
+            FaultKind::FailedSync { victim, down } => self.fault_failed_sync(victim, down),
+            FaultKind::Rot {
+                victim,
+                down,
+                readable,
+                end_is_known,
+            } => return self.fault_rot(victim, down, readable, end_is_known),
+            FaultKind::Wipe { victim } => return self.fault_wipe(victim),
+        }
+        Ok(())
     }
 
-    /// A node to hit: often the leader.
-    fn victim(&mut self) -> NodeId {
+    /// The node that an event is about.
+    pub(super) fn find(&self, who: Who) -> NodeId {
         let present = self.present();
-        match self.leader.filter(|leader| present.contains(leader)) {
-            Some(leader) if self.random.faults.chance(400_000) => leader,
-            _ => *self.random.faults.pick(&present),
+        let count = present.len() as u64;
+        match who {
+            Who::Leader if self.leader.is_some_and(|leader| present.contains(&leader)) => {
+                self.leader.unwrap_or(present[0])
+            }
+            Who::Leader => present[0],
+            Who::Place(place) => present[usize::try_from(place % count).unwrap_or(0)],
         }
     }
 
-    /// Nodes that are not gone.
+    /// Nodes that are not gone; never none, since only what can be spared goes.
     pub(super) fn present(&self) -> Vec<NodeId> {
         self.nodes
             .iter()
@@ -83,189 +103,191 @@ impl World {
             .collect()
     }
 
-    fn fault_crash(&mut self) -> Verdict {
-        let victim = self.victim();
-        let down = *self
-            .random
-            .faults
-            .pick(&[MILLISECOND, 100 * MILLISECOND, SECOND, 5 * SECOND]);
-        let down = self.random.faults.around(down);
+    fn fault_crash(&mut self, victim: Who, down: Time) -> Verdict {
+        let victim = self.find(victim);
         self.schedule.after(down, Event::Start(victim));
         self.crash(victim)
     }
 
-    fn fault_power_cut(&mut self) -> Verdict {
-        for victim in self.present() {
-            let down = self.random.faults.around(200 * MILLISECOND);
-            self.schedule.after(down, Event::Start(victim));
+    fn fault_power_cut(&mut self, down: Time, apart: Time) -> Verdict {
+        for (place, victim) in self.present().into_iter().enumerate() {
+            self.schedule
+                .after(down + apart * place as Time, Event::Start(victim));
             self.crash(victim)?;
         }
         Ok(())
     }
 
-    fn fault_partition(&mut self) -> Verdict {
-        let nodes = self.present();
-        let victim = self.victim();
-        let mut cut = Cut::new();
-        let shape = self.random.faults.below(6);
-        for from in &nodes {
-            for to in &nodes {
-                let severed = match shape {
-                    // One node alone.
-                    0 => (*from == victim) != (*to == victim),
-                    // One node is heard by nobody.
-                    1 => *from == victim && *to != victim,
-                    // One node hears nobody.
-                    2 => *to == victim && *from != victim,
-                    // Only one node reaches all others: a bridge.
-                    3 => *from != victim && *to != victim && from != to,
-                    _ => false,
-                };
-                if severed {
-                    cut.push((*from, *to));
-                }
-            }
-        }
-        if shape >= 4 {
-            cut = self.cut_by_chance(&nodes, shape == 4);
-        }
+    fn fault_partition(&mut self, shape: Shape, duration: Time) {
+        let cut = self.cut_of(shape);
         self.statistics.partitions += 1;
-        self.log(|_| format!("cut {cut:?}"));
         self.network.cut(&cut);
         for (from, to) in &cut {
-            if self.random.faults.chance(300_000) {
+            if self.random.drivers.chance(300_000) {
                 self.link_changes(*to, *from, LinkEvent::Lost);
             }
         }
-        let mean = *self
-            .random
-            .faults
-            .pick(&[50 * MILLISECOND, 600 * MILLISECOND, 4 * SECOND]);
-        let duration = self.random.faults.around(mean);
         self.schedule.after(duration, Event::Heal(cut));
-        Ok(())
     }
 
-    /// Two sides that cannot reach each other, or single directed pairs.
-    fn cut_by_chance(&mut self, nodes: &[NodeId], sides: bool) -> Cut {
-        let random = &mut self.random.faults;
-        let side: Vec<bool> = nodes.iter().map(|_| random.chance(500_000)).collect();
+    /// The pairs that a partition cuts off from each other.
+    fn cut_of(&self, shape: Shape) -> Cut {
+        let nodes = self.present();
+        let victim = match shape {
+            Shape::Alone(victim) | Shape::Unheard(victim) | Shape::Deaf(victim) | Shape::Bridge(victim) => {
+                Some(self.find(victim))
+            }
+            Shape::Sides(_) | Shape::Pairs(_) => None,
+        };
+        let hit = |id: NodeId| Some(id) == victim;
         let mut cut = Cut::new();
-        for (from_side, from) in side.iter().zip(nodes) {
-            for (to_side, to) in side.iter().zip(nodes) {
-                let severed = if sides {
-                    from_side != to_side
-                } else {
-                    from != to && random.chance(300_000)
+        for (from_place, from) in nodes.iter().copied().enumerate() {
+            for (to_place, to) in nodes.iter().copied().enumerate() {
+                let severed = match shape {
+                    Shape::Alone(_) => hit(from) != hit(to),
+                    Shape::Unheard(_) => hit(from) && !hit(to),
+                    Shape::Deaf(_) => hit(to) && !hit(from),
+                    Shape::Bridge(_) => !hit(from) && !hit(to) && from != to,
+                    Shape::Sides(sides) => sides >> (from_place % 64) & 1 != sides >> (to_place % 64) & 1,
+                    Shape::Pairs(pairs) => from != to && pairs >> ((8 * from_place + to_place) % 64) & 1 == 1,
                 };
                 if severed {
-                    cut.push((*from, *to));
+                    cut.push((from, to));
                 }
             }
         }
         cut
     }
 
-    fn fault_pause(&mut self) -> Verdict {
-        let victim = self.victim();
-        let mean = *self
-            .random
-            .faults
-            .pick(&[50 * MILLISECOND, 500 * MILLISECOND, 2 * SECOND]);
-        let until = self.schedule.now() + self.random.faults.around(mean);
-        if let Some(node) = self.nodes.get_mut(victim).filter(|node| node.process.is_some()) {
-            node.paused_until = node.paused_until.max(until);
-            let until = node.paused_until;
-            self.schedule.at(until, Event::Resume(victim));
-            self.statistics.pauses += 1;
-            self.log(|_| format!("{victim} pauses until {until}"));
+    /// Cuts a link that will be whole again for a while, and cut again.
+    pub(super) fn flap(&mut self, cut: Cut, period: Time, left: u32) {
+        if self.recovery.is_some() || left == 0 {
+            return;
         }
-        Ok(())
+        self.network.cut(&cut);
+        for (from, to) in &cut {
+            self.link_changes(*to, *from, LinkEvent::Lost);
+        }
+        self.schedule.after(period / 2, Event::Heal(cut.clone()));
+        let left = left - 1;
+        self.schedule.after(period, Event::Flap { cut, period, left });
     }
 
-    fn fault_slow_disk(&mut self) -> Verdict {
-        let victim = self.victim();
-        let mean = *self.random.faults.pick(&[2 * SECOND, 8 * SECOND, 15 * SECOND]);
-        let until = self.schedule.now() + self.random.faults.around(mean);
-        let slow_by = *self.random.faults.pick(&[20 * MILLISECOND, 150 * MILLISECOND]);
-        if let Some(node) = self.nodes.get_mut(victim) {
-            (node.slow_until, node.slow_by) = (until, slow_by);
-        }
-        Ok(())
-    }
-
-    /// Nothing becomes durable on a node for a while; everything else on it goes on.
-    fn fault_stalled_disk(&mut self) -> Verdict {
-        let victim = self.victim();
-        let mean = *self.random.faults.pick(&[500 * MILLISECOND, 3 * SECOND]);
-        let until = self.schedule.now() + self.random.faults.around(mean);
-        if let Some(node) = self.nodes.get_mut(victim) {
-            node.stalled_until = node.stalled_until.max(until);
-            self.statistics.stalls += 1;
-            self.log(|_| format!("the disk of {victim} stalls until {until}"));
-        }
-        Ok(())
-    }
-
-    /// The node stays down until the phase with faults is over, or for long.
-    fn fault_disk_error(&mut self) -> Verdict {
-        let down = self
-            .nodes
-            .iter()
-            .filter(|node| !node.gone && node.process.is_none())
-            .count();
-        let victim = self.victim();
-        if down == 0
-            && let Some(node) = self.nodes.get_mut(victim)
-        {
-            node.disk_fails = true;
-            let down = 10 * SECOND + self.random.faults.around(5 * SECOND);
-            self.schedule.after(down, Event::Start(victim));
-        }
-        Ok(())
-    }
-
-    fn fault_link_flap(&mut self) -> Verdict {
-        let (id, peer) = (self.victim(), self.victim());
-        let event = *self
-            .random
-            .faults
-            .pick(&[LinkEvent::Lost, LinkEvent::Refused, LinkEvent::Connected]);
+    fn fault_false_alarm(&mut self, at: Who, peer: Who, alarm: Alarm, duration: Time) {
+        let (id, peer) = (self.find(at), self.find(peer));
+        let event = match alarm {
+            Alarm::Lost => LinkEvent::Lost,
+            Alarm::Refused => LinkEvent::Refused,
+            Alarm::Connected => LinkEvent::Connected,
+        };
         if id != peer
             && let Some(node) = self.nodes.get(id)
         {
             let run = node.run();
             self.schedule.after(0, Event::Link { run, peer, event });
-            let back = self.random.faults.around(50 * MILLISECOND);
             let event = LinkEvent::Connected;
-            self.schedule.after(back, Event::Link { run, peer, event });
+            self.schedule.after(duration, Event::Link { run, peer, event });
+        }
+    }
+
+    fn fault_pause(&mut self, victim: Who, until: Time) {
+        let victim = self.find(victim);
+        if let Some(node) = self.nodes.get_mut(victim).filter(|node| node.process.is_some()) {
+            node.paused_until = node.paused_until.max(until);
+            let until = node.paused_until;
+            self.schedule.at(until, Event::Resume(victim));
+            self.statistics.pauses += 1;
+        }
+    }
+
+    fn fault_clock_step(&mut self, victim: Who, by: Time) {
+        let victim = self.find(victim);
+        let Some(node) = self.nodes.get_mut(victim) else {
+            return;
+        };
+        node.clock.step(by);
+        let run = node.run();
+        if let Some(process) = &mut node.process {
+            process.timer = None;
+        }
+        self.checkers.handovers.clock_steps();
+        self.arm(run);
+    }
+
+    /// Nothing becomes durable on a node for a while; everything else on it goes on.
+    fn fault_stalled_disk(&mut self, victim: Who, until: Time) {
+        let victim = self.find(victim);
+        if let Some(node) = self.nodes.get_mut(victim) {
+            node.stalled_until = node.stalled_until.max(until);
+            self.statistics.stalls += 1;
+        }
+    }
+
+    /// The next sync of a node fails, unless another one is down already.
+    fn fault_failed_sync(&mut self, victim: Who, down: Time) {
+        let victim = self.find(victim);
+        let others_run = self.nodes.iter().all(|node| node.gone || node.process.is_some());
+        if others_run && let Some(node) = self.nodes.get_mut(victim) {
+            node.disk_fails = true;
+            self.schedule.after(down, Event::Start(victim));
+        }
+    }
+
+    /// The end of a node's log is damaged while the node is down. Storage learns the term and vote that it held, and
+    /// mostly where it ended; the node starts with what is readable, and its peers repair it.
+    fn fault_rot(
+        &mut self,
+        victim: Who,
+        down: Time,
+        readable: PartsPerMillion,
+        end_is_known: bool,
+    ) -> Verdict {
+        let victim = self.find(victim);
+        if !self.can_spare(victim) {
+            return Ok(());
+        }
+        self.schedule.after(down, Event::Start(victim));
+        self.crash(victim)?;
+        if let Some(node) = self.nodes.get_mut(victim) {
+            let applied = if node.witness {
+                Position::default()
+            } else {
+                node.store.applied
+            };
+            if let Some(from) = node.disk.rot(readable, end_is_known, applied) {
+                self.statistics.rotten += 1;
+                self.log(|_| format!("the log of {victim} is not readable from {from} on"));
+            }
         }
         Ok(())
     }
 
-    /// A node loses its disk for ever. Only when every log agrees that the others can go on without it.
-    fn fault_wiped_disk(&mut self) -> Verdict {
-        let victim = self.victim();
+    /// Whether the log of any member is to be repaired: nobody changes the members then.
+    pub(super) fn is_repairing(&self) -> bool {
+        self.nodes.iter().any(|node| !node.gone && node.is_repairing())
+    }
+
+    /// A node loses its disk for ever.
+    fn fault_wipe(&mut self, victim: Who) -> Verdict {
+        let victim = self.find(victim);
+        if !self.can_spare(victim) {
+            return Ok(());
+        }
+        self.statistics.wiped += 1;
+        self.switch_off(victim)
+    }
+
+    /// Whether the others can go on without what this node holds: every log agrees on who they are, and none of them
+    /// is lost already.
+    fn can_spare(&self, victim: NodeId) -> bool {
         let membership = &self.membership;
         let agreed = self.nodes.iter().all(|node| {
-            let gone_member = node.gone && membership.members().contains_key(&node.id);
             let is_member = membership.members().contains_key(&node.id);
-            !gone_member && (!is_member || node.disk.written.membership() == membership)
+            !is_member || (!node.is_lost() && node.disk.written.membership() == membership)
         });
-        let spare = membership.voters().len() >= 3 && !membership.is_joint() && !self.is_repairing();
-        if agreed && spare && membership.voters().contains(&victim) && self.plan.operation_mean.is_some() {
-            self.statistics.wiped += 1;
-            self.log(|_| format!("the disk of {victim} is wiped"));
-            return self.switch_off(victim);
-        }
-        Ok(())
-    }
-
-    fn fault_storm(&mut self) -> Verdict {
-        let loss = *self.random.faults.pick(&[50_000, 300_000, 600_000]);
-        let duration = self.random.faults.around(500 * MILLISECOND);
-        self.network.set_loss(loss);
-        self.schedule.after(duration, Event::Loss(self.plan.loss));
-        Ok(())
+        // With witnesses a disk with data may be the only one that holds what was committed while others were away.
+        let one_of_many = !self.nodes.iter().any(|node| node.witness) || self.is_witness(victim);
+        let spare = membership.voters().len() >= 3 && !membership.is_joint() && one_of_many;
+        agreed && spare && membership.voters().contains(&victim)
     }
 }

@@ -1,6 +1,6 @@
 //! Nodes come into being, start, crash, and are let go; and what their peers' transports notice of it.
 
-use quorate_core::raft::{self, BootError, FeatureLevel, LinkEvent, Membership, NodeId, Raft};
+use quorate_core::raft::{self, BootError, FeatureLevel, LinkEvent, Member, Membership, NodeId, Raft};
 
 use super::PlantedBug;
 use super::checker::progress::Progress;
@@ -9,36 +9,44 @@ use super::clock::Clock;
 use super::network::Cut;
 use super::node::{Node, Process, Run};
 use super::schedule::{MILLISECOND, SECOND};
-use super::world::{Event, World};
+use super::world::{Draws, Event, World};
+use crate::random::Stream;
 
 impl World {
-    /// A machine with a blank disk and a binary that supports `features`.
-    pub(super) fn create(&mut self, id: NodeId, features: FeatureLevel) {
-        let skew = self.plan.clock_skew;
-        let rate = 1_000_000 - skew + self.random.clocks.between(0, 2 * skew);
-        let clock = Clock::new(self.random.clocks.below(1_000 * SECOND), rate);
+    /// A machine with a blank disk, as its record says.
+    pub(super) fn create(&mut self, id: NodeId, member: &Member) {
+        let mut random = self.machine(Draws::Character, id);
+        let skew = self.knobs.clock_skew;
+        let rate = 1_000_000 - skew + random.between(0, 2 * skew);
+        let clock = Clock::new(random.below(1_000 * SECOND), rate);
         // What a newcomer takes for the membership before its log begins counts for nothing: it has no vote in it.
-        let membership = if self.random.clocks.chance(500_000) {
+        let membership = if random.chance(500_000) {
             self.first_membership.clone()
         } else {
             self.membership.clone()
         };
-        self.nodes.insert(Node::new(id, membership, clock, features));
+        self.nodes.insert(Node::new(id, membership, clock, member));
     }
 
     /// A binary that an operator may have at hand.
-    pub(super) fn some_binary(&mut self) -> FeatureLevel {
-        let level = self.random.operator.between(1, u64::from(self.plan.features_max));
+    pub(super) fn some_binary(&self, draws: Draws, id: NodeId) -> FeatureLevel {
+        self.binary_of(&mut self.machine(draws, id))
+    }
+
+    fn binary_of(&self, random: &mut Stream) -> FeatureLevel {
+        let level = random.between(1, u64::from(self.knobs.features_max));
         FeatureLevel(u16::try_from(level).unwrap_or(u16::MAX))
     }
 
     /// Now and then a node starts with another binary, in the end all with the newest. One that is too old for what the
     /// node holds must be refused.
-    fn choose_binary(&mut self, id: NodeId) -> Verdict {
-        let change = self.random.operator.chance(300_000);
+    fn choose_binary(&mut self, run: Run) -> Verdict {
+        let id = run.node;
+        let mut random = self.life_of_machine(Draws::Binary, run);
+        let change = random.chance(300_000);
         let other = match self.recovery {
-            Some(_) => FeatureLevel(self.plan.features_max),
-            None => self.some_binary(),
+            Some(_) => FeatureLevel(self.knobs.features_max),
+            None => self.binary_of(&mut random),
         };
         let Some(node) = self
             .nodes
@@ -56,7 +64,8 @@ impl World {
         let held = held.chain([&boot.base.membership]).map(Membership::level).max();
         let config = raft::Config {
             features: other,
-            ..self.plan.raft.clone()
+            witness: node.witness,
+            ..self.knobs.raft.clone()
         };
         let now = node.clock.shows(self.schedule.now());
         let refused = matches!(
@@ -78,7 +87,11 @@ impl World {
 
     /// Starts the process of a node from what its disk holds, unless it runs or is gone.
     pub(super) fn start(&mut self, id: NodeId) -> Verdict {
-        self.choose_binary(id)?;
+        let Some(run) = self.nodes.get(id).map(Node::run) else {
+            return Ok(());
+        };
+        self.choose_binary(run)?;
+        let seed = self.life_of_machine(Draws::Seed, run).seed();
         let Some(node) = self
             .nodes
             .get_mut(id)
@@ -92,19 +105,19 @@ impl World {
         };
         node.life += 1;
         let (log_base, applied) = (node.disk.durable.base.position, node.store.applied);
-        if !node.store.recover(log_base) {
+        if !node.witness && !node.store.recover(log_base) {
             return Err(fails(&format!(
                 "the log begins at {log_base}, the state ends at {applied}, and there is no snapshot"
             )));
         }
-        self.rot(id);
-        let Some(node) = self.nodes.get_mut(id) else {
-            return Ok(());
-        };
         let machine = node.store.load().map_err(|error| fails(&error))?;
-        let applied = machine.applied().index;
+        let applied = if node.witness {
+            log_base.index
+        } else {
+            machine.applied().index
+        };
         let log = &node.disk.durable;
-        let tail = self.random.disk.between(0, self.plan.boot_tail_max);
+        let tail = self.random.disk.between(0, self.knobs.boot_tail_max);
         let boot = log.boot(id, applied, usize::try_from(tail).unwrap_or(log.len()));
         let membership = boot
             .memberships
@@ -115,10 +128,10 @@ impl World {
             .clone();
         let progress = Progress::starting(boot.hard_state);
         let now = node.clock.shows(self.schedule.now());
-        let seed = self.random.node_seeds.seed();
         let config = raft::Config {
             features: node.features,
-            ..self.plan.raft.clone()
+            witness: node.witness,
+            ..self.knobs.raft.clone()
         };
         let raft = Raft::new(config, boot, seed, now).map_err(|error| fails(&error))?;
         self.checkers.states.reached(id, &machine)?;
@@ -142,7 +155,7 @@ impl World {
 
     /// Kills the process of a node. What its disk had not synced may be lost.
     pub(super) fn crash(&mut self, id: NodeId) -> Verdict {
-        let planted = self.options.planted;
+        let planted = self.conditions.driver();
         let Some(node) = self.nodes.get_mut(id).filter(|node| node.process.is_some()) else {
             return Ok(());
         };
@@ -196,7 +209,7 @@ impl World {
         if let Some(node) = self.nodes.get_mut(run.node) {
             node.runs_binary(needed);
         }
-        let delay = self.random.operator.around(20 * MILLISECOND);
+        let delay = self.life_of_machine(Draws::Upgrade, run).around(20 * MILLISECOND);
         self.schedule.after(delay, Event::Start(run.node));
         Ok(())
     }
@@ -218,8 +231,9 @@ impl World {
             .map(|node| node.id)
             .collect();
         for id in leaving {
-            if self.random.operator.chance(500_000) {
-                let delay = self.random.operator.around(2 * SECOND);
+            let mut random = self.machine(Draws::SwitchOff, id);
+            if random.chance(500_000) {
+                let delay = random.around(2 * SECOND);
                 self.schedule.after(delay, Event::SwitchOff(id));
             }
         }
@@ -229,8 +243,8 @@ impl World {
     pub(super) fn create_members(&mut self, membership: &Membership) {
         for (id, member) in membership.members() {
             if self.nodes.get(*id).is_none() {
-                self.create(*id, member.features);
-                let delay = self.random.operator.around(100 * MILLISECOND);
+                self.create(*id, member);
+                let delay = self.machine(Draws::FirstStart, *id).around(100 * MILLISECOND);
                 self.schedule.after(delay, Event::Start(*id));
             }
         }
@@ -260,7 +274,7 @@ impl World {
 
     /// The transport of a node notices something about a peer, a moment later; now and then it does not.
     pub(super) fn link_changes(&mut self, id: NodeId, peer: NodeId, event: LinkEvent) {
-        if !self.plan.link_events || self.random.drivers.chance(100_000) {
+        if !self.knobs.link_events || self.random.drivers.chance(100_000) {
             return;
         }
         if !self.network.is_open(peer, id) && event != LinkEvent::Lost {

@@ -6,6 +6,8 @@ use quorate_core::raft::{
     Base, Boot, Entry, HardState, Index, Membership, NodeId, Payload, Position, Term, Write,
 };
 
+use crate::random::PartsPerMillion;
+
 /// Hard state, base and entries.
 #[derive(Clone, Debug)]
 pub(super) struct DiskLog {
@@ -64,7 +66,7 @@ impl DiskLog {
             .filter(|entry| entry.position.index <= index)
             .find_map(|entry| match &entry.payload {
                 Payload::Membership(membership) => Some(membership),
-                Payload::Empty | Payload::Command(_) => None,
+                Payload::Empty | Payload::Command(_) | Payload::Omitted => None,
             })
             .unwrap_or(&self.base.membership)
     }
@@ -168,10 +170,20 @@ impl DiskLog {
         self.rotten.filter(|until| self.last() < *until)
     }
 
-    /// The log is not readable from `from` on; it goes on behind a state that holds everything up to `applied` when it
+    /// Only the first so many parts of a million of the entries are readable; the log goes on behind a state that holds everything up to `applied` when it
     /// ends before that. When it is not known where it ended, the node enters a term in which it can have promised
-    /// nothing.
-    pub(super) fn rot(&mut self, from: Index, end_is_known: bool, applied: Position) {
+    /// nothing. Returns the first index that is not readable, unless there is no entry to rot.
+    pub(super) fn rot(
+        &mut self,
+        readable: PartsPerMillion,
+        end_is_known: bool,
+        applied: Position,
+    ) -> Option<Index> {
+        if self.entries.is_empty() {
+            return None;
+        }
+        let kept = self.entries.len() as u64 * u64::from(readable) / 1_000_000;
+        let from = Index(self.base.position.index.0 + kept + 1);
         let mut until = self.last();
         if !end_is_known {
             let term = self.hard_state.term.next();
@@ -190,9 +202,9 @@ impl DiskLog {
                 membership,
             };
         } else {
-            let kept = from.0 - self.base.position.index.0 - 1;
             self.entries.truncate(usize::try_from(kept).unwrap_or(usize::MAX));
         }
+        Some(from)
     }
 
     /// Forgets the last entries.

@@ -1,14 +1,16 @@
 //! The core simulation: consensus and the replicated state on simulated time, networks, disks and clocks.
 //!
-//! A run is a pure function of its seed: one heap of events, one stream of chance a concern, no thread and no clock.
-//! Its first phase injects faults while clients and operators work; then everything is healed and the cluster must
-//! find a leader, commit and agree within a bounded time. Checkers watch every step (see the module `checker`).
+//! A seed expands to a [`Plan`], and a run is a pure function of its plan: one heap of events, one stream of chance a
+//! concern, no thread and no clock. Its first phase injects faults while clients and operators work; then everything
+//! is healed and the cluster must find a leader, commit and agree within a bounded time. Checkers watch every step
+//! (see the module `checker`).
 
 mod carry;
 mod checker;
 mod clock;
 mod disk;
 mod faults;
+mod journal;
 mod lanes;
 mod lifecycle;
 mod log;
@@ -17,7 +19,6 @@ mod node;
 mod operator;
 mod plan;
 mod recovery;
-mod rot;
 mod schedule;
 mod statistics;
 mod store;
@@ -28,25 +29,91 @@ mod world;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use std::str::FromStr;
+
+use clap::ValueEnum;
 use quorate_core::raft;
 
+pub use journal::Journal;
+pub use plan::{NODES_MAX, Plan, PlanError};
 pub use statistics::Statistics;
 
 use world::World;
 
-/// What to simulate.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Voters at the beginning.
-    pub nodes: u64,
-    /// Simulated seconds of the phase with faults.
-    pub seconds: u64,
-    /// Whether everything that happens is printed.
-    pub verbose: bool,
-    /// A mistake planted in the simulated driver, to see whether the checkers notice.
-    pub planted: Option<PlantedBug>,
-    /// A mistake planted in consensus itself.
-    pub consensus: raft::Planted,
+/// What a run is made under; it is no part of the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conditions {
+    /// A mistake to be found.
+    pub mistake: Option<Mistake>,
+    /// Whether the checkers look. A run without them goes the same way, faster, and finds nothing.
+    pub checks: bool,
+}
+
+impl Default for Conditions {
+    /// Nothing is planted, and everything is checked.
+    fn default() -> Conditions {
+        Conditions {
+            mistake: None,
+            checks: true,
+        }
+    }
+}
+
+impl Conditions {
+    fn driver(&self) -> Option<PlantedBug> {
+        match self.mistake {
+            Some(Mistake::Driver(bug)) => Some(bug),
+            _ => None,
+        }
+    }
+
+    fn planted(&self) -> raft::Planted {
+        match self.mistake {
+            #[cfg(feature = "planted-bugs")]
+            Some(Mistake::Consensus(bug)) => raft::Planted::with(bug),
+            _ => raft::Planted::default(),
+        }
+    }
+}
+
+/// A mistake made on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mistake {
+    /// In the simulated driver or disk.
+    Driver(PlantedBug),
+    /// In consensus itself.
+    #[cfg(feature = "planted-bugs")]
+    Consensus(raft::PlantedBug),
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Mistake::Driver(bug) => {
+                let value = bug.to_possible_value();
+                formatter.write_str(value.as_ref().map_or("", |value| value.get_name()))
+            }
+            #[cfg(feature = "planted-bugs")]
+            Mistake::Consensus(bug) => formatter.write_str(bug.name()),
+        }
+    }
+}
+
+impl FromStr for Mistake {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Mistake, String> {
+        if let Ok(bug) = PlantedBug::from_str(name, false) {
+            return Ok(Mistake::Driver(bug));
+        }
+        #[cfg(feature = "planted-bugs")]
+        if let Some(bug) = raft::PlantedBug::ALL.iter().find(|bug| bug.name() == name) {
+            return Ok(Mistake::Consensus(*bug));
+        }
+        Err(format!(
+            "no planted mistake is named `{name}`; those of consensus need a build with `--features planted-bugs`"
+        ))
+    }
 }
 
 /// Mistakes that drivers and disks make; the checkers are tested with them.
@@ -71,7 +138,7 @@ pub enum PlantedBug {
 pub struct Outcome {
     /// What happened in it.
     pub statistics: Statistics,
-    /// A hash over everything that happened: the same for the same seed and options, on every machine.
+    /// A hash over everything that happened: the same for the same plan and conditions, on every machine.
     pub trace: u64,
 }
 
@@ -88,6 +155,8 @@ pub struct Violation {
     pub checker: &'static str,
     /// What was seen, in words.
     pub seen: String,
+    /// The hash over everything that happened until then.
+    pub trace: u64,
 }
 
 impl fmt::Display for Violation {
@@ -101,24 +170,34 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Simulates one seed.
+/// Runs a plan.
 ///
 /// # Errors
 /// With the first property that does not hold. A panic of consensus counts as one.
-pub fn simulate(seed: u64, options: &Options) -> Result<Outcome, Violation> {
-    let mut world = World::new(seed, options);
+pub fn run(plan: &Plan, conditions: &Conditions) -> Result<Outcome, Violation> {
+    run_with_journal(plan, conditions, Journal::none()).0
+}
+
+/// Runs a plan and writes down what happens.
+pub fn run_with_journal(
+    plan: &Plan,
+    conditions: &Conditions,
+    journal: Journal,
+) -> (Result<Outcome, Violation>, Journal) {
+    let mut world = World::new(plan, conditions, journal);
     let result = catch_unwind(AssertUnwindSafe(|| world.run()));
     let violation = |checker, seen| {
-        let (time, steps) = world.moment();
+        let (time, steps, trace) = world.moment();
         Violation {
-            seed,
+            seed: plan.seed,
             time,
             steps,
             checker,
             seen,
+            trace,
         }
     };
-    match result {
+    let result = match result {
         Ok(Ok(outcome)) => Ok(outcome),
         Ok(Err(breach)) => Err(violation(breach.checker, breach.seen)),
         Err(panic) => {
@@ -129,5 +208,6 @@ pub fn simulate(seed: u64, options: &Options) -> Result<Outcome, Violation> {
                 .unwrap_or_else(|| "a panic without a message".to_owned());
             Err(violation("invariants inside consensus", message))
         }
-    }
+    };
+    (result, world.into_journal())
 }

@@ -1,57 +1,88 @@
-//! The network between nodes: delays, losses, repetitions, and pairs that cannot reach each other.
+//! The network between nodes: delays, losses, repetitions, queues, and pairs that cannot reach each other.
+//!
+//! Every directed link has a stream of chance of its own: what is sent on one shifts nothing on the others.
 
 use quorate_core::raft::NodeId;
 
-use super::plan::Plan;
-use super::schedule::{MICROSECOND, MILLISECOND, Time};
-use crate::random::{PartsPerMillion, Stream};
+use super::plan::Knobs;
+use super::schedule::{MICROSECOND, MILLISECOND, SECOND, Time};
+use crate::random::{Concern, PartsPerMillion, Stream};
 
 /// Directed pairs that are cut off from each other.
 pub(super) type Cut = Vec<(NodeId, NodeId)>;
 
+/// What a clogged link holds back at the most; what comes then is lost.
+const CLOG_MAX: Time = SECOND;
+
 /// How messages fare.
 #[derive(Debug)]
 pub(super) struct Network {
-    random: Stream,
+    noise: u64,
     latency_mean: Time,
-    loss: PartsPerMillion,
-    duplication: PartsPerMillion,
-    spike: PartsPerMillion,
+    weather: Weather,
+    storm: Option<(Time, Weather)>,
     ordered: bool,
-    /// By sender and receiver: how many cuts lie between them, and when the last message arrives.
+    /// By sender and receiver.
     links: Vec<Vec<Link>>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+/// What is lost, repeated and overtaken.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Weather {
+    pub(super) loss: PartsPerMillion,
+    pub(super) duplication: PartsPerMillion,
+    pub(super) spike: PartsPerMillion,
+}
+
+#[derive(Debug)]
 struct Link {
+    random: Stream,
+    /// How many cuts lie between the two.
     cuts: u32,
     last_arrival: Time,
+    clog: Option<Clog>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Clog {
+    until: Time,
+    /// How long one message occupies the link.
+    each: Time,
 }
 
 impl Network {
-    pub(super) fn new(random: Stream, plan: &Plan) -> Network {
+    pub(super) fn new(noise: u64, knobs: &Knobs) -> Network {
         Network {
-            random,
-            latency_mean: plan.latency_mean,
-            loss: plan.loss,
-            duplication: plan.duplication,
-            spike: plan.latency_spike,
-            ordered: plan.ordered_links,
+            noise,
+            latency_mean: knobs.latency_mean,
+            weather: Weather {
+                loss: knobs.loss,
+                duplication: knobs.duplication,
+                spike: knobs.latency_spike,
+            },
+            storm: None,
+            ordered: knobs.ordered_links,
             links: Vec::new(),
         }
     }
 
     /// The instants at which a message sent now arrives: none when it is lost, two when it is repeated.
     pub(super) fn arrivals(&mut self, now: Time, from: NodeId, to: NodeId) -> [Option<Time>; 2] {
-        if self.link(from, to).cuts > 0 || self.random.chance(self.loss) {
+        let weather = match self.storm {
+            Some((until, weather)) if now < until => weather,
+            _ => self.weather,
+        };
+        let (latency_mean, ordered) = (self.latency_mean, self.ordered);
+        let link = self.link(from, to);
+        if link.cuts > 0 || link.random.chance(weather.loss) {
             return [None, None];
         }
-        let first = self.arrival(now, from, to);
-        let second = self
+        let first = link.arrival(now, latency_mean, weather.spike, ordered);
+        let second = link
             .random
-            .chance(self.duplication)
-            .then(|| self.arrival(now, from, to));
-        [Some(first), second]
+            .chance(weather.duplication)
+            .then(|| link.arrival(now, latency_mean, weather.spike, ordered));
+        [first, second.flatten()]
     }
 
     /// Whether nothing lies between two nodes, in this direction.
@@ -74,46 +105,74 @@ impl Network {
         }
     }
 
-    /// Sets how many messages are lost from now on.
-    pub(super) fn set_loss(&mut self, loss: PartsPerMillion) {
-        self.loss = loss;
+    /// From now on messages of a link queue up.
+    pub(super) fn clog(&mut self, from: NodeId, to: NodeId, until: Time, each: Time) {
+        self.link(from, to).clog = Some(Clog { until, each });
     }
 
-    /// Everything is open from now on, and nothing is lost, repeated or out of order.
+    /// Another weather until some time.
+    pub(super) fn storm(&mut self, until: Time, weather: Weather) {
+        self.storm = Some((until, weather));
+    }
+
+    /// Everything is open from now on, and nothing is lost, repeated, held back or out of order.
     pub(super) fn calm(&mut self) {
-        self.links.iter_mut().flatten().for_each(|link| link.cuts = 0);
+        for link in self.links.iter_mut().flatten() {
+            (link.cuts, link.clog) = (0, None);
+        }
         self.latency_mean = self.latency_mean.min(MILLISECOND);
         self.ordered = true;
-        self.loss = 0;
-        self.duplication = 0;
-        self.spike = 0;
-    }
-
-    fn arrival(&mut self, now: Time, from: NodeId, to: NodeId) -> Time {
-        let mut delay = 50 * MICROSECOND + self.random.around(self.latency_mean);
-        if self.random.chance(self.spike) {
-            delay += self.random.around(80 * MILLISECOND);
-        }
-        let ordered = self.ordered;
-        let link = self.link(from, to);
-        let mut arrival = now + delay;
-        if ordered {
-            arrival = arrival.max(link.last_arrival);
-            link.last_arrival = arrival;
-        }
-        arrival
+        self.storm = None;
+        self.weather = Weather {
+            loss: 0,
+            duplication: 0,
+            spike: 0,
+        };
     }
 
     fn link(&mut self, from: NodeId, to: NodeId) -> &mut Link {
         let place = |id: NodeId| usize::try_from(id.0).expect("a run has few nodes");
-        let (row, column) = (place(from), place(to));
+        let (row, column, noise) = (place(from), place(to), self.noise);
         if self.links.len() <= row {
             self.links.resize_with(row + 1, Vec::new);
         }
         let row = &mut self.links[row];
-        if row.len() <= column {
-            row.resize_with(column + 1, Link::default);
+        while row.len() <= column {
+            row.push(Link {
+                random: Stream::keyed(noise, Concern::Network, from.0 << 20 | row.len() as u64),
+                cuts: 0,
+                last_arrival: 0,
+                clog: None,
+            });
         }
         &mut row[column]
+    }
+}
+
+impl Link {
+    /// When a message arrives; none when the link is clogged beyond its bound.
+    fn arrival(
+        &mut self,
+        now: Time,
+        latency_mean: Time,
+        spike: PartsPerMillion,
+        ordered: bool,
+    ) -> Option<Time> {
+        let mut delay = 50 * MICROSECOND + self.random.around(latency_mean);
+        if self.random.chance(spike) {
+            delay += self.random.around(80 * MILLISECOND);
+        }
+        let mut arrival = now + delay;
+        if let Some(clog) = self.clog.filter(|clog| now < clog.until) {
+            arrival = arrival.max(self.last_arrival + clog.each);
+            if arrival > now + CLOG_MAX {
+                return None;
+            }
+            self.last_arrival = arrival;
+        } else if ordered {
+            arrival = arrival.max(self.last_arrival);
+            self.last_arrival = arrival;
+        }
+        Some(arrival)
     }
 }

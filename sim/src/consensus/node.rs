@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use quorate_core::raft::{Apply, FeatureLevel, Index, Membership, NodeId, Raft};
+use quorate_core::raft::{Apply, FeatureLevel, Index, Member, Membership, NodeId, Raft};
 use quorate_core::state::StateMachine;
 
 use super::checker::progress::Progress;
@@ -50,6 +50,8 @@ pub(super) struct Node {
     pub(super) stalled_until: Time,
     /// The next sync fails.
     pub(super) disk_fails: bool,
+    /// It is a witness: its log has no commands, and it holds no state.
+    pub(super) witness: bool,
     /// What its binary supports.
     pub(super) features: FeatureLevel,
     /// The most that any of its binaries supported.
@@ -84,10 +86,12 @@ pub(super) struct Live<'a> {
     pub(super) slow_by: Time,
     pub(super) stalled_until: Time,
     pub(super) disk_fails: &'a mut bool,
+    pub(super) witness: bool,
 }
 
 impl Node {
-    pub(super) fn new(id: NodeId, membership: Membership, clock: Clock, features: FeatureLevel) -> Node {
+    pub(super) fn new(id: NodeId, membership: Membership, clock: Clock, member: &Member) -> Node {
+        let features = member.features;
         Node {
             id,
             disk: Disk::new(DiskLog::new(membership)),
@@ -102,9 +106,20 @@ impl Node {
             slow_by: 0,
             stalled_until: 0,
             disk_fails: false,
+            witness: member.witness,
             features,
             features_max: features,
         }
+    }
+
+    /// Whether some of what it held is lost, for good or until its peers have repaired its log.
+    pub(super) fn is_lost(&self) -> bool {
+        self.gone || self.is_repairing()
+    }
+
+    /// Whether damage took the end of its log, which its peers have not repaired yet.
+    pub(super) fn is_repairing(&self) -> bool {
+        self.disk.durable.repairing().is_some()
     }
 
     /// From its next start on it runs another binary.
@@ -155,6 +170,7 @@ impl Nodes {
             slow_by: node.slow_by,
             stalled_until: node.stalled_until,
             disk_fails: &mut node.disk_fails,
+            witness: node.witness,
         })
     }
 

@@ -1,53 +1,84 @@
-//! What operators, and the duties of a leader, do to the cluster: changes of the membership and hand-overs.
+//! What operators, and the duties of a leader, do to the cluster: changes of the membership, hand-overs, compaction;
+//! and how often clients ask.
 
 use quorate_core::duties::{Learner, PromotionLimits, Situation, learner_to_promote};
-use quorate_core::raft::{Change, Input, Membership, NodeId, Operation, Role};
+use quorate_core::raft::{self, Change, Input, Membership, NodeId, Role, SnapshotEvent};
 
 use super::checker::Verdict;
 use super::checker::client::RequestKind;
 use super::node::Run;
-use super::world::{Event, World, member};
+use super::plan::{Operation, OperationKind, Who};
+use super::schedule::{MILLISECOND, Time};
+use super::world::{Draws, Event, World, member};
+
+/// How often leaders look for a learner to promote.
+pub(super) const DUTIES_INTERVAL: Time = 250 * MILLISECOND;
 
 /// What the operator remembers.
 #[derive(Debug, Default)]
 pub(super) struct Operator {
     /// Data directories that were given out beyond those of the first members.
     directories: u64,
+    /// Addresses that were recorded.
+    updates: u64,
+    pub(super) mood: Mood,
+}
+
+/// How often clients ask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Mood {
+    /// As the knobs say.
+    #[default]
+    Usual,
+    /// So many times as often until then.
+    Burst { times: u64, until: Time },
+    /// Not at all until then.
+    Quiet { until: Time },
 }
 
 impl World {
-    /// An operator does something, and will do more.
-    pub(super) fn operate(&mut self) -> Verdict {
-        let Some(mean) = self.plan.operation_mean.filter(|_| self.recovery.is_none()) else {
+    /// An operator does something.
+    pub(super) fn operate(&mut self, operation: &Operation) -> Verdict {
+        if self.recovery.is_some() {
             return Ok(());
-        };
-        let delay = self.random.operator.around(mean);
-        self.schedule.after(delay, Event::Operation);
-        self.promote_learners()?;
-        let Some(run) = self.operators_choice() else {
-            return Ok(());
-        };
-        let transfer = self.plan.transfers && self.random.operator.chance(300_000);
-        if transfer || !self.plan.membership_changes {
-            return if self.plan.transfers {
-                self.transfer(run)
-            } else {
-                Ok(())
-            };
         }
-        let Some(node) = self.nodes.get(run.node) else {
+        let now = self.schedule.now();
+        match operation.kind {
+            OperationKind::Burst { times, duration } => {
+                let until = now + duration;
+                self.operator.mood = Mood::Burst { times, until };
+                return Ok(());
+            }
+            OperationKind::Quiet { duration } => {
+                let until = now + duration;
+                self.operator.mood = Mood::Quiet { until };
+                return Ok(());
+            }
+            _ => {}
+        }
+        let Some(run) = self.asked(operation.asked) else {
             return Ok(());
         };
-        let Some(process) = &node.process else {
-            return Ok(());
-        };
-        let membership = process.raft.status().membership.clone();
-        let changes = self.invent_changes(&membership);
-        self.administer(run, RequestKind::Change, Operation::ChangeMembership(changes))
+        match operation.kind {
+            OperationKind::Transfer { to } => self.transfer(run, to),
+            OperationKind::Compact => self.compact(run),
+            _ => {
+                let Some(process) = self.nodes.get(run.node).and_then(|node| node.process.as_ref()) else {
+                    return Ok(());
+                };
+                let membership = process.raft.status().membership.clone();
+                let changes = self.changes(&operation.kind, &membership);
+                self.administer(
+                    run,
+                    RequestKind::Change,
+                    raft::Operation::ChangeMembership(changes),
+                )
+            }
+        }
     }
 
-    /// Whom an operator turns to: the leader, or now and then anyone.
-    fn operators_choice(&mut self) -> Option<Run> {
+    /// Whom an operator turns to: the leader, or whoever moves.
+    fn asked(&self, who: Who) -> Option<Run> {
         let now = self.schedule.now();
         let runs: Vec<Run> = self.nodes.moving(now).map(|(node, _)| node.run()).collect();
         let leader = self
@@ -56,34 +87,43 @@ impl World {
             .filter(|(_, process)| process.raft.status().role == Role::Leader)
             .max_by_key(|(_, process)| process.progress.term())
             .map(|(node, _)| node.run());
-        if runs.is_empty() {
-            return None;
-        }
-        let anyone = *self.random.operator.pick(&runs);
-        if self.random.operator.chance(100_000) {
-            Some(anyone)
-        } else {
-            leader.or(Some(anyone))
+        match who {
+            Who::Leader => leader.or(runs.first().copied()),
+            Who::Place(place) => nth(&runs, place),
         }
     }
 
-    fn transfer(&mut self, run: Run) -> Verdict {
-        let present = self.present();
-        let target = self
-            .random
-            .operator
-            .chance(600_000)
-            .then(|| *self.random.operator.pick(&present));
-        self.administer(run, RequestKind::Transfer, Operation::Transfer { target })
+    fn transfer(&mut self, run: Run, to: Option<u64>) -> Verdict {
+        let target = to.and_then(|place| nth(&self.present(), place));
+        self.administer(run, RequestKind::Transfer, raft::Operation::Transfer { target })
     }
 
-    fn administer(&mut self, run: Run, kind: RequestKind, operation: Operation) -> Verdict {
+    /// Stores the state at once; what keeps the log is then only what consensus wants to keep.
+    fn compact(&mut self, run: Run) -> Verdict {
+        let Some(live) = self.nodes.live(run) else {
+            return Ok(());
+        };
+        live.store.flush(live.store.batches_behind());
+        let index = live.store.applied.index;
+        self.input(run, Input::Snapshot(SnapshotEvent::StateDurable { index }))
+    }
+
+    fn administer(&mut self, run: Run, kind: RequestKind, operation: raft::Operation) -> Verdict {
         if matches!(kind, RequestKind::Change) && self.is_repairing() {
             return Ok(());
         }
         let token = self.checkers.clients.ask(run, kind);
         self.log(|_| format!("{run} is asked {token:?}: {operation:?}"));
         self.input(run, Input::Admin { token, operation })
+    }
+
+    /// The duties of every leader, again and again.
+    pub(super) fn duties(&mut self) -> Verdict {
+        if self.recovery.is_some() {
+            return Ok(());
+        }
+        self.schedule.after(DUTIES_INTERVAL, Event::Duties);
+        self.promote_learners()
     }
 
     /// The duty of every leader: a learner that caught up becomes a voter.
@@ -93,7 +133,7 @@ impl World {
             .moving(self.schedule.now())
             .filter_map(|(node, process)| {
                 let status = process.raft.status();
-                if status.role != Role::Leader || !self.plan.membership_changes {
+                if status.role != Role::Leader {
                     return None;
                 }
                 let now = node.clock.shows(self.schedule.now());
@@ -105,7 +145,7 @@ impl World {
                         id: peer.id,
                         promote: status.membership.members()[&peer.id].promote,
                         matched: peer.matched,
-                        reachable: now.since(peer.heard) < self.plan.raft.election_timeout_max,
+                        reachable: now.since(peer.heard) < self.knobs.raft.election_timeout_max,
                     })
                     .collect();
                 let situation = Situation {
@@ -121,67 +161,103 @@ impl World {
             .collect();
         for (run, learner) in decisions {
             self.statistics.promotions += 1;
-            let operation = Operation::ChangeMembership(vec![Change::Promote(learner)]);
+            let operation = raft::Operation::ChangeMembership(vec![Change::Promote(learner)]);
             self.administer(run, RequestKind::Change, operation)?;
         }
         Ok(())
     }
 
-    fn invent_changes(&mut self, membership: &Membership) -> Vec<Change> {
-        // A wiped node is replaced before anything else: the cluster cannot spare another one.
+    /// What an operation means for a membership.
+    fn changes(&mut self, kind: &OperationKind, membership: &Membership) -> Vec<Change> {
+        // A lost node is replaced before anything else: the cluster cannot spare another one.
         let lost = membership
             .members()
             .iter()
             .find(|(id, _)| self.nodes.get(**id).is_some_and(|node| node.gone));
         if let Some((id, lost)) = lost {
-            let name = lost.name.clone();
-            return if self.random.operator.chance(700_000) {
-                vec![self.newcomer(&name)]
-            } else {
-                vec![Change::Remove(*id)]
+            let (name, witness) = (lost.name.clone(), lost.witness);
+            return match kind {
+                OperationKind::Remove { .. } | OperationKind::RemoveLearner { .. } => {
+                    vec![Change::Remove(*id)]
+                }
+                _ => vec![self.newcomer(&name, true, witness)],
             };
         }
         let voters: Vec<NodeId> = membership.voters().iter().copied().collect();
         let learners: Vec<NodeId> = membership.learners().iter().copied().collect();
-        let size_max = usize::try_from(self.options.nodes).unwrap_or(usize::MAX) + 2;
-        let random = &mut self.random.operator;
-        let voters_min = if random.chance(100_000) { 1 } else { 2 };
-        let voter = *random.pick(&voters);
-        let learner = (!learners.is_empty()).then(|| *random.pick(&learners));
-        let dispensable = voters.len() > voters_min;
-        let choice = random.below(8);
-        match (choice, learner) {
-            (0 | 1, _) if membership.members().len() < size_max => {
-                let name = format!("n{}", 100 + self.operator.directories);
-                vec![self.newcomer(&name)]
-            }
-            (0 | 2, _) if dispensable => vec![Change::Remove(voter)],
-            (1 | 3, Some(learner)) => vec![Change::Promote(learner)],
-            (4, Some(learner)) => vec![Change::Promote(learner), Change::Remove(voter)],
-            (5, Some(learner)) => vec![Change::Promote(learner), Change::Demote(voter)],
-            (6, Some(learner)) => vec![Change::Remove(learner)],
-            (4 | 5, None) if dispensable => vec![Change::Demote(voter)],
-            (6, None) if dispensable => {
-                let name = format!("n{}", 100 + self.operator.directories);
-                vec![Change::Remove(voter), self.newcomer(&name)]
-            }
-            (7, _) if self.plan.priorities.len() > 1 => vec![Change::Prioritise {
-                id: voter,
-                priority: *random.pick(&self.plan.priorities),
+        let nodes_max = usize::try_from(self.nodes_first).unwrap_or(usize::MAX) + 2;
+        let room = membership.members().len() < nodes_max;
+        let spare = voters.len() > self.knobs.voters_min;
+        let voter = |place| nth(&voters, place).expect("a membership has voters");
+        let learner = |place| nth(&learners, place);
+        match *kind {
+            OperationKind::AddLearner { promote } if room => vec![self.stranger(promote)],
+            OperationKind::Remove { voter: place } if spare => vec![Change::Remove(voter(place))],
+            OperationKind::Replace {
+                voter: place,
+                promote,
+            } if spare => vec![Change::Remove(voter(place)), self.stranger(promote)],
+            OperationKind::Demote { voter: place } if spare => vec![Change::Demote(voter(place))],
+            OperationKind::Prioritise {
+                voter: place,
+                priority,
+            } => vec![Change::Prioritise {
+                id: voter(place),
+                priority,
             }],
-            _ => vec![Change::Update {
-                id: voter,
-                cluster_address: format!("address-{}:7000", self.operator.directories),
-                client_address: "address:8080".to_owned(),
-            }],
+            OperationKind::Promote { learner: place }
+            | OperationKind::PromoteAndRemove { learner: place, .. }
+            | OperationKind::Swap { learner: place, .. }
+            | OperationKind::RemoveLearner { learner: place }
+                if let Some(learner) = learner(place) =>
+            {
+                match *kind {
+                    OperationKind::PromoteAndRemove { voter: place, .. } => {
+                        vec![Change::Promote(learner), Change::Remove(voter(place))]
+                    }
+                    OperationKind::Swap { voter: place, .. } => {
+                        vec![Change::Promote(learner), Change::Demote(voter(place))]
+                    }
+                    OperationKind::RemoveLearner { .. } => vec![Change::Remove(learner)],
+                    _ => vec![Change::Promote(learner)],
+                }
+            }
+            OperationKind::PromoteAndRemove { voter: place, .. } if spare => {
+                vec![Change::Demote(voter(place))]
+            }
+            _ => {
+                self.operator.updates += 1;
+                vec![Change::Update {
+                    id: voter(self.operator.updates),
+                    cluster_address: format!("address-{}:7000", self.operator.updates),
+                    client_address: "address:8080".to_owned(),
+                }]
+            }
         }
     }
 
-    fn newcomer(&mut self, name: &str) -> Change {
+    /// A learner that was never a member.
+    fn stranger(&mut self, promote: bool) -> Change {
+        let name = format!("n{}", 100 + self.operator.directories);
+        // Where there are witnesses, some newcomers are.
+        let directory = NodeId(1_001 + self.operator.directories);
+        let witness = self.knobs.witnesses > 0 && self.machine(Draws::Part, directory).chance(300_000);
+        self.newcomer(&name, promote, witness)
+    }
+
+    fn newcomer(&mut self, name: &str, promote: bool, witness: bool) -> Change {
         self.operator.directories += 1;
-        let mut member = member(name, 1_000 + self.operator.directories, &self.plan);
-        member.features = self.some_binary();
-        member.promote = self.random.operator.chance(800_000);
+        let directory = 1_000 + self.operator.directories;
+        let mut member = member(name, directory, &self.knobs);
+        member.features = self.some_binary(Draws::FirstBinary, NodeId(directory));
+        member.promote = promote;
+        member.witness = witness;
         Change::AddLearner(member)
     }
+}
+
+/// What stands at a place, counted round.
+fn nth<T: Copy>(items: &[T], place: u64) -> Option<T> {
+    let place = place.checked_rem(items.len() as u64)?;
+    items.get(usize::try_from(place).ok()?).copied()
 }

@@ -45,7 +45,7 @@ impl World {
             done: false,
         });
         self.network.calm();
-        self.plan.calm();
+        self.knobs.calm();
         let mut stalled = Vec::new();
         for node in self.nodes.iter_mut() {
             node.paused_until = 0;
@@ -70,7 +70,7 @@ impl World {
         for id in self.present() {
             self.resume(id);
             self.links_change(id, LinkEvent::Connected);
-            let delay = self.random.faults.around(20 * MILLISECOND);
+            let delay = self.random.drivers.around(20 * MILLISECOND);
             self.schedule.after(delay, Event::Start(id));
         }
         let catching_up = self.time_to_catch_up();
@@ -88,10 +88,10 @@ impl World {
         let behind = self
             .nodes
             .iter()
-            .filter(|node| !node.gone)
+            .filter(|node| !node.gone && !node.witness)
             .map(|node| committed.saturating_sub(node.store.applied.index.0))
             .max();
-        2 * behind.unwrap_or_default() * (self.plan.apply_mean + self.plan.fetch_mean)
+        2 * behind.unwrap_or_default() * (self.knobs.apply_mean + self.knobs.fetch_mean)
     }
 
     /// Whether everything has recovered; writes something until enough was acknowledged.
@@ -111,9 +111,9 @@ impl World {
             return Ok(());
         };
         let limit = if led {
-            RECOVERED_WITHIN_TIMEOUTS * self.plan.election_timeout() + catching_up
+            RECOVERED_WITHIN_TIMEOUTS * self.knobs.election_timeout() + catching_up
         } else {
-            LEADER_WITHIN_TIMEOUTS * self.plan.election_timeout()
+            LEADER_WITHIN_TIMEOUTS * self.knobs.election_timeout()
         };
         demand(took < limit, "liveness", || {
             format!(
@@ -208,7 +208,7 @@ impl World {
             .voters()
             .iter()
             .filter(|id| self.nodes.get(**id).is_some_and(|node| node.process.is_some()))
-            .find(|id| priority(id) > priority(&leader.id))
+            .find(|id| priority(id) > priority(&leader.id) && !membership.is_witness(**id))
             .copied()
     }
 
@@ -223,9 +223,13 @@ impl World {
         let Some(process) = &node.process else {
             return Some(format!("member {id} does not run"));
         };
-        let applied = process.machine.applied().index;
         let status = process.raft.status();
-        let follows = id == leader || matches!(status.role, Role::Follower | Role::Learner);
+        let applied = if node.witness {
+            status.applied
+        } else {
+            process.machine.applied().index
+        };
+        let follows = id == leader || matches!(status.role, Role::Follower | Role::Learner | Role::Witness);
         if applied != wanted || !process.reads.is_empty() || !follows {
             return Some(format!("member {id} has applied {applied} of {wanted}"));
         }
@@ -237,7 +241,7 @@ impl World {
         let mut states = self
             .nodes
             .processes()
-            .filter(|(node, _)| self.membership.members().contains_key(&node.id))
+            .filter(|(node, _)| !node.witness && self.membership.members().contains_key(&node.id))
             .map(|(_, process)| process.machine.fingerprint());
         let first = states.next();
         if states.all(|state| Some(state) == first) {

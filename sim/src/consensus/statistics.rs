@@ -33,6 +33,8 @@ statistics! {
     campaigns: "campaigns",
     /// Log entries that were committed.
     commits: "commits",
+    /// Requests of clients, whether or not anybody was there to hear them.
+    requests: "requests",
     /// Commands whose client heard the reply.
     acknowledged: "acknowledged commands",
     /// Linearizable reads that were answered.
@@ -77,6 +79,12 @@ statistics! {
     snapshots_sent: "snapshots sent",
     /// Snapshots that replaced a state.
     snapshots: "snapshots installed",
+    /// Commands that witnesses were sent the places of.
+    omitted: "commands left out for witnesses",
+    /// Bases of logs that witnesses were sent instead of a snapshot.
+    bases_sent: "bases sent to witnesses",
+    /// Changes that would have left too many witnesses.
+    witnesses_refused: "changes with too many witnesses",
     /// Hand-overs of the leadership that succeeded.
     transfers: "transfers",
     /// Memberships that were committed.

@@ -8,6 +8,7 @@ use super::PlantedBug;
 use super::checker::Verdict;
 use super::checker::client::{Request, RequestKind, Serial, value_of};
 use super::node::Run;
+use super::operator::Mood;
 use super::schedule::MILLISECOND;
 use super::world::{Event, World};
 
@@ -28,8 +29,8 @@ impl World {
         if self.recovery.is_some() {
             return Ok(());
         }
-        let delay = self.random.clients.around(self.plan.request_mean);
-        self.schedule.after(delay, Event::Request);
+        self.request_later();
+        self.statistics.requests += 1;
         let Some(run) = self.clients_choice() else {
             return Ok(());
         };
@@ -45,6 +46,17 @@ impl World {
                 attempt: 1,
             },
         )
+    }
+
+    fn request_later(&mut self) {
+        let (now, mean) = (self.schedule.now(), self.knobs.request_mean);
+        let (mean, wait) = match self.operator.mood {
+            Mood::Burst { times, until } if now < until => (mean / times.max(1), 0),
+            Mood::Quiet { until } if now < until => (mean, until - now),
+            _ => (mean, 0),
+        };
+        let delay = wait + self.random.clients.around(mean);
+        self.schedule.after(delay, Event::Request);
     }
 
     /// A client writes a value of its own to a node; returns what names it.
@@ -111,7 +123,7 @@ impl World {
     fn read(&mut self, run: Run) -> Verdict {
         let floor = self.checkers.clients.floor();
         let token = self.checkers.clients.ask(run, RequestKind::Read { floor });
-        if self.options.planted == Some(PlantedBug::UnconfirmedRead)
+        if self.conditions.driver() == Some(PlantedBug::UnconfirmedRead)
             && let Some(live) = self.nodes.live(run)
         {
             let index = live.process.raft.status().commit;
@@ -179,7 +191,7 @@ impl World {
     }
 
     fn some_key(&mut self) -> Bytes {
-        let number = self.random.clients.below(self.plan.keys);
+        let number = self.random.clients.below(self.knobs.keys);
         format!("key-{number}").into_bytes().into()
     }
 }

@@ -11,16 +11,15 @@ use super::checker::commit::CommittedLog;
 use super::checker::{Breach, Checkers, Verdict, demand};
 use super::network::{Cut, Network};
 use super::node::{Nodes, Run};
-use super::operator::Operator;
-use super::plan::Plan;
+use super::operator::{DUTIES_INTERVAL, Operator};
+use super::plan::{Fault, Knobs, Operation, Plan};
 use super::recovery::Recovery;
-use super::rot::Rot;
-use super::schedule::{MICROSECOND, SECOND, Schedule, Time};
+use super::schedule::{MICROSECOND, Schedule, Time};
 use super::store::Snapshot;
 use super::trace::Trace;
 use super::workload::Attempt;
-use super::{Options, Outcome, Statistics};
-use crate::random::{Concern, PartsPerMillion, Stream};
+use super::{Conditions, Journal, Outcome, Statistics};
+use crate::random::{Concern, Stream};
 
 /// Something that is going to happen.
 #[derive(Debug)]
@@ -79,14 +78,16 @@ pub(super) enum Event {
     Request,
     /// A client asks again.
     Again(Attempt),
-    /// An operator does something.
-    Operation,
-    /// Something breaks.
-    Fault,
+    /// The operation at this place in the plan is asked for.
+    Operation(usize),
+    /// Leaders see to their duties.
+    Duties,
+    /// The fault at this place in the plan happens.
+    Fault(usize),
     /// A cut ends.
     Heal(Cut),
-    /// Messages are lost at another rate.
-    Loss(PartsPerMillion),
+    /// A flapping link is cut, and will be so many times more.
+    Flap { cut: Cut, period: Time, left: u32 },
     /// The phase with faults ends.
     Recover,
     /// Whether everything has recovered.
@@ -114,23 +115,47 @@ impl Event {
     }
 }
 
-/// Streams of chance, one a concern; the network has its own.
+/// Streams of chance, one a concern; the network has its own, and so has every machine for what it is like.
 #[derive(Debug)]
 pub(super) struct Streams {
     pub(super) disk: Stream,
-    pub(super) faults: Stream,
     pub(super) clients: Stream,
-    pub(super) operator: Stream,
-    pub(super) node_seeds: Stream,
     pub(super) drivers: Stream,
-    pub(super) clocks: Stream,
+}
+
+/// What is drawn for machines, each from a stream of its own.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Draws {
+    /// Its clock, and what it takes for the membership.
+    Character,
+    /// The binary that it begins with.
+    FirstBinary,
+    /// When it starts for the first time.
+    FirstStart,
+    /// Whether and when it is switched off after it was let go.
+    SwitchOff,
+    /// The binary that it changes to when it starts.
+    Binary,
+    /// When it starts again after its binary was too old.
+    Upgrade,
+    /// The seed of its own randomness.
+    Seed,
+    /// Whether a newcomer is a witness.
+    Part,
 }
 
 /// One run.
 #[derive(Debug)]
 pub(super) struct World {
-    pub(super) options: Options,
-    pub(super) plan: Plan,
+    pub(super) conditions: Conditions,
+    pub(super) knobs: Knobs,
+    faults: Vec<Fault>,
+    operations: Vec<Operation>,
+    /// Voters at the beginning.
+    pub(super) nodes_first: u64,
+    /// How long the phase with faults lasts.
+    duration: Time,
+    pub(super) noise: u64,
     pub(super) schedule: Schedule<Event>,
     pub(super) nodes: Nodes,
     pub(super) network: Network,
@@ -145,73 +170,95 @@ pub(super) struct World {
     /// The node that was elected last.
     pub(super) leader: Option<NodeId>,
     pub(super) operator: Operator,
-    pub(super) rot: Rot,
     /// Set when the phase with faults is over.
     pub(super) recovery: Option<Recovery>,
     pub(super) statistics: Statistics,
     pub(super) trace: Trace,
+    journal: Journal,
 }
 
 impl World {
-    pub(super) fn new(seed: u64, options: &Options) -> World {
-        let mut plan = Plan::new(seed);
-        plan.raft.planted = options.consensus;
-        let stream = |concern| Stream::new(seed, concern);
-        let members: BTreeMap<NodeId, Member> = (1..=options.nodes)
-            .map(|number| (NodeId(number), member(&format!("n{number}"), number, &plan)))
+    pub(super) fn new(plan: &Plan, conditions: &Conditions, journal: Journal) -> World {
+        let mut knobs = plan.knobs.clone();
+        knobs.raft.planted = conditions.planted();
+        let stream = |concern| Stream::new(plan.noise, concern);
+        let members: BTreeMap<NodeId, Member> = (1..=plan.nodes)
+            .map(|number| {
+                let mut first = member(&format!("n{number}"), number, &knobs);
+                // Fewer than half, so that disks can be spared.
+                first.witness = number > plan.nodes - knobs.witnesses.min((plan.nodes - 1) / 2);
+                (NodeId(number), first)
+            })
             .collect();
-        let membership = Membership::bootstrap(Lineage(u128::from(seed)), members);
+        let membership = Membership::bootstrap(Lineage(u128::from(plan.seed)), members);
         World {
-            options: options.clone(),
-            network: Network::new(stream(Concern::Network), &plan),
-            plan,
+            conditions: *conditions,
+            network: Network::new(plan.noise, &knobs),
+            knobs,
+            faults: plan.faults.clone(),
+            operations: plan.operations.clone(),
+            nodes_first: plan.nodes,
+            duration: plan.duration,
+            noise: plan.noise,
             schedule: Schedule::new(),
             nodes: Nodes::default(),
-            checkers: Checkers::default(),
+            checkers: Checkers::new(conditions.checks),
             random: Streams {
                 disk: stream(Concern::Disk),
-                faults: stream(Concern::Faults),
                 clients: stream(Concern::Clients),
-                operator: stream(Concern::Operator),
-                node_seeds: stream(Concern::NodeSeeds),
                 drivers: stream(Concern::Drivers),
-                clocks: stream(Concern::Clocks),
             },
             effects: Effects::default(),
             first_membership: membership.clone(),
             membership,
             leader: None,
             operator: Operator::default(),
-            rot: Rot::new(seed),
             recovery: None,
             statistics: Statistics::default(),
             trace: Trace::default(),
+            journal,
         }
     }
 
-    /// Where the run is: nanoseconds and steps.
-    pub(super) fn moment(&self) -> (Time, u64) {
-        (self.schedule.now(), self.statistics.steps)
+    /// What is drawn for one machine.
+    pub(super) fn machine(&self, draws: Draws, id: NodeId) -> Stream {
+        self.life_of_machine(draws, Run { node: id, life: 0 })
+    }
+
+    /// What is drawn for one life of a machine.
+    pub(super) fn life_of_machine(&self, draws: Draws, run: Run) -> Stream {
+        let key = (draws as u64) << 44 | run.node.0 << 20 | u64::from(run.life);
+        Stream::keyed(self.noise, Concern::Machines, key)
+    }
+
+    /// Where the run is: nanoseconds, steps, and the hash over all of it.
+    pub(super) fn moment(&self) -> (Time, u64, u64) {
+        (self.schedule.now(), self.statistics.steps, self.trace.value())
     }
 
     /// Runs to the end.
     pub(super) fn run(&mut self) -> Result<Outcome, Breach> {
-        self.log(|world| format!("{:?}", world.plan));
-        for number in 1..=self.options.nodes {
+        for number in 1..=self.nodes_first {
             let id = NodeId(number);
-            let binary = self.some_binary();
-            self.create(id, binary);
-            let delay = self.random.faults.around(5 * MICROSECOND);
+            let binary = self.some_binary(Draws::FirstBinary, id);
+            let first = self.first_membership.members()[&id].clone();
+            let first = Member {
+                features: binary,
+                ..first
+            };
+            self.create(id, &first);
+            let delay = self.machine(Draws::FirstStart, id).around(5 * MICROSECOND);
             self.schedule.after(delay, Event::Start(id));
         }
         self.schedule.after(0, Event::Request);
-        if self.plan.fault_mean.is_some() {
-            self.schedule.after(SECOND / 2, Event::Fault);
+        self.schedule.after(DUTIES_INTERVAL, Event::Duties);
+        for (place, fault) in self.faults.iter().enumerate() {
+            self.schedule.at(fault.at, Event::Fault(place));
         }
-        if self.plan.operation_mean.is_some() {
-            self.schedule.after(SECOND / 2, Event::Operation);
+        for (place, operation) in self.operations.iter().enumerate() {
+            self.schedule.at(operation.at, Event::Operation(place));
         }
-        self.schedule.at(self.options.seconds * SECOND, Event::Recover);
+        self.schedule.at(self.duration, Event::Recover);
         while !self.recovery.as_ref().is_some_and(|recovery| recovery.done) {
             let Some(event) = self.schedule.next() else {
                 break;
@@ -220,7 +267,6 @@ impl World {
         }
         self.check_end()?;
         self.statistics.nanoseconds = self.schedule.now();
-        self.statistics.elections = self.checkers.elections.count();
         self.statistics.commits = self.checkers.committed.last().0;
         self.statistics.acknowledged = self.checkers.clients.acknowledged;
         self.statistics.reads = self.checkers.clients.reads;
@@ -271,16 +317,21 @@ impl World {
             }
             Event::Request => self.request(),
             Event::Again(attempt) => self.ask_again(attempt),
-            Event::Operation => self.operate(),
-            Event::Fault => self.fault(),
+            Event::Operation(place) => {
+                let operation = self.operations[place].clone();
+                self.operate(&operation)
+            }
+            Event::Duties => self.duties(),
+            Event::Fault(place) => {
+                let fault = self.faults[place].kind.clone();
+                self.fault(fault)
+            }
             Event::Heal(cut) => {
                 self.heal(&cut);
                 Ok(())
             }
-            Event::Loss(loss) => {
-                if self.recovery.is_none() {
-                    self.network.set_loss(loss);
-                }
+            Event::Flap { cut, period, left } => {
+                self.flap(cut, period, left);
                 Ok(())
             }
             Event::Recover => self.recover(),
@@ -332,7 +383,7 @@ impl World {
             || format!("{run} would be woken without end"),
         )?;
         self.observe(run)?;
-        if self.plan.batching > 0 && self.random.drivers.chance(self.plan.batching) {
+        if self.knobs.batching > 0 && self.random.drivers.chance(self.knobs.batching) {
             self.drain_later(run);
             self.arm(run);
             return Ok(());
@@ -341,7 +392,7 @@ impl World {
     }
 
     fn drain_later(&mut self, run: Run) {
-        let delay = self.random.drivers.around(self.plan.batch_mean);
+        let delay = self.random.drivers.around(self.knobs.batch_mean);
         if let Some(live) = self.nodes.live(run)
             && !std::mem::replace(&mut live.process.drain_scheduled, true)
         {
@@ -379,9 +430,13 @@ impl World {
         };
         let status = live.process.raft.status();
         let committed_before = live.process.progress.commit();
-        live.process.progress.see(&status)?;
+        let seen = live.process.progress.see(&status);
         self.trace
             .note(status.term.0 << 40 ^ status.commit.0 << 20 ^ status.last.index.0);
+        if !self.conditions.checks {
+            return Ok(());
+        }
+        seen?;
         if status.role != Role::Leader {
             return Ok(());
         }
@@ -422,24 +477,21 @@ impl World {
         })
     }
 
-    /// Prints what happens, when that is wanted.
+    /// Writes down what happens, when that is wanted.
     pub(super) fn log(&self, line: impl FnOnce(&World) -> String) {
-        if self.options.verbose {
-            let now = self.schedule.now();
-            println!(
-                "{:>4}.{:06} {}",
-                now / SECOND,
-                now % SECOND / MICROSECOND,
-                line(self)
-            );
-        }
+        self.journal.note(self.schedule.now(), || line(self));
+    }
+
+    /// Ends the journal.
+    pub(super) fn into_journal(self) -> Journal {
+        self.journal
     }
 }
 
 /// A member record with addresses that nobody dials.
-pub(super) fn member(name: &str, directory: u64, plan: &Plan) -> Member {
+pub(super) fn member(name: &str, directory: u64, knobs: &Knobs) -> Member {
     Member {
-        priority: plan.priority(directory),
+        priority: knobs.priority(directory),
         ..Member::new(
             name,
             DirectoryId(u128::from(directory)),

@@ -101,7 +101,11 @@ fn flipped_byte_in_an_acknowledged_record_is_repaired_by_the_others_and_then_the
     flip_a_byte(&path, last / 2);
     let mark = cluster.nodes[victim].log_mark();
     cluster.nodes[victim].start();
-    for words in ["the log is being repaired", "is damaged", "the log is whole again"] {
+    for words in [
+        "the log is being repaired",
+        "is damaged",
+        "the log is whole again",
+    ] {
         cluster.nodes[victim].wait_for_log(mark, words, SETTLE);
     }
     cluster.wait_until_ready();

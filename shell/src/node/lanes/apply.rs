@@ -93,6 +93,9 @@ impl ApplyLane {
                         }));
                         replies.extend(waiter.map(|waiter| (waiter, applied.reply)));
                     }
+                    Payload::Omitted => {
+                        return Err(format!("entry {} has no command to apply", entry.position));
+                    }
                     Payload::Empty => state
                         .apply_empty(entry.position)
                         .map_err(|error| error.to_string())?,

@@ -9,7 +9,7 @@ use crate::consensus::log::DiskLog;
 #[derive(Clone, Copy, Debug)]
 struct Committed {
     term: Term,
-    content: u64,
+    content: Option<u64>,
 }
 
 /// The log that was committed, as first seen on any node.
@@ -91,7 +91,7 @@ impl CommittedLog {
         membership: &Membership,
         disk: impl Fn(NodeId) -> Option<&'a DiskLog>,
     ) -> Verdict {
-        let holds = |id: &NodeId| {
+        let holds = |id: &NodeId| -> bool {
             disk(*id).is_some_and(|log| {
                 log.base.position.index > position.index
                     || log.term_at(position.index) == Some(position.term)
@@ -105,6 +105,12 @@ impl CommittedLog {
                 half.is_empty() || holders * 2 > half.len(),
                 "committed entries are on the disks of a majority",
                 || format!("{position} is committed, and {holders} of {half:?} hold it"),
+            )?;
+            let with_data = half.iter().filter(|id| !membership.is_witness(**id)).any(holds);
+            demand(
+                half.is_empty() || with_data,
+                "committed commands are on a disk with data",
+                || format!("{position} is committed, and of {half:?} only witnesses hold it"),
             )?;
         }
         Ok(())

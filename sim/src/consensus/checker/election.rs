@@ -56,9 +56,4 @@ impl Elections {
     pub(in crate::consensus) fn after(&self, term: Term) -> impl Iterator<Item = (Term, Run)> {
         self.leaders.range(term.next()..).map(|(term, run)| (*term, *run))
     }
-
-    /// How many terms had a leader.
-    pub(in crate::consensus) fn count(&self) -> u64 {
-        self.leaders.len() as u64
-    }
 }

@@ -4,7 +4,7 @@ use quorate_core::raft::HandoverReason;
 
 use super::{Verdict, demand};
 use crate::consensus::node::Run;
-use crate::consensus::plan::Plan;
+use crate::consensus::plan::Knobs;
 use crate::consensus::schedule::{MILLISECOND, Time};
 
 /// When the last one began.
@@ -14,15 +14,20 @@ pub(in crate::consensus) struct Handovers {
 }
 
 impl Handovers {
+    /// A clock went ahead at once: its node believes that more time has passed.
+    pub(in crate::consensus) fn clock_steps(&mut self) {
+        self.last = None;
+    }
+
     /// A leader begins to hand over.
     pub(in crate::consensus) fn begins(
         &mut self,
         now: Time,
         leader: Run,
         reason: HandoverReason,
-        plan: &Plan,
+        knobs: &Knobs,
     ) -> Verdict {
-        let interval = plan.handover_interval();
+        let interval = knobs.handover_interval();
         let before = self.last.replace(now);
         let passed = before.map_or(Time::MAX, |before| now - before);
         demand(passed >= interval, "hand-overs are seldom", || {
@@ -31,7 +36,7 @@ impl Handovers {
                 "{leader} hands over {passed} ms after the last one, {interval} ms is the least: {reason:?}"
             )
         })?;
-        let groundless = plan.evenly_slow_disks && reason == HandoverReason::SlowDisk;
+        let groundless = knobs.evenly_slow_disks && reason == HandoverReason::SlowDisk;
         demand(!groundless, "disks that are all slow end no leadership", || {
             format!("{leader} hands over")
         })

@@ -12,8 +12,20 @@ use crate::consensus::trace::hash;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Known {
     term: Term,
-    content: u64,
+    /// None from a witness, whose log does without it.
+    content: Option<u64>,
     predecessor: Option<Term>,
+}
+
+impl Known {
+    /// Whether two logs that have this and `other` at one index agree.
+    fn agrees(&self, other: &Known) -> bool {
+        let same = match (self.content, other.content) {
+            (Some(one), Some(another)) => one == another,
+            _ => true,
+        };
+        same && self.term == other.term && self.predecessor == other.predecessor
+    }
 }
 
 /// Every entry that was ever written by anyone, by index.
@@ -70,8 +82,12 @@ impl Entries {
             content: content(entry),
             predecessor,
         };
-        match self.known[place].iter().find(|known| known.term == position.term) {
-            Some(known) if *known == seen => Ok(()),
+        let mut known = self.known[place].iter_mut();
+        match known.find(|known| known.term == position.term) {
+            Some(known) if known.agrees(&seen) => {
+                known.content = known.content.or(seen.content);
+                Ok(())
+            }
             Some(known) => Err(Breach {
                 checker: "log matching",
                 seen: format!("entry {position} is {seen:?} here and {known:?} elsewhere: {entry:?}"),
@@ -88,11 +104,12 @@ fn place(index: Index) -> usize {
     usize::try_from(index.0).expect("a run has few entries")
 }
 
-/// A hash of what an entry says.
-pub(super) fn content(entry: &Entry) -> u64 {
+/// A hash of what an entry says; none when that is left out.
+pub(super) fn content(entry: &Entry) -> Option<u64> {
     match &entry.payload {
-        Payload::Empty => 1,
-        Payload::Command(command) => hash(2, command),
-        Payload::Membership(membership) => hash(3, format!("{membership:?}").as_bytes()),
+        Payload::Empty => Some(1),
+        Payload::Command(command) => Some(hash(2, command)),
+        Payload::Membership(membership) => Some(hash(3, format!("{membership:?}").as_bytes())),
+        Payload::Omitted => None,
     }
 }

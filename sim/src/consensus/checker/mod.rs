@@ -45,7 +45,7 @@ pub(super) fn demand(holds: bool, checker: &'static str, seen: impl FnOnce() -> 
 }
 
 /// All checkers that look across nodes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Checkers {
     pub(super) elections: election::Elections,
     pub(super) entries: log::Entries,
@@ -54,4 +54,19 @@ pub(super) struct Checkers {
     pub(super) promises: promise::Promises,
     pub(super) clients: client::Clients,
     pub(super) handovers: handover::Handovers,
+}
+
+impl Checkers {
+    /// Checkers at the beginning of a run; without `checks` only what the run itself asks them is kept.
+    pub(super) fn new(checks: bool) -> Checkers {
+        Checkers {
+            elections: election::Elections::default(),
+            entries: log::Entries::default(),
+            committed: commit::CommittedLog::default(),
+            states: state::States::default(),
+            promises: promise::Promises::default(),
+            clients: client::Clients::new(checks),
+            handovers: handover::Handovers::default(),
+        }
+    }
 }

@@ -1,81 +1,75 @@
-//! What kind of run a seed stands for: knobs that hold from its beginning to its end.
-//!
-//! Every knob has calm and wild settings, so that seeds differ in character: some runs hammer the network, some the
-//! disks, some the operators, and some are quiet.
+//! Knobs: what holds from the beginning of a run to its end. Each has calm and wild settings.
 
 use std::time::Duration;
 
 use quorate_core::raft::{self, Member};
+use serde::{Deserialize, Serialize};
 
-use super::schedule::{MICROSECOND, MILLISECOND, SECOND, Time};
-use crate::random::{Concern, PartsPerMillion, Stream};
+use super::duration;
+use crate::consensus::schedule::{MICROSECOND, MILLISECOND, SECOND, Time};
+use crate::random::{PartsPerMillion, Stream};
+
+/// The mean time between two requests at the most: over all clients, at least a hundred a second.
+const REQUEST_MEAN_MAX: Time = 9 * MILLISECOND;
 
 /// The knobs of one run.
-#[derive(Clone, Debug)]
-pub(super) struct Plan {
-    pub(super) raft: raft::Config,
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Knobs {
+    pub(crate) raft: raft::Config,
     // The network.
-    pub(super) latency_mean: Time,
-    pub(super) latency_spike: PartsPerMillion,
-    pub(super) loss: PartsPerMillion,
-    pub(super) duplication: PartsPerMillion,
+    #[serde(with = "duration")]
+    pub(crate) latency_mean: Time,
+    pub(crate) latency_spike: PartsPerMillion,
+    pub(crate) loss: PartsPerMillion,
+    pub(crate) duplication: PartsPerMillion,
     /// Whether messages between two nodes keep their order.
-    pub(super) ordered_links: bool,
+    pub(crate) ordered_links: bool,
     /// Whether nodes hear of links that come and go.
-    pub(super) link_events: bool,
+    pub(crate) link_events: bool,
     /// Whether messages pass through their encoding.
-    pub(super) encode_messages: bool,
+    pub(crate) encode_messages: bool,
     // The drivers.
     /// How often a driver waits for further inputs before it drains.
-    pub(super) batching: PartsPerMillion,
+    pub(crate) batching: PartsPerMillion,
     /// How long it waits then.
-    pub(super) batch_mean: Time,
-    pub(super) sync_mean: Time,
-    pub(super) apply_mean: Time,
-    pub(super) flush_mean: Time,
-    pub(super) fetch_mean: Time,
-    pub(super) snapshot_mean: Time,
-    pub(super) snapshot_failure: PartsPerMillion,
+    #[serde(with = "duration")]
+    pub(crate) batch_mean: Time,
+    #[serde(with = "duration")]
+    pub(crate) sync_mean: Time,
+    #[serde(with = "duration")]
+    pub(crate) apply_mean: Time,
+    #[serde(with = "duration")]
+    pub(crate) flush_mean: Time,
+    #[serde(with = "duration")]
+    pub(crate) fetch_mean: Time,
+    #[serde(with = "duration")]
+    pub(crate) snapshot_mean: Time,
+    pub(crate) snapshot_failure: PartsPerMillion,
     /// How many of the last entries a restarted node finds in memory at the most.
-    pub(super) boot_tail_max: u64,
+    pub(crate) boot_tail_max: u64,
     /// How many parts of a million a clock may run fast or slow.
-    pub(super) clock_skew: u64,
+    pub(crate) clock_skew: u64,
     // The clients.
-    pub(super) request_mean: Time,
-    pub(super) keys: u64,
-    // Faults and operators. None when they never happen in this run.
-    pub(super) fault_mean: Option<Time>,
-    pub(super) operation_mean: Option<Time>,
-    pub(super) kinds: FaultKinds,
-    pub(super) membership_changes: bool,
-    pub(super) transfers: bool,
+    #[serde(with = "duration")]
+    pub(crate) request_mean: Time,
+    pub(crate) keys: u64,
+    // Operators.
+    /// How many voters operators leave at the least.
+    pub(crate) voters_min: usize,
     /// All disks are slow, and nothing happens to one of them alone: no leader is worse than another.
-    pub(super) evenly_slow_disks: bool,
+    pub(crate) evenly_slow_disks: bool,
     /// The features that the newest binary supports.
-    pub(super) features_max: u16,
+    pub(crate) features_max: u16,
+    /// How many of the first members are witnesses, if there are enough others; when any, newcomers may be too.
+    pub(crate) witnesses: u64,
     /// What members prefer: the priorities that they get in turn.
-    pub(super) priorities: Vec<u8>,
+    pub(crate) priorities: Vec<u8>,
 }
 
-/// Which faults a run knows.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct FaultKinds {
-    pub(super) crashes: bool,
-    pub(super) partitions: bool,
-    pub(super) pauses: bool,
-    pub(super) slow_disks: bool,
-    pub(super) stalled_disks: bool,
-    pub(super) disk_errors: bool,
-    pub(super) link_flaps: bool,
-    pub(super) wiped_disks: bool,
-}
-
-impl Plan {
-    /// The plan of a seed.
-    pub(super) fn new(seed: u64) -> Plan {
-        let mut random = Stream::new(seed, Concern::Plan);
-        let random = &mut random;
-        let mut plan = Plan {
+impl Knobs {
+    pub(super) fn draw(random: &mut Stream) -> Knobs {
+        let mut knobs = Knobs {
             raft: raft_config(random),
             latency_mean: *random.pick(&[100 * MICROSECOND, MILLISECOND, MILLISECOND, 8 * MILLISECOND]),
             latency_spike: *random.pick(&[0, 0, 2_000, 20_000]),
@@ -94,33 +88,27 @@ impl Plan {
             snapshot_failure: *random.pick(&[0, 100_000, 400_000]),
             boot_tail_max: *random.pick(&[0, 5, 10_000]),
             clock_skew: *random.pick(&[0, 1_000, 50_000]),
-            request_mean: *random.pick(&[2 * MILLISECOND, 10 * MILLISECOND, 40 * MILLISECOND]),
-            keys: *random.pick(&[1, 5, 50]),
-            fault_mean: *random.pick(&[
-                None,
-                Some(300 * MILLISECOND),
-                Some(SECOND),
-                Some(SECOND),
-                Some(3 * SECOND),
+            request_mean: *random.pick(&[
+                2 * MILLISECOND,
+                5 * MILLISECOND,
+                REQUEST_MEAN_MAX,
+                REQUEST_MEAN_MAX,
             ]),
-            operation_mean: *random.pick(&[None, Some(200 * MILLISECOND), Some(SECOND), Some(2 * SECOND)]),
-            kinds: fault_kinds(random),
-            membership_changes: random.chance(700_000),
-            transfers: random.chance(700_000),
+            keys: *random.pick(&[1, 5, 50]),
+            voters_min: if random.chance(100_000) { 1 } else { 2 },
             evenly_slow_disks: random.chance(80_000),
             features_max: *random.pick(&[1, 2, 4]),
             priorities: priorities(random),
+            witnesses: *random.pick(&[0, 0, 0, 1, 2]),
         };
-        if plan.evenly_slow_disks {
-            plan.sync_mean = 60 * MILLISECOND;
-            let kinds = &mut plan.kinds;
-            (kinds.slow_disks, kinds.stalled_disks, kinds.pauses) = (false, false, false);
+        if knobs.evenly_slow_disks {
+            knobs.sync_mean = 60 * MILLISECOND;
         }
-        plan
+        knobs
     }
 
     /// Healthy machines from now on: what is small stays small, what is slow gets faster.
-    pub(super) fn calm(&mut self) {
+    pub(crate) fn calm(&mut self) {
         self.batch_mean = self.batch_mean.min(200 * MICROSECOND);
         self.sync_mean = self.sync_mean.min(2 * MILLISECOND);
         self.apply_mean = self.apply_mean.min(MILLISECOND);
@@ -133,25 +121,25 @@ impl Plan {
     }
 
     /// The priority of the member with this number.
-    pub(super) fn priority(&self, number: u64) -> u8 {
+    pub(crate) fn priority(&self, number: u64) -> u8 {
         let place = number % self.priorities.len() as u64;
         self.priorities[usize::try_from(place).unwrap_or(0)]
     }
 
     /// The largest election time-out, in nanoseconds.
-    pub(super) fn election_timeout(&self) -> Time {
+    pub(crate) fn election_timeout(&self) -> Time {
         nanoseconds(self.raft.election_timeout_max)
     }
 
     /// How long a write is under way at the most before its node knows that the disk is stalled, in nanoseconds of any
     /// clock, with the time that a driver gathers inputs.
-    pub(super) fn stall_noticed_within(&self) -> Time {
+    pub(crate) fn stall_noticed_within(&self) -> Time {
         self.at_most(nanoseconds(self.raft.disk_stall_bound())) + self.election_timeout()
     }
 
     /// The simulated time between two hand-overs that leaders begin of their own accord, at the least: a leader whose
     /// time is over may not know it yet.
-    pub(super) fn handover_interval(&self) -> Time {
+    pub(crate) fn handover_interval(&self) -> Time {
         let interval = nanoseconds(self.raft.handover_interval);
         (2 * interval - self.at_most(interval)).saturating_sub(self.election_timeout())
     }
@@ -172,19 +160,6 @@ fn priorities(random: &mut Stream) -> Vec<u8> {
         return vec![Member::PRIORITY];
     }
     (0..4).map(|_| *random.pick(&[0, 50, 100, 200])).collect()
-}
-
-fn fault_kinds(random: &mut Stream) -> FaultKinds {
-    FaultKinds {
-        crashes: random.chance(700_000),
-        partitions: random.chance(700_000),
-        pauses: random.chance(400_000),
-        slow_disks: random.chance(400_000),
-        stalled_disks: random.chance(400_000),
-        disk_errors: random.chance(200_000),
-        link_flaps: random.chance(400_000),
-        wiped_disks: random.chance(300_000),
-    }
 }
 
 /// Small limits bring about in seconds what production meets in months.

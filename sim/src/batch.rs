@@ -1,0 +1,121 @@
+//! Many runs: seeds in ascending order on some threads, and what came of them.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crate::consensus::{Outcome, Plan, Statistics, Violation};
+
+/// A range of seeds with both ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Seeds {
+    /// The first one.
+    pub first: u64,
+    /// The last one.
+    pub last: u64,
+}
+
+impl Seeds {
+    /// All of them.
+    pub fn iter(self) -> RangeInclusive<u64> {
+        self.first..=self.last
+    }
+}
+
+impl FromStr for Seeds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Seeds, String> {
+        let number = |text: &str| {
+            text.parse::<u64>()
+                .map_err(|error| format!("`{text}` is no seed: {error}"))
+        };
+        let (first, last) = match text.split_once("..") {
+            Some((first, last)) => (number(first)?, number(last.trim_start_matches('='))?),
+            None => (number(text)?, number(text)?),
+        };
+        if first > last {
+            return Err(format!("the first seed, {first}, comes after the last, {last}"));
+        }
+        Ok(Seeds { first, last })
+    }
+}
+
+/// What came of many runs.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Runs that ended well.
+    pub done: u64,
+    /// What happened in them.
+    pub statistics: Statistics,
+    /// The hash over each of them, by seed.
+    pub hashes: BTreeMap<u64, u64>,
+    /// The lowest seed that was found to end badly.
+    pub violation: Option<(Plan, Violation)>,
+}
+
+impl Batch {
+    /// Runs seeds on `jobs` threads until one ends badly or `stop` says so.
+    ///
+    /// # Errors
+    /// With the first error of `simulate`.
+    pub fn run(
+        seeds: &[u64],
+        jobs: usize,
+        stop: impl Fn() -> bool + Sync,
+        simulate: impl Fn(u64) -> io::Result<(Plan, Result<Outcome, Violation>)> + Sync,
+    ) -> io::Result<Batch> {
+        let next = AtomicUsize::new(0);
+        let ended = AtomicBool::new(false);
+        let batch = Mutex::new(Ok(Batch::default()));
+        let work = || {
+            while !ended.load(Ordering::Relaxed) && !stop() {
+                let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) else {
+                    return;
+                };
+                let result = simulate(*seed);
+                let goes_on = matches!(result, Ok((_, Ok(_))));
+                let mut batch = batch.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                match (batch.as_mut(), result) {
+                    (Ok(batch), Ok((plan, result))) => batch.add(plan, result),
+                    (Ok(_), Err(error)) => *batch = Err(error),
+                    (Err(_), _) => {}
+                }
+                if !goes_on {
+                    ended.store(true, Ordering::Relaxed);
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..jobs {
+                scope.spawn(work);
+            }
+        });
+        batch
+            .into_inner()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Takes in one run.
+    pub fn add(&mut self, plan: Plan, result: Result<Outcome, Violation>) {
+        match result {
+            Ok(outcome) => {
+                self.done += 1;
+                self.statistics.add(&outcome.statistics);
+                self.hashes.insert(plan.seed(), outcome.trace);
+            }
+            Err(violation) => {
+                let lowest = self
+                    .violation
+                    .as_ref()
+                    .is_none_or(|(known, _)| plan.seed() < known.seed());
+                if lowest {
+                    self.violation = Some((plan, violation));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! `quorate-sim core`: runs seeds, or one plan.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::time::Instant;
+
+use quorate_sim::batch::{Batch, Seeds};
+use quorate_sim::consensus::{
+    Conditions, Journal, Mistake, NODES_MAX, Outcome, Plan, Violation, run as simulate, run_with_journal,
+};
+use quorate_sim::failure::Failure;
+use quorate_sim::report;
+
+use super::{CommandResult, interrupt};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Voters at the beginning of a run.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=NODES_MAX))]
+    nodes: u64,
+    /// Seeds to run: one, or the first and the last as in 1..1000.
+    #[arg(long, default_value = "1..100")]
+    seeds: Seeds,
+    /// Only every N-th seed, beginning with the I-th, as in 2/4: the rest is for other machines.
+    #[arg(long, value_name = "I/N", default_value = "1/1")]
+    shard: Shard,
+    /// Simulated seconds with faults in each run, before everything is healed.
+    #[arg(long, default_value_t = 20)]
+    seconds: u64,
+    /// Runs at a time; by default one a processor.
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Run a plan that was written down instead of seeds.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["nodes", "seeds", "shard", "seconds"])]
+    plan: Option<PathBuf>,
+    /// Where a violation is written to, in a folder of its own.
+    #[arg(long, value_name = "FOLDER", default_value = "simulation-failures")]
+    failures: PathBuf,
+    /// Print every seed with the hash over its run, and the summary as an error: two builds must print the same.
+    #[arg(long, conflicts_with = "verbose")]
+    hashes: bool,
+    /// Print everything that happens; best with one seed.
+    #[arg(long)]
+    verbose: bool,
+    /// Plant a mistake, to see what a violation looks like.
+    #[arg(long, value_name = "NAME", hide = true)]
+    plant: Option<Mistake>,
+}
+
+/// A part of the seeds.
+#[derive(Clone, Copy, Debug)]
+struct Shard {
+    part: u64,
+    parts: u64,
+}
+
+impl FromStr for Shard {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Shard, String> {
+        let parse = |text: &str| text.parse::<u64>().ok();
+        let (part, parts) = text
+            .split_once('/')
+            .and_then(|(part, parts)| Some((parse(part)?, parse(parts)?)))
+            .ok_or_else(|| format!("`{text}` is no part such as 2/4"))?;
+        if !(1..=parts).contains(&part) {
+            return Err(format!("`{text}`: the part must be between 1 and {parts}"));
+        }
+        Ok(Shard { part, parts })
+    }
+}
+
+pub(super) fn run(arguments: &Arguments) -> CommandResult {
+    let conditions = Conditions {
+        mistake: arguments.plant,
+        ..Conditions::default()
+    };
+    interrupt::listen()?;
+    let began = Instant::now();
+    let jobs = if arguments.verbose {
+        1
+    } else {
+        super::jobs(arguments.jobs)
+    };
+    let batch = match &arguments.plan {
+        Some(file) => run_plan(file, &conditions, arguments.verbose)?,
+        None => run_seeds(arguments, &conditions, jobs)?,
+    };
+    let summary = report::summary(&batch, began.elapsed(), jobs);
+    if arguments.hashes {
+        for (seed, hash) in &batch.hashes {
+            println!("{seed} {hash:016x}");
+        }
+        eprint!("{summary}");
+    } else {
+        print!("{summary}");
+    }
+    if interrupt::is_interrupted() {
+        eprintln!("interrupted after {} runs", batch.done);
+    }
+    match batch.violation {
+        None if interrupt::is_interrupted() => Ok(ExitCode::from(130)),
+        None => Ok(ExitCode::SUCCESS),
+        Some((plan, violation)) => {
+            report_violation(&arguments.failures, plan, conditions, &violation)?;
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+fn run_seeds(arguments: &Arguments, conditions: &Conditions, jobs: usize) -> std::io::Result<Batch> {
+    let Shard { part, parts } = arguments.shard;
+    let seeds: Vec<u64> = arguments
+        .seeds
+        .iter()
+        .filter(|seed| (seed - arguments.seeds.first) % parts == part - 1)
+        .collect();
+    let bar = report::progress(seeds.len() as u64);
+    let verbose = arguments.verbose;
+    let batch = Batch::run(&seeds, jobs, interrupt::is_interrupted, |seed| {
+        let plan = Plan::draw(seed, arguments.nodes, arguments.seconds);
+        let result = if verbose {
+            loudly(&plan, conditions)
+        } else {
+            Ok(simulate(&plan, conditions))
+        };
+        bar.inc(1);
+        result.map(|result| (plan, result))
+    });
+    bar.finish_and_clear();
+    batch
+}
+
+fn run_plan(
+    file: &Path,
+    conditions: &Conditions,
+    verbose: bool,
+) -> Result<Batch, Box<dyn std::error::Error>> {
+    let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    let plan = Plan::parse(&text).map_err(|error| format!("{}: {error}", file.display()))?;
+    let result = if verbose {
+        loudly(&plan, conditions)?
+    } else {
+        simulate(&plan, conditions)
+    };
+    let mut batch = Batch::default();
+    batch.add(plan, result);
+    Ok(batch)
+}
+
+/// Runs a plan and prints what happens.
+fn loudly(plan: &Plan, conditions: &Conditions) -> std::io::Result<Result<Outcome, Violation>> {
+    println!("seed {}: {plan}", plan.seed());
+    let (result, journal) = run_with_journal(plan, conditions, Journal::to(std::io::stdout()));
+    journal.finish()?;
+    Ok(result)
+}
+
+/// Writes a violation down, and says how to see it again.
+fn report_violation(
+    failures: &Path,
+    plan: Plan,
+    conditions: Conditions,
+    violation: &Violation,
+) -> Result<(), Box<dyn std::error::Error>> {
+    eprintln!("\nVIOLATION: {violation}");
+    let folder = failures.join(format!("core-{}-nodes-seed-{}", plan.nodes(), plan.seed()));
+    let failure = Failure::new(plan, conditions, violation);
+    let same = failure.save(&folder).map_err(|error| {
+        format!(
+            "the violation could not be written to {}: {error}",
+            folder.display()
+        )
+    })?;
+    if !same {
+        eprintln!(
+            "WARNING: a second run of the same plan went another way: a run depends on more than its plan."
+        );
+    }
+    eprintln!("written to {}", folder.display());
+    eprintln!("replay: {}", report::command(&conditions, "replay", &folder));
+    eprintln!("shrink: {}", report::command(&conditions, "shrink", &folder));
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! `quorate-sim explore`: visits every state of a small cluster.
+
+use std::process::ExitCode;
+
+use quorate_sim::exploration::{Bounds, explore};
+
+use super::CommandResult;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Nodes, all of them voters.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=5))]
+    nodes: u64,
+    /// The last term that is looked at.
+    #[arg(long, default_value_t = 2)]
+    terms: u64,
+    /// Commands that clients propose.
+    #[arg(long, default_value_t = 1)]
+    entries: u8,
+    /// Timers that fire.
+    #[arg(long, default_value_t = 2)]
+    timeouts: u8,
+    /// Crashes, each followed by a start.
+    #[arg(long, default_value_t = 0)]
+    crashes: u8,
+    /// Messages that are lost. A message that never arrives within the bounds need not be lost.
+    #[arg(long, default_value_t = 0)]
+    losses: u8,
+    /// Messages that arrive twice.
+    #[arg(long, default_value_t = 0)]
+    duplicates: u8,
+    /// States after which the search ends; a state takes about 3 KB of memory.
+    #[arg(long, default_value_t = 1_000_000)]
+    states: usize,
+    /// A mistake to plant in consensus, by name.
+    #[cfg(feature = "planted-bugs")]
+    #[arg(long)]
+    plant: Option<String>,
+}
+
+impl Arguments {
+    fn planted(&self) -> Result<quorate_core::raft::Planted, String> {
+        #[cfg(feature = "planted-bugs")]
+        if let Some(name) = &self.plant {
+            use quorate_core::raft::{Planted, PlantedBug};
+            let bug = PlantedBug::ALL.iter().find(|bug| bug.name() == name);
+            return bug
+                .map(|bug| Planted::with(*bug))
+                .ok_or_else(|| format!("there is no planted bug called {name}"));
+        }
+        Ok(quorate_core::raft::Planted::default())
+    }
+}
+
+pub(super) fn run(arguments: &Arguments) -> CommandResult {
+    let bounds = Bounds {
+        nodes: arguments.nodes,
+        terms: arguments.terms,
+        entries: arguments.entries,
+        timeouts: arguments.timeouts,
+        crashes: arguments.crashes,
+        losses: arguments.losses,
+        duplicates: arguments.duplicates,
+        states_max: arguments.states,
+        planted: arguments.planted()?,
+    };
+    println!("{bounds}");
+    let report = explore(&bounds);
+    print!("{report}");
+    Ok(if report.violation.is_none() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,53 @@
+//! `quorate-sim replay`: runs what a failure folder holds once more.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use quorate_sim::consensus::Journal;
+use quorate_sim::failure::{Failure, Replay};
+
+use super::CommandResult;
+
+/// The run ended in another way than recorded.
+const DIFFERS: u8 = 3;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The folder that a violation was written to.
+    folder: PathBuf,
+    /// Print everything that happens.
+    #[arg(long)]
+    verbose: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> CommandResult {
+    let failure = Failure::load(&arguments.folder)?;
+    println!("recorded: {}", failure.recorded);
+    if let Some(warning) = failure.other_commit() {
+        println!("WARNING: {warning}");
+    }
+    let journal = if arguments.verbose {
+        Journal::to(std::io::stdout())
+    } else {
+        Journal::none()
+    };
+    let (replay, journal) = failure.replay(journal);
+    journal.finish()?;
+    match replay {
+        Replay::Same => {
+            println!("REPRODUCED: the same violation at the same step, and the same trace hash");
+            Ok(ExitCode::FAILURE)
+        }
+        Replay::Other(found) => {
+            println!("found:    {found}");
+            println!(
+                "DIFFERS: the run does not end as it did. Either the code is another, or a run depends on more than its plan."
+            );
+            Ok(ExitCode::from(DIFFERS))
+        }
+        Replay::EndsWell => {
+            println!("NOT REPRODUCED: the run ends well now");
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! How a seed expands to a plan.
+//!
+//! Every draw has calm and wild outcomes, so that seeds differ in character: some runs hammer the network, some the
+//! disks, some the operators, and some are quiet.
+
+use super::fault::Alarm;
+use super::{FORMAT, Fault, FaultKind, Knobs, Operation, OperationKind, Plan, Shape, Who};
+use crate::consensus::schedule::{MILLISECOND, SECOND, Time};
+use crate::random::{Concern, Stream};
+
+/// Nothing breaks and no operator comes before this.
+const CALM_BEGINNING: Time = SECOND / 2;
+
+pub(super) fn plan(seed: u64, nodes: u64, seconds: u64) -> Plan {
+    let mut random = Stream::new(seed, Concern::Plan);
+    let mut knobs = Knobs::draw(&mut random);
+    let habits = Habits::draw(&mut random, nodes, &mut knobs);
+    let duration = seconds * SECOND;
+    let mut plan = Plan {
+        format: FORMAT,
+        seed,
+        noise: seed,
+        nodes,
+        duration,
+        faults: faults(seed, &habits, duration),
+        operations: operations(seed, &habits, &knobs, duration),
+        knobs,
+    };
+    plan.settle();
+    plan
+}
+
+/// What kinds of events a run has, and how often.
+#[derive(Clone, Debug)]
+struct Habits {
+    /// The mean time between two faults; none when nothing breaks.
+    fault_mean: Option<Time>,
+    faults: Vec<Breaks>,
+    /// The mean time between two operations; none when no operator comes.
+    operation_mean: Option<Time>,
+    membership_changes: bool,
+    transfers: bool,
+    compactions: bool,
+    /// Whether clients have bursts and quiet windows.
+    moods: bool,
+}
+
+/// The kinds of faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Breaks {
+    Crash,
+    CrashLoop,
+    PowerCut,
+    Partition,
+    Flap,
+    Clog,
+    FalseAlarm,
+    Storm,
+    Pause,
+    ClockStep,
+    SlowDisk,
+    StalledDisk,
+    FailedSync,
+    Rot,
+    Wipe,
+}
+
+impl Habits {
+    fn draw(random: &mut Stream, nodes: u64, knobs: &mut Knobs) -> Habits {
+        let mut faults = vec![Breaks::Storm];
+        let mut add = |chance, kinds: &[Breaks]| {
+            if random.chance(chance) {
+                faults.extend(kinds);
+            }
+        };
+        use Breaks::{ClockStep, Clog, Crash, CrashLoop, FailedSync, FalseAlarm, Flap, Partition};
+        add(700_000, &[Crash, Crash, Crash, Crash, Breaks::PowerCut]);
+        add(200_000, &[CrashLoop]);
+        add(700_000, &[Partition; 4]);
+        add(400_000, &[Breaks::Pause; 2]);
+        add(400_000, &[Breaks::SlowDisk; 2]);
+        add(400_000, &[Breaks::StalledDisk; 2]);
+        add(200_000, &[FailedSync]);
+        add(400_000, &[FalseAlarm, FalseAlarm, Flap]);
+        add(300_000, &[Clog; 2]);
+        add(300_000, &[ClockStep]);
+        add(300_000, &[Breaks::Wipe]);
+        add(200_000, &[Breaks::Rot]);
+        if nodes < 3 {
+            faults.retain(|kind| !matches!(kind, Breaks::Wipe | Breaks::Rot));
+        }
+        if knobs.evenly_slow_disks {
+            let alone = [Breaks::SlowDisk, Breaks::StalledDisk, Breaks::Pause, ClockStep];
+            faults.retain(|kind| !alone.contains(kind));
+        }
+        Habits {
+            fault_mean: *random.pick(&[
+                None,
+                Some(300 * MILLISECOND),
+                Some(SECOND),
+                Some(SECOND),
+                Some(3 * SECOND),
+            ]),
+            faults,
+            operation_mean: *random.pick(&[None, Some(200 * MILLISECOND), Some(SECOND), Some(2 * SECOND)]),
+            membership_changes: random.chance(700_000),
+            transfers: random.chance(700_000),
+            compactions: random.chance(300_000),
+            moods: random.chance(300_000),
+        }
+    }
+}
+
+fn faults(seed: u64, habits: &Habits, duration: Time) -> Vec<Fault> {
+    let Some(mean) = habits.fault_mean else {
+        return Vec::new();
+    };
+    let mut random = Stream::new(seed, Concern::Faults);
+    let mut faults = Vec::new();
+    let mut at = CALM_BEGINNING;
+    while at < duration {
+        let kind = *random.pick(&habits.faults);
+        if kind == Breaks::CrashLoop {
+            faults.extend(crash_loop(&mut random, at));
+        } else {
+            let kind = fault(&mut random, kind);
+            faults.push(Fault { at, kind });
+        }
+        at += random.around(mean);
+    }
+    faults
+}
+
+/// A process that is killed soon after every start.
+fn crash_loop(random: &mut Stream, at: Time) -> Vec<Fault> {
+    let victim = Who::Place(random.below(64));
+    let (times, apart) = (
+        random.between(3, 6),
+        50 * MILLISECOND + random.around(150 * MILLISECOND),
+    );
+    let down = random.between(MILLISECOND, apart / 2);
+    (0..times)
+        .map(|time| Fault {
+            at: at + time * apart,
+            kind: FaultKind::Crash { victim, down },
+        })
+        .collect()
+}
+
+/// A node to hit: often the leader.
+fn who(random: &mut Stream) -> Who {
+    if random.chance(400_000) {
+        Who::Leader
+    } else {
+        Who::Place(random.below(64))
+    }
+}
+
+/// About one of `means`.
+fn about(random: &mut Stream, means: &[Time]) -> Time {
+    let mean = *random.pick(means);
+    random.around(mean)
+}
+
+fn fault(random: &mut Stream, kind: Breaks) -> FaultKind {
+    match kind {
+        Breaks::Crash | Breaks::CrashLoop => FaultKind::Crash {
+            victim: who(random),
+            down: about(random, &[MILLISECOND, 100 * MILLISECOND, SECOND, 5 * SECOND]),
+        },
+        Breaks::PowerCut => FaultKind::PowerCut {
+            down: random.around(200 * MILLISECOND),
+            apart: about(random, &[0, 5 * MILLISECOND, 100 * MILLISECOND]),
+        },
+        Breaks::Partition => FaultKind::Partition {
+            shape: shape(random),
+            duration: about(random, &[50 * MILLISECOND, 600 * MILLISECOND, 4 * SECOND]),
+        },
+        Breaks::Flap => FaultKind::Flap {
+            one: who(random),
+            other: who(random),
+            times: *random.pick(&[3, 8, 20]),
+            period: 5 * MILLISECOND + about(random, &[20 * MILLISECOND, 150 * MILLISECOND]),
+        },
+        Breaks::Clog => FaultKind::Clog {
+            from: who(random),
+            to: who(random),
+            each: *random.pick(&[MILLISECOND, 10 * MILLISECOND, 50 * MILLISECOND]),
+            duration: about(random, &[300 * MILLISECOND, 2 * SECOND]),
+        },
+        Breaks::FalseAlarm => FaultKind::FalseAlarm {
+            at_node: who(random),
+            peer: who(random),
+            alarm: *random.pick(&[Alarm::Lost, Alarm::Refused, Alarm::Connected]),
+            duration: random.around(50 * MILLISECOND),
+        },
+        Breaks::Storm => FaultKind::Storm {
+            loss: *random.pick(&[50_000, 300_000, 600_000]),
+            duplication: *random.pick(&[0, 50_000, 300_000]),
+            spike: *random.pick(&[0, 20_000, 200_000]),
+            duration: random.around(500 * MILLISECOND),
+        },
+        Breaks::Pause => FaultKind::Pause {
+            victim: who(random),
+            duration: about(random, &[50 * MILLISECOND, 500 * MILLISECOND, 2 * SECOND]),
+        },
+        Breaks::ClockStep => FaultKind::ClockStep {
+            victim: who(random),
+            by: about(random, &[20 * MILLISECOND, 300 * MILLISECOND, 20 * SECOND]),
+        },
+        Breaks::SlowDisk | Breaks::StalledDisk | Breaks::FailedSync | Breaks::Rot | Breaks::Wipe => {
+            disk_fault(random, kind)
+        }
+    }
+}
+
+fn disk_fault(random: &mut Stream, kind: Breaks) -> FaultKind {
+    let victim = who(random);
+    match kind {
+        Breaks::SlowDisk => FaultKind::SlowDisk {
+            victim,
+            by: *random.pick(&[20 * MILLISECOND, 150 * MILLISECOND]),
+            duration: about(random, &[2 * SECOND, 8 * SECOND, 15 * SECOND]),
+        },
+        Breaks::StalledDisk => FaultKind::StalledDisk {
+            victim,
+            duration: about(random, &[500 * MILLISECOND, 3 * SECOND]),
+        },
+        Breaks::FailedSync => FaultKind::FailedSync {
+            victim,
+            down: 2 * SECOND + random.around(5 * SECOND),
+        },
+        Breaks::Rot => FaultKind::Rot {
+            victim,
+            down: random.around(500 * MILLISECOND),
+            readable: u32::try_from(random.below(1_000_000)).unwrap_or(0),
+            end_is_known: random.chance(700_000),
+        },
+        _ => FaultKind::Wipe { victim },
+    }
+}
+
+fn shape(random: &mut Stream) -> Shape {
+    let victim = who(random);
+    match random.below(6) {
+        0 => Shape::Alone(victim),
+        1 => Shape::Unheard(victim),
+        2 => Shape::Deaf(victim),
+        3 => Shape::Bridge(victim),
+        4 => Shape::Sides(bits(random, 500_000)),
+        _ => Shape::Pairs(bits(random, 300_000)),
+    }
+}
+
+/// 64 bits, each set with a probability in parts of a million.
+fn bits(random: &mut Stream, probability: u32) -> u64 {
+    (0..64).fold(0, |bits, _| bits << 1 | u64::from(random.chance(probability)))
+}
+
+fn operations(seed: u64, habits: &Habits, knobs: &Knobs, duration: Time) -> Vec<Operation> {
+    let mut random = Stream::new(seed, Concern::Operator);
+    let mut operations = Vec::new();
+    if let Some(mean) = habits.operation_mean {
+        let mut at = CALM_BEGINNING;
+        while at < duration {
+            let asked = if random.chance(100_000) {
+                Who::Place(random.below(64))
+            } else {
+                Who::Leader
+            };
+            if let Some(kind) = operation(&mut random, habits, knobs) {
+                operations.push(Operation { at, asked, kind });
+            }
+            at += random.around(mean);
+        }
+    }
+    if habits.moods {
+        operations.extend(moods(&mut Stream::new(seed, Concern::Clients), duration));
+    }
+    operations
+}
+
+fn operation(random: &mut Stream, habits: &Habits, knobs: &Knobs) -> Option<OperationKind> {
+    if habits.compactions && random.chance(150_000) {
+        return Some(OperationKind::Compact);
+    }
+    let transfer = habits.transfers && random.chance(300_000);
+    if transfer || (habits.transfers && !habits.membership_changes) {
+        let to = random.chance(600_000).then(|| random.below(64));
+        return Some(OperationKind::Transfer { to });
+    }
+    habits
+        .membership_changes
+        .then(|| membership_change(random, knobs))
+}
+
+fn membership_change(random: &mut Stream, knobs: &Knobs) -> OperationKind {
+    let (voter, learner) = (random.below(64), random.below(64));
+    let promote = random.chance(800_000);
+    match random.below(16) {
+        0..=3 => OperationKind::AddLearner { promote },
+        4..=5 => OperationKind::Remove { voter },
+        6..=7 => OperationKind::Promote { learner },
+        8..=9 => OperationKind::PromoteAndRemove { learner, voter },
+        10 => OperationKind::Swap { learner, voter },
+        11 => OperationKind::Demote { voter },
+        12 => OperationKind::RemoveLearner { learner },
+        13 => OperationKind::Replace { voter, promote },
+        14 if knobs.priorities.len() > 1 => OperationKind::Prioritise {
+            voter,
+            priority: *random.pick(&knobs.priorities),
+        },
+        _ => OperationKind::Update { voter },
+    }
+}
+
+/// Quiet windows, each made up for by a burst, and bursts alone.
+fn moods(random: &mut Stream, duration: Time) -> Vec<Operation> {
+    let mut moods = Vec::new();
+    let mut at = random.around(2 * SECOND);
+    while at < duration {
+        let span = 100 * MILLISECOND + random.around(400 * MILLISECOND);
+        let mut add = |at, kind| {
+            let asked = Who::Leader;
+            moods.push(Operation { at, asked, kind });
+        };
+        if random.chance(500_000) {
+            add(at, OperationKind::Quiet { duration: span });
+            at += span;
+        }
+        let duration = span / 2;
+        add(at, OperationKind::Burst { times: 5, duration });
+        at += span + random.around(3 * SECOND);
+    }
+    moods
+}

@@ -1,0 +1,149 @@
+//! What can break.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Who, duration};
+use crate::consensus::schedule::Time;
+use crate::random::PartsPerMillion;
+
+/// Something breaks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Fault {
+    /// When, since the run began.
+    #[serde(with = "duration")]
+    pub(crate) at: Time,
+    /// What.
+    #[serde(flatten)]
+    pub(crate) kind: FaultKind,
+}
+
+/// What breaks, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "fault", rename_all = "kebab-case")]
+pub(crate) enum FaultKind {
+    /// A process is killed, and started again.
+    Crash {
+        victim: Who,
+        #[serde(with = "duration")]
+        down: Time,
+    },
+    /// All processes are killed at once; they start again one after the other.
+    PowerCut {
+        #[serde(with = "duration")]
+        down: Time,
+        #[serde(with = "duration")]
+        apart: Time,
+    },
+    /// Messages between some nodes are lost.
+    Partition {
+        shape: Shape,
+        #[serde(with = "duration")]
+        duration: Time,
+    },
+    /// A node is cut off from another one, both ways, and connected again, over and over.
+    Flap {
+        one: Who,
+        other: Who,
+        times: u32,
+        #[serde(with = "duration")]
+        period: Time,
+    },
+    /// One direction of a link carries few messages: they queue up, and each comes later than the one before.
+    Clog {
+        from: Who,
+        to: Who,
+        #[serde(with = "duration")]
+        each: Time,
+        #[serde(with = "duration")]
+        duration: Time,
+    },
+    /// A transport says something of a link that is not so, and takes it back.
+    FalseAlarm {
+        at_node: Who,
+        peer: Who,
+        alarm: Alarm,
+        #[serde(with = "duration")]
+        duration: Time,
+    },
+    /// Messages are lost, repeated and overtaken everywhere.
+    Storm {
+        loss: PartsPerMillion,
+        duplication: PartsPerMillion,
+        spike: PartsPerMillion,
+        #[serde(with = "duration")]
+        duration: Time,
+    },
+    /// A process stands still, its clock does not.
+    Pause {
+        victim: Who,
+        #[serde(with = "duration")]
+        duration: Time,
+    },
+    /// A clock goes ahead at once: time passed that the machine slept through, as far as it knows.
+    ClockStep {
+        victim: Who,
+        #[serde(with = "duration")]
+        by: Time,
+    },
+    /// Syncs of a disk take longer.
+    SlowDisk {
+        victim: Who,
+        #[serde(with = "duration")]
+        by: Time,
+        #[serde(with = "duration")]
+        duration: Time,
+    },
+    /// No sync of a disk ends.
+    StalledDisk {
+        victim: Who,
+        #[serde(with = "duration")]
+        duration: Time,
+    },
+    /// The next sync of a disk fails; its process stops, and is started again.
+    FailedSync {
+        victim: Who,
+        #[serde(with = "duration")]
+        down: Time,
+    },
+    /// Records that were durable are damaged, which the node notices when it starts again: only the first so many
+    /// parts of a million of its log are readable, and it may not be known where it ended.
+    Rot {
+        victim: Who,
+        #[serde(with = "duration")]
+        down: Time,
+        readable: PartsPerMillion,
+        end_is_known: bool,
+    },
+    /// A node loses its disk for ever.
+    Wipe { victim: Who },
+}
+
+/// Who is cut off from whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Shape {
+    /// One node alone.
+    Alone(Who),
+    /// One node is heard by nobody.
+    Unheard(Who),
+    /// One node hears nobody.
+    Deaf(Who),
+    /// Only one node reaches all others: a bridge.
+    Bridge(Who),
+    /// Two sides: the bit at a node's place says which one it is on.
+    Sides(u64),
+    /// Single directed pairs: bit `8 * place of the sender + place of the receiver`, counted round.
+    Pairs(u64),
+}
+
+/// What a transport can get wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Alarm {
+    /// The link fell silent.
+    Lost,
+    /// The peer's process has ended.
+    Refused,
+    /// The link was made anew.
+    Connected,
+}
