@@ -23,10 +23,10 @@ pub enum PreVote {
     Granted,
     /// It would not.
     Refused,
-    /// It must not: its log is being repaired.
-    Repairing,
     /// It would, and asks to go first, since it is preferred. This holds off questions, never votes.
     Vetoed,
+    /// It must not: its log is being repaired.
+    Repairing,
 }
 
 /// What a message says.

@@ -296,8 +296,8 @@ impl Durable {
             source,
         })?;
         let base = loaded.membership.map(|membership| Base { position, membership });
-        if let Some(base) = &base {
-            log.go_on_behind(base, &mut recovered)
+        if let Some(base) = base.as_ref().or(recovered.base.clone().as_ref()) {
+            log.fit_to(base, &mut recovered)
                 .await
                 .map_err(|error| NodeError::Failed(error.to_string()))?;
         }

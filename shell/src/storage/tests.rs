@@ -135,7 +135,7 @@ async fn start(disk: &Disk) -> Result<Found, String> {
         position: loaded.applied,
         membership: membership(),
     };
-    log.go_on_behind(&behind, &mut recovered)
+    log.fit_to(&behind, &mut recovered)
         .await
         .map_err(|error| error.to_string())?;
     let base = recovered.base.as_ref();

@@ -63,7 +63,7 @@ use self::files::Task;
 use self::format::{Checkpoint, GroupHeader, SECTOR_BYTES, SegmentHeader};
 use self::group::Group;
 use self::index::{Entries, Readable};
-use self::repair::Sound;
+use self::repair::{Note, Sound};
 use super::StorageError;
 use crate::port::{File, OpenMode, Ports};
 
@@ -137,7 +137,7 @@ pub struct Recovered {
     pub repair: Option<Position>,
     /// What was found damaged when it was opened, and was cut off.
     pub damage: Option<String>,
-    /// Whether entries after the base are missing: the log has to [go on behind the state](Log::go_on_behind).
+    /// Whether entries after the base are missing, until the log is [made to fit](Log::fit_to) the state.
     pub incomplete: bool,
 }
 
@@ -164,6 +164,8 @@ pub struct Log {
     active: Active,
     chain: u32,
     reader: LogReader,
+    /// What an unfinished repair has noted.
+    note: Option<Note>,
     tasks: mpsc::Sender<Task>,
     /// Ends when the lane behind `tasks` has ended.
     lane: oneshot::Receiver<()>,
@@ -265,6 +267,7 @@ impl Log {
             },
             chain: found.chain,
             reader: LogReader::new(ports, directory, entries),
+            note,
             tasks,
             lane,
             next,
@@ -295,30 +298,36 @@ impl Log {
         self.write_group(&mut group, head).await
     }
 
-    /// A damaged log whose readable part does not reach, or fit, the state: it begins anew behind the state, which is
-    /// of committed entries.
+    /// Sees to it that what is left of a damaged log fits the state, whose last entry and membership are `state`: if it
+    /// does not, it begins anew behind the state, which is of committed entries. To be called before the log is used.
     ///
     /// # Errors
     /// When the disk fails.
-    pub async fn go_on_behind(&mut self, state: &Base, recovered: &mut Recovered) -> Result<(), DiskError> {
-        let fits = recovered.has(state.position) && !recovered.incomplete;
-        if fits || (recovered.repair.is_none() && !recovered.incomplete) {
+    pub async fn fit_to(&mut self, state: &Base, recovered: &mut Recovered) -> Result<(), DiskError> {
+        let Some(note) = self.note else {
             return Ok(());
-        }
-        let write = Write {
-            id: WriteId(0),
-            hard_state: None,
-            reset: Some(state.clone()),
-            entries: Vec::new(),
         };
-        self.append(&[write]).await?;
-        recovered.base = Some(state.clone());
-        recovered.terms.clear();
-        recovered.memberships.clear();
-        recovered.tail.clear();
-        recovered.last = state.position.index;
-        recovered.incomplete = false;
-        recovered.repair = recovered.repair.filter(|until| state.position < *until);
+        if recovered.incomplete || !recovered.has(state.position) {
+            let write = Write {
+                id: WriteId(0),
+                hard_state: None,
+                reset: Some(state.clone()),
+                entries: Vec::new(),
+            };
+            self.append(&[write]).await?;
+            recovered.base = Some(state.clone());
+            recovered.terms.clear();
+            recovered.memberships.clear();
+            recovered.tail.clear();
+            recovered.last = state.position.index;
+            recovered.incomplete = false;
+        }
+        recovered.repair = Some(note.until).filter(|until| self.head.last < *until);
+        if recovered.repair.is_none() {
+            let forgotten = repair::forget(&self.ports, &self.directory);
+            self.remember(forgotten)?;
+            self.note = None;
+        }
         Ok(())
     }
 

@@ -2,7 +2,11 @@
 //!
 //! The note (`log/repair`) is durable before anything else is changed, so that a crash at any moment leaves the
 //! damage or the note, and never a log that looks whole. It says what was promised, until the log has reached that
-//! again; and what is still to be cut off, which is done again after a crash.
+//! again and is known to fit the state; and what is still to be cut off, which is done again after a crash.
+//!
+//! What stands may be older than what was lost in more than its length: entries in it may have been replaced in the part
+//! that was lost. Consensus copes with that, as with any log that is behind. The state does not, if it was built from the
+//! later ones: so a log that does not hold the state's last entry begins anew behind the state.
 
 use std::path::{Path, PathBuf};
 
@@ -70,7 +74,13 @@ pub(super) async fn recover(
     }
     let tail = options.tail_bytes_max;
     let rotten = match recovery::recover(ports, directory, tail, note.is_some())? {
-        Recovery::Whole(found) => return settle(ports, directory, found, note, None),
+        Recovery::Whole(found) => {
+            return Ok(Sound {
+                found,
+                note,
+                damage: None,
+            });
+        }
         Recovery::Rotten(rotten) => rotten,
     };
     if !rotten.nothing_lost {
@@ -80,7 +90,11 @@ pub(super) async fn recover(
     carry_out(ports, directory, &mut next).await?;
     let damage = rotten.error.to_string();
     match recovery::recover(ports, directory, tail, true)? {
-        Recovery::Whole(found) => settle(ports, directory, found, Some(next), Some(damage)),
+        Recovery::Whole(found) => Ok(Sound {
+            found,
+            note: Some(next),
+            damage: Some(damage),
+        }),
         Recovery::Rotten(_) => Err(rotten.error),
     }
 }
@@ -132,26 +146,9 @@ pub(super) fn newer(one: HardState, other: HardState) -> HardState {
     }
 }
 
-/// Drops a note that is settled: the log holds all that was promised.
-fn settle(
-    ports: &Ports,
-    directory: &Path,
-    found: Found,
-    note: Option<Note>,
-    damage: Option<String>,
-) -> Result<Sound, StorageError> {
-    let held = &found.replay;
-    let settled = |note: &Note| {
-        held.last >= note.until
-            && newer(held.hard_state, note.hard_state) == held.hard_state
-            && !found.incomplete
-    };
-    let mut note = note;
-    if note.as_ref().is_some_and(settled) {
-        small::remove(ports, &path(directory))?;
-        note = None;
-    }
-    Ok(Sound { found, note, damage })
+/// Removes the note of a repair that is over.
+pub(super) fn forget(ports: &Ports, directory: &Path) -> Result<(), StorageError> {
+    small::remove(ports, &path(directory))
 }
 
 fn path(directory: &Path) -> PathBuf {
