@@ -15,6 +15,8 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use quorate_api::{NodeName, Role};
 
+use crate::logging;
+
 type Number = Gauge<u64, AtomicU64>;
 type Labels = [(&'static str, String); 1];
 
@@ -188,6 +190,8 @@ impl Metrics {
         sync.set(u64::from(wal_sync));
         let help = "1 when every write is synced before it is acknowledged; 0 risks acknowledged writes";
         registry.register("quorate_wal_sync", help, sync);
+        let help = "Lines of the log that could not be written";
+        registry.register("quorate_log_lines_dropped", help, logging::lines_dropped());
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("quorate_build", "The version of the program", version);
         self

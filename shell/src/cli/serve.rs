@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::error::CliError;
 use super::output::{complain, print, warn};
-use crate::config::{Config, Mistakes, Source, load};
+use crate::config::{Config, Listen, Mistakes, Source, load};
 use crate::logging;
 use crate::node;
 use crate::port::Ports;
@@ -124,7 +124,7 @@ pub struct ServeArgs {
     /// How long requests may take to finish when the node stops [QUORATE_SHUTDOWN_TIMEOUT, default 10000]
     #[arg(long, value_name = "MS")]
     shutdown_timeout: Option<String>,
-    /// What to log: error, warn, info, debug, trace, or such for targets [QUORATE_LOG, default info]
+    /// What to log: error, warn, info, debug, trace, off, or such for targets [QUORATE_LOG, default info]
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
     /// How log lines look: text or json [QUORATE_LOG_FORMAT, default text]
@@ -253,7 +253,20 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
         tcp_nodelay: config.network.tcp_nodelay,
         keepalive: config.network.keepalive,
     });
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        node = %config.node_name,
+        clients = listed(&config.client_listen),
+        cluster = config.cluster_listen.address(),
+        data = %config.storage.data_dir.display(),
+        "starting"
+    );
     start_node(config, ports)
+}
+
+fn listed(places: &[Listen]) -> String {
+    let addresses: Vec<String> = places.iter().map(Listen::address).collect();
+    addresses.join(",")
 }
 
 /// Shows the configuration in force.
@@ -306,7 +319,12 @@ fn start_node(config: Config, ports: Ports) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            tracing::error!("{error}");
+            // Whatever the log leaves out, nobody should have to guess why a node ended.
+            if tracing::enabled!(tracing::Level::ERROR) {
+                tracing::error!("{error}");
+            } else {
+                complain(&error);
+            }
             ExitCode::FAILURE
         }
     }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use quorate_api::NodeName;
 
-use super::load::Source;
+use super::load::{Source, host_of};
 use super::mistake::Origin;
 use super::nodes::{Entry, check_host};
 use super::reader::{Reader, Sourced};
@@ -61,6 +61,16 @@ impl Addresses {
             client_address: host_and_port(&advertised, advertised_client),
             cluster_address: host_and_port(&advertised, advertised_cluster),
         }
+    }
+}
+
+impl Addresses {
+    /// Whether other nodes reach this node at `peer`, as far as its configuration tells.
+    pub(super) fn is_own(&self, peer: &str) -> bool {
+        let listen = &self.cluster_listen;
+        let port = peer.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+        let here = is_loopback(host_of(peer)) && (is_loopback(&listen.host) || is_unspecified(&listen.host));
+        peer == self.cluster_address || port == Some(listen.port) && (here || host_of(peer) == listen.host)
     }
 }
 

@@ -13,7 +13,8 @@ use super::nodes::{self, Entry, check_host};
 use super::options::{limits, log_options, network_options, raft_timing, storage, timeouts};
 use super::reader::{Reader, Sourced, scalar_text};
 use super::yaml::Value;
-use super::{Config, Formation, Secret};
+use super::{Config, Formation};
+use crate::transport::Secret;
 
 /// Everything that a configuration is made of.
 pub struct Source<'a> {
@@ -52,10 +53,10 @@ pub fn load(source: &Source) -> Result<Config, Mistakes> {
     let limits = limits(&mut reader);
     let timeouts = timeouts(&mut reader);
     let log = log_options(&mut reader);
-    let secret = secret(&mut reader, source);
-    if !reader.mistakes.is_empty() {
-        return Err(Mistakes(reader.mistakes));
-    }
+    let secret = match secret(&mut reader, source) {
+        Some(secret) if reader.mistakes.is_empty() => secret,
+        _ => return Err(Mistakes(reader.mistakes)),
+    };
     Ok(Config {
         node_name: addresses.node_name,
         cluster_name: cluster_name.value,
@@ -111,6 +112,15 @@ fn formation(reader: &mut Reader, nodes: &[Entry], addresses: &Addresses) -> For
             addresses.cluster_listen.host
         ));
     }
+    let is_own = |peer: &String| addresses.is_own(peer);
+    if !peers.value.is_empty() && peers.value.iter().all(is_own) {
+        reader.warnings.push(format!(
+            "the peers ({}) are this node alone ({}), so there is nobody to join: name another node, or leave the \
+             peers out to found a cluster",
+            peers.origin,
+            peers.value.join(",")
+        ));
+    }
     if !nodes.is_empty() {
         Formation::Static(nodes.iter().map(Entry::to_static).collect())
     } else if !peers.value.is_empty() {
@@ -120,7 +130,7 @@ fn formation(reader: &mut Reader, nodes: &[Entry], addresses: &Addresses) -> For
     }
 }
 
-fn host_of(address: &str) -> &str {
+pub(super) fn host_of(address: &str) -> &str {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     host.trim_start_matches('[').trim_end_matches(']')
 }
@@ -182,14 +192,13 @@ fn check_address(text: &str) -> Result<(), String> {
     }
 }
 
-/// The secret: from a file, or from QUORATE_SECRET. As everywhere a later layer wins.
-fn secret(reader: &mut Reader, source: &Source) -> Secret {
+/// The secret: from a file, or from QUORATE_SECRET. As everywhere a later layer wins. Without one there is a mistake.
+fn secret(reader: &mut Reader, source: &Source) -> Option<Secret> {
     const VARIABLE: Origin = Origin::Variable("QUORATE_SECRET");
     let variable = source
         .environment
         .get("QUORATE_SECRET")
-        .map(|text| text.trim())
-        .filter(|text| !text.is_empty());
+        .filter(|text| !text.trim().is_empty());
     let file = reader.text("cluster.secret_file");
     if let Some(file) = &file {
         reader.note("cluster.secret_file", &file.value, &file.origin);
@@ -198,31 +207,29 @@ fn secret(reader: &mut Reader, source: &Source) -> Secret {
         (Some(file), Some(_)) if file.origin.layer() == VARIABLE.layer() => {
             let message = "QUORATE_SECRET is set too: leave one of them out";
             reader.mistake(&file.origin, message);
-            Secret::new("")
+            None
         }
         (Some(file), variable) if variable.is_none() || file.origin.layer() > VARIABLE.layer() => {
-            match (source.read)(&file.value).map(|text| text.trim().to_owned()) {
-                Ok(text) if !text.is_empty() => Secret::new(text),
-                Ok(_) => {
-                    reader.mistake(
-                        &file.origin,
-                        format!("{} is empty; fill it with `quorate secret new`", file.value),
-                    );
-                    Secret::new("")
+            let found = match (source.read)(&file.value) {
+                Ok(text) if text.trim().is_empty() => {
+                    Err("it is empty; fill it with `quorate secret new`".to_owned())
                 }
-                Err(error) => {
-                    reader.mistake(&file.origin, format!("{} cannot be read: {error}", file.value));
-                    Secret::new("")
-                }
-            }
+                Ok(text) => Secret::parse(&text).map_err(|error| error.to_string()),
+                Err(error) => Err(format!("it cannot be read: {error}")),
+            };
+            found
+                .map_err(|message| reader.mistake(&file.origin, format!("{}: {message}", file.value)))
+                .ok()
         }
-        (_, Some(text)) => Secret::new(text),
+        (_, Some(text)) => Secret::parse(text)
+            .map_err(|error| reader.mistake(&VARIABLE, error.to_string()))
+            .ok(),
         _ => {
             let message = "no cluster secret is given: every node of a cluster needs the same one. Make it once with \
                            `quorate secret new > cluster.secret`, copy it to each node, and start each with \
                            --secret-file cluster.secret (or set QUORATE_SECRET)";
             reader.mistake(&Origin::Default, message);
-            Secret::new("")
+            None
         }
     }
 }

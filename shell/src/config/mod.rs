@@ -7,11 +7,12 @@
 //! - [`settings`]: the table of all settings with their keys, variables and flags.
 //! - [`load`]: from a [`Source`] to a [`Config`].
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use quorate_api::NodeName;
+
+use crate::transport::Secret;
 
 mod addresses;
 mod layers;
@@ -232,28 +233,6 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
-}
-
-/// A text that must not be shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Keeps `text`.
-    pub fn new(text: impl Into<String>) -> Secret {
-        Secret(text.into())
-    }
-
-    /// The text itself, for the code that derives keys from it.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Secret(not shown)")
-    }
 }
 
 impl Config {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
-use super::mistake::Origin;
+use super::mistake::{Origin, nearest};
 use super::reader::{Reader, Sourced};
 use super::{Limits, LogFormat, LogOptions, NetworkOptions, RaftTiming, Storage, Timeouts};
 
@@ -173,14 +173,7 @@ pub(super) fn timeouts(reader: &mut Reader) -> Timeouts {
 }
 
 pub(super) fn log_options(reader: &mut Reader) -> LogOptions {
-    let level = reader.parsed("log.level", "info".to_owned(), |text| {
-        EnvFilter::builder()
-            .parse(text)
-            .map(|_| text.to_owned())
-            .map_err(|error| {
-                format!("expected error, warn, info, debug or trace, or such for targets: {error}")
-            })
-    });
+    let level = reader.parsed("log.level", "info".to_owned(), log_filter);
     reader.note("log.level", &level.value, &level.origin);
     let format = reader.parsed("log.format", LogFormat::Text, |text| match text {
         "text" => Ok(LogFormat::Text),
@@ -196,4 +189,39 @@ pub(super) fn log_options(reader: &mut Reader) -> LogOptions {
         level: level.value,
         format: format.value,
     }
+}
+
+/// A level, or levels for targets, with commas between. A word alone is a level: `tracing` itself would take one that it
+/// does not know for a target, and log nothing of all others.
+fn log_filter(text: &str) -> Result<String, String> {
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    let parts = parts.map(log_directive).collect::<Result<Vec<_>, _>>()?;
+    let filter = parts.join(",");
+    if filter.is_empty() {
+        return Err(format!("expected {LEVELS_TEXT}"));
+    }
+    EnvFilter::builder()
+        .parse(&filter)
+        .map_err(|error| format!("expected {LEVELS_TEXT}: {error}"))?;
+    Ok(filter)
+}
+
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+const LEVELS_TEXT: &str =
+    "error, warn, info, debug, trace or off, or such for targets (info,quorate::transport=debug)";
+
+fn log_directive(text: &str) -> Result<String, String> {
+    let (target, level) = match text.rsplit_once('=') {
+        // A filter on a field of a span, which `tracing` judges.
+        Some((_, level)) if level.contains(']') => return Ok(text.to_owned()),
+        Some((target, level)) => (Some(target), level),
+        None => (None, text),
+    };
+    let word = level.trim().to_ascii_lowercase();
+    let known = if word == "warning" { "warn" } else { &word };
+    if !LEVELS.contains(&known) {
+        let meant = nearest(&word, LEVELS).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+        return Err(format!("expected {LEVELS_TEXT}, found `{text}`{meant}"));
+    }
+    Ok(target.map_or(known.to_owned(), |target| format!("{target}={known}")))
 }

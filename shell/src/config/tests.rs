@@ -44,6 +44,9 @@ network:
   keepalive: true
 ";
 
+const SECRET: &str = "quorate-secret-1:amfbcga7eywtio2cjfifoxtfnrzxvamir6lj3jflwk44br6o2xolsylv3u";
+const OTHER_SECRET: &str = "quorate-secret-1:r67drthjvwmmlzlr5vlge6qwofsevzkkgp5bierv43rf7uutksvcmgxply";
+
 #[derive(Default)]
 struct Given {
     file: Option<&'static str>,
@@ -55,7 +58,11 @@ impl Given {
     fn load(&self) -> Result<Config, Mistakes> {
         let files: BTreeMap<&str, &str> = [
             ("cluster.yaml", self.file.unwrap_or("")),
-            ("secret", "from-a-file\n"),
+            ("secret", OTHER_SECRET),
+            (
+                "typo",
+                "quorate-secret-1:r67drthjvwmmlzlr5vlge6qwofsevzkkgp5bierv43rf7uutksvcmgxplx\n",
+            ),
             ("empty", "\n"),
         ]
         .into();
@@ -71,7 +78,7 @@ impl Given {
         if !self.flags.iter().any(|(flag, _)| *flag == "--secret-file") {
             environment
                 .entry("QUORATE_SECRET".to_owned())
-                .or_insert("from-a-variable".to_owned());
+                .or_insert(SECRET.to_owned());
         }
         load(&Source {
             config_path: self.file.map(|_| "cluster.yaml".to_owned()),
@@ -349,12 +356,12 @@ fn clear_text_beyond_loopback_is_refused_unless_it_is_accepted() {
 #[test]
 fn the_secret_comes_from_a_file_or_a_variable_and_is_never_shown() {
     let config = flags(&[("--secret-file", "secret")]).loads();
-    assert_eq!(config.secret.reveal(), "from-a-file");
-    assert!(!format!("{config:?}").contains("from-a-file"));
-    assert_eq!(flags(&[]).loads().secret.reveal(), "from-a-variable");
+    assert_eq!(config.secret.reveal(), OTHER_SECRET);
+    assert!(!format!("{config:?}").contains(OTHER_SECRET));
+    assert_eq!(flags(&[]).loads().secret.reveal(), SECRET);
     let mut flag_wins = flags(&[("--secret-file", "secret")]);
-    flag_wins.variables = vec![("QUORATE_SECRET", "from-a-variable")];
-    assert_eq!(flag_wins.loads().secret.reveal(), "from-a-file");
+    flag_wins.variables = vec![("QUORATE_SECRET", SECRET)];
+    assert_eq!(flag_wins.loads().secret.reveal(), OTHER_SECRET);
 
     let mut none = flags(&[]);
     none.variables = vec![("QUORATE_SECRET", " ")];
@@ -363,10 +370,74 @@ fn the_secret_comes_from_a_file_or_a_variable_and_is_never_shown() {
         "{:?}",
         none.mistakes()
     );
-    assert!(flags(&[("--secret-file", "empty")]).mistakes()[0].contains("empty is empty"));
+    assert!(flags(&[("--secret-file", "empty")]).mistakes()[0].contains("empty: it is empty"));
     assert!(
-        flags(&[("--secret-file", "missing")]).mistakes()[0].starts_with("--secret-file: missing cannot")
+        flags(&[("--secret-file", "missing")]).mistakes()[0].starts_with("--secret-file: missing: it cannot")
     );
+}
+
+#[test]
+fn a_mistyped_secret_is_a_mistake_beside_the_others() {
+    let mut variable = flags(&[("--port", "x")]);
+    variable.variables = vec![("QUORATE_SECRET", "foo")];
+    let mistakes = variable.mistakes();
+    assert_eq!(mistakes.len(), 2, "{mistakes:?}");
+    assert!(
+        mistakes[1].starts_with("QUORATE_SECRET: a cluster secret begins with"),
+        "{mistakes:?}"
+    );
+    let file = flags(&[("--secret-file", "typo")]).mistakes();
+    assert!(
+        file[0].starts_with("--secret-file: typo: the cluster secret was mistyped"),
+        "{file:?}"
+    );
+}
+
+#[test]
+fn an_unknown_log_level_is_a_mistake_and_not_silence() {
+    for (text, meant) in [
+        ("noisy", None),
+        ("inof", Some("info")),
+        ("info,quorate::transport=debgu", Some("debug")),
+        ("quorate::transport", None),
+        ("", None),
+    ] {
+        let given = file(Box::leak(format!("log:\n  level: '{text}'\n").into_boxed_str()));
+        let mistakes = given.mistakes();
+        assert!(
+            mistakes[0].starts_with("cluster.yaml:2: log.level: expected error, warn, info"),
+            "{mistakes:?}"
+        );
+        let hint = meant.map_or("did you mean".to_owned(), |word| {
+            format!("did you mean `{word}`?")
+        });
+        assert_eq!(mistakes[0].contains(&hint), meant.is_some(), "{mistakes:?}");
+    }
+    for (text, filter) in [
+        ("WARNING", "warn"),
+        ("info, quorate::transport=Debug", "info,quorate::transport=debug"),
+        ("off", "off"),
+    ] {
+        assert_eq!(flags(&[("--log-level", text)]).loads().log.level, filter);
+    }
+}
+
+#[test]
+fn peers_that_are_the_node_itself_warn_at_once() {
+    let warnings = |peers| {
+        let given = flags(&[("--peers", peers), ("--raft-port", "4400")]);
+        given.loads().warnings
+    };
+    for peers in ["127.0.0.1:4400", "localhost:4400,127.0.0.1:4400"] {
+        let found = warnings(peers);
+        assert!(
+            found.iter().any(|text| text.contains("nobody to join")),
+            "{found:?}"
+        );
+    }
+    for peers in ["127.0.0.1:4401", "127.0.0.1:4400,127.0.0.1:4401"] {
+        assert_eq!(warnings(peers), [""; 0]);
+    }
 }
 
 #[test]
@@ -445,7 +516,7 @@ fn a_missing_file_and_a_broken_one_are_named() {
     assert!(broken[0].starts_with("cluster.yaml:"), "{broken:?}");
     let missing = load(&Source {
         config_path: Some("elsewhere.yaml".to_owned()),
-        environment: [("QUORATE_SECRET".to_owned(), "x".to_owned())].into(),
+        environment: [("QUORATE_SECRET".to_owned(), SECRET.to_owned())].into(),
         flags: Vec::new(),
         read: &|_| Err(io::ErrorKind::NotFound.into()),
         host_name: String::new(),

@@ -56,7 +56,7 @@ use crate::storage::{
     DataDirectory, Log, LogOptions, Owner, Recovered, SnapshotPolicy, Snapshots, StateStore, StorageError,
     run_state_lane, state_lane,
 };
-use crate::transport::{self, Events, Protocols, Secret, SecretError, Transport};
+use crate::transport::{self, Events, Protocols, Transport};
 
 /// Requests that wait for the consensus lane; more are answered that the node is busy.
 const REQUESTS_MAX: usize = 16_384;
@@ -98,9 +98,6 @@ pub enum NodeError {
     /// The program is older than what the cluster uses, or the node is another part of it than it was started as.
     #[error("{0}")]
     Unfit(BootError),
-    /// The cluster secret is unusable.
-    #[error("the cluster secret cannot be used: {0}")]
-    Secret(#[from] SecretError),
     /// An address has no meaning.
     #[error("{0}")]
     Address(String),
@@ -572,7 +569,7 @@ fn start_transport(
         bind,
         cluster_address: config.cluster_address.clone(),
         client_address: config.client_address.clone(),
-        secrets: vec![Secret::parse(config.secret.reveal())?],
+        secrets: vec![config.secret.clone()],
         protocols: Protocols::CURRENT,
     };
     Transport::start(ports, options).map_err(|error| match error {

@@ -4,4 +4,5 @@
 
 mod dev;
 mod offline;
+mod serve;
 mod support;

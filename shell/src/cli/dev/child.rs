@@ -10,6 +10,7 @@ use tokio::process::{self, Command};
 use tokio::time::Instant;
 
 use super::plan::{Node, Plan};
+use super::program::{from_here, invocation, quoted};
 use crate::cli::error::CliError;
 
 /// How long a node that ended stays down.
@@ -52,7 +53,7 @@ impl Child {
     }
 
     pub(super) fn log_path(&self) -> String {
-        self.node.log_file().display().to_string()
+        from_here(&self.node.log_file()).display().to_string()
     }
 
     /// How the process ended, once, if it did.
@@ -84,7 +85,7 @@ impl Child {
             } else {
                 lines.push(format!(
                     "{end}; start it again with: {}",
-                    command_line(&self.node, plan)
+                    command_line(&self.node)
                 ));
                 if self.restart {
                     lines.push(self.last_words());
@@ -170,12 +171,9 @@ fn spawn(node: &Node, plan: &Plan) -> Result<process::Child, CliError> {
 }
 
 /// What to type to start the node by hand.
-fn command_line(node: &Node, plan: &Plan) -> String {
-    format!(
-        "quorate serve --config {} (in {})",
-        node.config_file().display(),
-        plan.directory().display()
-    )
+fn command_line(node: &Node) -> String {
+    let config = quoted(&from_here(&node.config_file()));
+    format!("{} serve --config {config}", invocation())
 }
 
 fn how(status: ExitStatus) -> String {

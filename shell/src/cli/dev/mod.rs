@@ -1,8 +1,8 @@
 //! `quorate dev`: a whole cluster of real processes on this machine.
 //!
-//! Everything lives under one directory: the secret, and for each node its configuration, data and log. A second run
-//! with the same directory resumes the cluster at the same addresses. The nodes end with this process, however it
-//! ends.
+//! Everything lives under one directory, which belongs to one `dev` at a time ([`directory`]): the secret, and for each
+//! node its configuration, data and log. A second run with the same directory resumes the cluster at the same
+//! addresses. The nodes end with this process, however it ends.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,11 +12,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 mod child;
+mod directory;
 mod plan;
+mod ports;
+mod program;
 mod watch;
 
 use child::Child;
 use plan::Plan;
+use program::{from_here, invocation};
 use watch::Watch;
 
 use super::error::CliError;
@@ -48,7 +52,7 @@ pub(super) struct DevArgs {
     /// Where secret, configurations, data and logs are kept
     #[arg(long, value_name = "DIR", default_value = "./quorate-dev")]
     data_dir: PathBuf,
-    /// Remove what an earlier run left there
+    /// Remove what an earlier run left there, and nothing else
     #[arg(long)]
     fresh: bool,
     /// Leave a node that ended as it is, instead of starting it again after 3 seconds
@@ -142,7 +146,7 @@ fn introduce(plan: &Plan, children: &[Child], watch: &Watch) -> Result<(), CliEr
             node.client_address(),
             node.cluster_address(),
             child.pid().map_or("-".to_owned(), |pid| pid.to_string()),
-            node.data.display().to_string(),
+            from_here(&node.data).display().to_string(),
         ]);
     }
     let leader = children
@@ -161,16 +165,17 @@ fn introduce(plan: &Plan, children: &[Child], watch: &Watch) -> Result<(), CliEr
         .first()
         .map(plan::Node::client_address)
         .unwrap_or_default();
+    let program = invocation();
     print(&format!(
         "\n{}\n{}\n  \
-         write a key        quorate kv put greeting hello{endpoint}\n                     \
+         write a key        {program} kv put greeting hello{endpoint}\n                     \
          curl -X PUT http://{first}/v1/kv/greeting -d hello\n  \
          kill the leader    kill -9 {leader}\n  \
-         watch the status   watch -n 0.5 quorate status{endpoint}\n\n\
+         watch the status   watch -n 0.5 {program} status{endpoint}\n\n\
          Ctrl-C stops the cluster; the data stays in {}.\n\n",
         table(&rows),
         styled("Three things to try:", Style::Bold),
-        plan.directory().display()
+        from_here(plan.directory()).display()
     ))
 }
 

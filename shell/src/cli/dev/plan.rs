@@ -2,23 +2,21 @@
 
 use std::fs;
 use std::io;
-use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+use super::directory::{CONFIG_FILE, DATA, Directory, LOG_FILE, PLAN_FILE, SECRET_FILE, WRITTEN_BY, failed};
+use super::ports::{Reservation, free, numbered};
 
 use crate::cli::connect::DEFAULT_ENDPOINTS;
 use crate::cli::error::CliError;
 use crate::cli::secret::{new_secret, write_secret};
 
-const HOST: &str = "127.0.0.1";
+pub(super) const HOST: &str = "127.0.0.1";
 const BASE_PORT: u16 = 8000;
 /// As a base port: whichever ports are free.
 const ANY_PORT: u16 = 0;
-/// From a node's port for clients to its port for other nodes.
-const CLUSTER_PORT_OFFSET: u16 = 100;
-/// The file that marks the directory as one of `dev`, and remembers its ports.
-const PLAN_FILE: &str = "dev.json";
 
 /// One node of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +33,16 @@ pub(super) struct Node {
 }
 
 impl Node {
+    pub(super) fn new(name: String, client_port: u16, cluster_port: u16) -> Node {
+        Node {
+            name,
+            client_port,
+            cluster_port,
+            home: PathBuf::new(),
+            data: PathBuf::new(),
+        }
+    }
+
     pub(super) fn client_address(&self) -> String {
         format!("{HOST}:{}", self.client_port)
     }
@@ -44,19 +52,20 @@ impl Node {
     }
 
     pub(super) fn config_file(&self) -> PathBuf {
-        self.home.join("cluster.yaml")
+        self.home.join(CONFIG_FILE)
     }
 
     pub(super) fn log_file(&self) -> PathBuf {
-        self.home.join("log")
+        self.home.join(LOG_FILE)
     }
 }
 
 /// A cluster on this machine.
 #[derive(Debug)]
 pub(super) struct Plan {
-    directory: PathBuf,
+    directory: Directory,
     nodes: Vec<Node>,
+    _ports: Reservation,
 }
 
 impl Plan {
@@ -67,21 +76,23 @@ impl Plan {
         base_port: Option<u16>,
         fresh: bool,
     ) -> Result<Plan, CliError> {
+        let directory = Directory::claim(directory)?;
         if fresh {
-            remove(directory)?;
+            directory.clear()?;
         }
-        let earlier = read(directory)?;
-        let mut nodes = match earlier {
-            Some(nodes) => resumed(directory, nodes, count, base_port)?,
+        let (mut nodes, ports) = match read(directory.path())? {
+            Some(nodes) => resumed(directory.path(), nodes, count, base_port)?,
             None => chosen(count, base_port)?,
         };
-        fs::create_dir_all(directory).map_err(|error| failed("create", directory, error))?;
-        let directory = fs::canonicalize(directory).map_err(|error| failed("find", directory, error))?;
         for node in &mut nodes {
-            node.home = directory.join(&node.name);
-            node.data = node.home.join("data");
+            node.home = directory.path().join(&node.name);
+            node.data = node.home.join(DATA);
         }
-        let plan = Plan { directory, nodes };
+        let plan = Plan {
+            directory,
+            nodes,
+            _ports: ports,
+        };
         plan.write()?;
         Ok(plan)
     }
@@ -91,11 +102,11 @@ impl Plan {
     }
 
     pub(super) fn directory(&self) -> &Path {
-        &self.directory
+        self.directory.path()
     }
 
     pub(super) fn secret_file(&self) -> PathBuf {
-        self.directory.join("secret")
+        self.directory().join(SECRET_FILE)
     }
 
     pub(super) fn endpoints(&self) -> String {
@@ -112,7 +123,7 @@ impl Plan {
     }
 
     fn write(&self) -> Result<(), CliError> {
-        let file = self.directory.join(PLAN_FILE);
+        let file = self.directory().join(PLAN_FILE);
         let text =
             serde_json::to_string_pretty(&self.nodes).map_err(|error| CliError::Other(error.to_string()))?;
         fs::write(&file, text).map_err(|error| failed("write", &file, error))?;
@@ -131,7 +142,7 @@ impl Plan {
     /// The configuration file of one node.
     fn config(&self, own: &Node) -> String {
         let mut text = format!(
-            "# Written by `quorate dev` at every start.\ncluster:\n  name: dev\n  node_id: {}\n  secret_file: {}\n  nodes:\n",
+            "{WRITTEN_BY}\ncluster:\n  name: dev\n  node_id: {}\n  secret_file: {}\n  nodes:\n",
             own.name,
             quoted(&self.secret_file())
         );
@@ -152,26 +163,6 @@ impl Plan {
 /// A path as a YAML string; JSON strings are YAML strings.
 fn quoted(path: &Path) -> String {
     serde_json::Value::from(path.to_string_lossy().into_owned()).to_string()
-}
-
-fn failed(what: &str, path: &Path, error: io::Error) -> CliError {
-    CliError::io(format!("{what} {}", path.display()), error)
-}
-
-/// Removes what an earlier run left, and nothing that is not of one.
-fn remove(directory: &Path) -> Result<(), CliError> {
-    if !directory.exists() {
-        return Ok(());
-    }
-    let is_empty = || fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none());
-    if !directory.join(PLAN_FILE).exists() && !is_empty() {
-        return Err(CliError::Usage(format!(
-            "{} was not made by `quorate dev`, so --fresh leaves it alone: remove it yourself, or name another \
-             directory with --data-dir",
-            directory.display()
-        )));
-    }
-    fs::remove_dir_all(directory).map_err(|error| failed("remove", directory, error))
 }
 
 fn read(directory: &Path) -> Result<Option<Vec<Node>>, CliError> {
@@ -196,7 +187,7 @@ fn resumed(
     nodes: Vec<Node>,
     count: u16,
     base_port: Option<u16>,
-) -> Result<Vec<Node>, CliError> {
+) -> Result<(Vec<Node>, Reservation), CliError> {
     let base_port = base_port.filter(|port| *port != ANY_PORT);
     let other_ports =
         base_port.is_some_and(|port| nodes.first().is_some_and(|node| node.client_port != port));
@@ -209,75 +200,34 @@ fn resumed(
             nodes.len()
         )));
     }
-    match hold(&nodes) {
-        Ok(_) => Ok(nodes),
+    match Reservation::take(&nodes) {
+        Ok(ports) => Ok((nodes, ports)),
         Err((port, error)) => Err(CliError::Other(format!(
-            "port {port} is in use ({error}): does this cluster run already? Stop it, or start another one with \
-             --data-dir"
+            "port {port} of this cluster is in use ({error}): stop the program that has it, or start another cluster \
+             with --data-dir"
         ))),
     }
 }
 
 /// Ports for a new cluster: those that were asked for, the usual ones, or free ones.
-fn chosen(count: u16, base_port: Option<u16>) -> Result<Vec<Node>, CliError> {
+fn chosen(count: u16, base_port: Option<u16>) -> Result<(Vec<Node>, Reservation), CliError> {
+    let any = || free(count).map_err(|error| CliError::io("find free ports", error));
     if base_port == Some(ANY_PORT) {
-        return free(count);
+        return any();
     }
     let nodes = numbered(count, base_port.unwrap_or(BASE_PORT));
-    match hold(&nodes) {
-        Ok(_) => Ok(nodes),
+    match Reservation::take(&nodes) {
+        Ok(ports) => Ok((nodes, ports)),
         Err((port, error)) if base_port.is_some() => Err(CliError::Other(format!(
             "port {port} is in use ({error}): choose others with --base-port"
         ))),
-        Err(_) => free(count),
+        Err(_) => any(),
     }
-}
-
-fn numbered(count: u16, base_port: u16) -> Vec<Node> {
-    let node = |index| Node {
-        name: format!("node{}", index + 1),
-        client_port: base_port + index,
-        cluster_port: base_port + CLUSTER_PORT_OFFSET + index,
-        home: PathBuf::new(),
-        data: PathBuf::new(),
-    };
-    (0..count).map(node).collect()
-}
-
-/// Takes all ports of the nodes for a moment, or tells which one cannot be had.
-fn hold(nodes: &[Node]) -> Result<Vec<(TcpListener, UdpSocket)>, (u16, io::Error)> {
-    let take = |node: &Node| {
-        let clients =
-            TcpListener::bind((HOST, node.client_port)).map_err(|error| (node.client_port, error))?;
-        let cluster =
-            UdpSocket::bind((HOST, node.cluster_port)).map_err(|error| (node.cluster_port, error))?;
-        Ok((clients, cluster))
-    };
-    nodes.iter().map(take).collect()
-}
-
-/// Nodes at ports that the system says are free.
-fn free(count: u16) -> Result<Vec<Node>, CliError> {
-    let mut nodes = numbered(count, ANY_PORT);
-    let port_zero: Vec<Node> = nodes
-        .iter()
-        .map(|node| Node {
-            client_port: 0,
-            cluster_port: 0,
-            ..node.clone()
-        })
-        .collect();
-    let held = hold(&port_zero).map_err(|(_, error)| CliError::io("find free ports", error))?;
-    for (node, (clients, cluster)) in nodes.iter_mut().zip(&held) {
-        let find = |error| CliError::io("find free ports", error);
-        node.client_port = clients.local_addr().map_err(find)?.port();
-        node.cluster_port = cluster.local_addr().map_err(find)?.port();
-    }
-    Ok(nodes)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
@@ -317,20 +267,84 @@ mod tests {
         let first = plan(&home, false).unwrap();
         let secret = fs::read(first.secret_file()).unwrap();
         let port = first.nodes()[0].client_port;
+        drop(first);
         let again = plan(&home, false).unwrap();
         assert_eq!(again.nodes()[0].client_port, port);
         assert_eq!(fs::read(again.secret_file()).unwrap(), secret);
+        drop(again);
         assert!(Plan::make(&home, 5, Some(ANY_PORT), false).is_err());
         let fresh = Plan::make(&home, 5, Some(ANY_PORT), true).unwrap();
         assert_ne!(fs::read(fresh.secret_file()).unwrap(), secret);
     }
 
     #[test]
-    fn a_directory_of_somebody_else_is_never_removed() {
+    fn a_directory_of_somebody_else_is_neither_taken_nor_removed() {
         let directory = tempfile::tempdir().unwrap();
-        fs::write(directory.path().join("precious"), "x").unwrap();
-        assert!(matches!(plan(directory.path(), true), Err(CliError::Usage(_))));
-        assert!(directory.path().join("precious").exists());
+        fs::write(directory.path().join("thesis"), "x").unwrap();
+        for fresh in [false, true] {
+            assert!(matches!(plan(directory.path(), fresh), Err(CliError::Usage(_))));
+            let names = fs::read_dir(directory.path()).unwrap();
+            assert_eq!(names.count(), 1, "nothing came or went");
+        }
+    }
+
+    #[test]
+    fn a_fresh_run_removes_only_what_an_earlier_one_made() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = plan(directory.path(), false).unwrap();
+        let node = first.nodes()[0].clone();
+        fs::create_dir(&node.data).unwrap();
+        fs::write(node.data.join("state"), "old").unwrap();
+        let own = [
+            directory.path().join("thesis"),
+            directory.path().join("node4/notes"),
+            node.home.join("notes"),
+        ];
+        fs::create_dir(directory.path().join("node4")).unwrap();
+        for path in &own {
+            fs::write(path, "x").unwrap();
+        }
+        drop(first);
+        let _fresh = plan(directory.path(), true).unwrap();
+        assert!(!node.data.exists());
+        for path in &own {
+            assert!(path.exists(), "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn a_cluster_that_runs_is_neither_resumed_nor_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let running = plan(directory.path(), false).unwrap();
+        let secret = fs::read(running.secret_file()).unwrap();
+        for fresh in [false, true] {
+            let error = plan(directory.path(), fresh).unwrap_err();
+            let CliError::Other(message) = error else {
+                panic!("another error: {error:?}");
+            };
+            let process = format!("process {}", std::process::id());
+            assert!(
+                message.contains("runs already") && message.contains(&process),
+                "{message}"
+            );
+        }
+        assert_eq!(fs::read(running.secret_file()).unwrap(), secret);
+    }
+
+    #[test]
+    fn a_node_that_outlives_its_cluster_keeps_its_data() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = plan(directory.path(), false).unwrap();
+        let data = first.nodes()[1].data.clone();
+        drop(first);
+        fs::create_dir(&data).unwrap();
+        let lock = fs::File::create(data.join("lock")).unwrap();
+        lock.lock().unwrap();
+        assert!(matches!(plan(directory.path(), true), Err(CliError::Other(_))));
+        assert!(data.exists() && directory.path().join("node1").exists());
+        drop(lock);
+        assert!(plan(directory.path(), true).is_ok());
+        assert!(!data.exists());
     }
 
     #[test]
