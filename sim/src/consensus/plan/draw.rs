@@ -85,7 +85,7 @@ impl Habits {
         add(300_000, &[Clog; 2]);
         add(300_000, &[ClockStep]);
         add(300_000, &[Breaks::Wipe]);
-        add(200_000, &[Breaks::Rot]);
+        add(400_000, &[Breaks::Rot]);
         if nodes < 3 {
             faults.retain(|kind| !matches!(kind, Breaks::Wipe | Breaks::Rot));
         }
