@@ -45,7 +45,7 @@ impl Consensus {
         tracing::warn!(
             %until,
             "this node's log is being repaired, and no leader is known: a majority of nodes with whole logs must run. \
-             If so many will never come back, the cluster goes on with what one node has after quorate force-start"
+             When too many logs are damaged for that, the cluster cannot go on by itself: keep every data directory as it is"
         );
     }
 }

@@ -38,9 +38,8 @@ pub enum StorageError {
     /// A file does not hold what was written to it, or is gone, and no other node has what was in it.
     #[error(
         "{} is damaged{}: {what}; no other node of this cluster votes, so nobody can repair it: stop it, and put {} \
-         back from a copy, if there is one; or accept that the last changes are lost, and go on with what is readable: \
-         quorate force-start --data-dir {}",
-        path.display(), place(*offset), directory.display(), directory.display()
+         back from a copy",
+        path.display(), place(*offset), directory.display()
     )]
     Irreparable {
         /// The file.

@@ -260,7 +260,7 @@ fn explains(message: &str, path: &Path) -> bool {
     let named = message.contains(&path.display().to_string()) || message.contains(HOME);
     let way_out = [
         "rejoin",
-        "force-start",
+        "back from a copy",
         "run the version of",
         "start it with the right",
         "a data directory of its own",

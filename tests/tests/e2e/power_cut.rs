@@ -144,7 +144,7 @@ fn flipped_byte_in_the_log_of_the_only_voter_is_refused_with_the_way_out() {
         &path.display().to_string(),
         "is damaged",
         "nobody can repair it",
-        "quorate force-start",
+        "back from a copy",
     ] {
         assert!(
             log.contains(words),
