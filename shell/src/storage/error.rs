@@ -156,6 +156,16 @@ impl StorageError {
         }
     }
 
+    /// What is damaged, without what to do about it.
+    pub(crate) fn finding(&self) -> String {
+        match self {
+            StorageError::Damaged {
+                path, offset, what, ..
+            } => format!("{} is damaged{}: {what}", path.display(), place(*offset)),
+            other => other.to_string(),
+        }
+    }
+
     /// The same damage, of a node that nobody can help.
     pub(crate) fn for_sole_voter(&self) -> StorageError {
         match self {

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use quorate_tests::{Cluster, Load, SETTLE, tail};
+use quorate_tests::{Cluster, Load, SETTLE, tail, wait_until};
 
 #[test]
 fn every_acknowledged_write_survives_power_cuts_of_all_nodes_under_load() {
@@ -119,8 +119,10 @@ fn flipped_byte_in_an_acknowledged_record_is_repaired_by_the_others_and_then_the
     let third = (0..3).find(|place| *place != victim && *place != leader);
     let gone = if leader == victim { third.unwrap() } else { leader };
     cluster.nodes[gone].kill();
-    cluster.wait_until_ready();
-    cluster.nodes[victim].put("after", "the repair");
+    wait_until(SETTLE, "the two to write", || {
+        let answer = cluster.nodes[victim].request("PUT", "/v1/kv/after", b"the repair");
+        answer.is_ok_and(|answer| answer.status == 200)
+    });
     cluster.nodes[gone].start();
     cluster.wait_until_ready();
     assert_eq!(cluster.wait_until_equal().len(), everything.len() + 1);

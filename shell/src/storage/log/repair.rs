@@ -88,7 +88,7 @@ pub(super) async fn recover(
     }
     let mut next = Note::of(note, &rotten);
     carry_out(ports, directory, &mut next).await?;
-    let damage = rotten.error.to_string();
+    let damage = rotten.error.finding();
     match recovery::recover(ports, directory, tail, true)? {
         Recovery::Whole(found) => Ok(Sound {
             found,
