@@ -6,7 +6,7 @@
 use super::progress::{Fate, State};
 use super::quorum::reached_by_majority;
 use super::role::{Follower, Leader, Part};
-use super::{Body, Index, NodeId, PeerStatus, PlantedBug, Raft, StepDown, TraceEvent};
+use super::{Body, Index, LeaseRequest, NodeId, PeerStatus, PlantedBug, Raft, StepDown, TraceEvent};
 use crate::time::Instant;
 
 /// Heartbeat intervals that a follower may leave the last byte of a snapshot unanswered before it is asked where it is.
@@ -42,9 +42,11 @@ impl Raft {
 
     pub(super) fn run_leader_timers(&mut self) {
         let Some(leader) = self.leading() else { return };
-        if self.now.since(self.quorum_contact(leader)) >= self.config.election_timeout_max
+        let contact = self.quorum_contact(leader);
+        if self.now.since(contact) >= self.config.election_timeout_max
             && !self.planted(PlantedBug::LeaderWithoutQuorumStays)
         {
+            self.quorum.led_until(contact);
             self.step_down(StepDown::QuorumLost);
             return;
         }
@@ -97,13 +99,14 @@ impl Raft {
 
     pub(super) fn send_heartbeat(&mut self, to: NodeId) {
         let commit = self.commit;
+        let lease = self.lease_request();
         let Part::Leader(leader) = &mut self.part else {
             return;
         };
         let round = leader.round;
         if let Some(peer) = leader.peers.get_mut(&to) {
             peer.commit_sent = commit;
-            self.send(to, Body::Heartbeat { commit, round });
+            self.send(to, Body::Heartbeat { commit, round, lease });
         }
     }
 
@@ -147,7 +150,13 @@ impl Raft {
         true
     }
 
-    pub(super) fn heartbeat_received(&mut self, from: NodeId, commit: Index, round: u64) {
+    pub(super) fn heartbeat_received(
+        &mut self,
+        from: NodeId,
+        commit: Index,
+        round: u64,
+        lease: Option<LeaseRequest>,
+    ) {
         if !self.follow(from) {
             return;
         }
@@ -160,6 +169,7 @@ impl Raft {
         self.commit_to(commit.min(known));
         let disk = self.disk_health();
         let features = self.config.features;
+        let lease = lease.and_then(|request| self.grant_lease(round, request));
         self.send(
             from,
             Body::HeartbeatResponse {
@@ -167,6 +177,7 @@ impl Raft {
                 matched,
                 disk,
                 features,
+                lease,
             },
         );
     }
@@ -228,6 +239,7 @@ impl Raft {
             heard: peer.heard,
             disk: peer.disk,
             features: peer.features,
+            clock_drifts: peer.grant.drifts(),
         };
         leader.peers.iter().map(status).collect()
     }

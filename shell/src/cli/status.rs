@@ -1,7 +1,7 @@
 //! `quorate status`
 
 use clap::Args;
-use quorate_api::{ClusterHealth, ClusterStatus};
+use quorate_api::{ClusterHealth, ClusterStatus, Mode};
 
 use super::connect::ConnectArgs;
 use super::error::CliError;
@@ -58,6 +58,12 @@ fn text(status: &ClusterStatus) -> String {
             "{} repairs its damaged log from the others, and does not vote until then\n",
             status.node_id
         ));
+    }
+    if let Some(reason) = &status.reason {
+        text.push_str(&format!("Node {}: {reason}\n", status.node_id));
+    }
+    if status.mode == Mode::ReadOnly {
+        text.push_str("The node that answers has lost the quorum and is read-only\n");
     }
     if !status.wal_sync {
         text.push_str("wal_sync is off: a power cut can lose acknowledged writes\n");
