@@ -7,7 +7,7 @@
 //! acknowledged behind a blank one. And a group that changes the term or the vote says so in two sectors, so a single
 //! sector that cannot be read hides no vote, but may hide entries. With more of them anything may be hidden.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use quorate_core::raft::{HardState, Membership, Payload, Position};
 
@@ -122,7 +122,7 @@ impl Search<'_> {
     fn segment(
         &mut self,
         header: &SegmentHeader,
-        path: &PathBuf,
+        path: &Path,
         from: u32,
         unused: bool,
     ) -> Result<(), StorageError> {
@@ -156,7 +156,7 @@ impl Search<'_> {
                     }
                     Err(FormatError::Newer(found)) => {
                         return Err(StorageError::Newer {
-                            path: path.clone(),
+                            path: path.to_owned(),
                             found,
                             supported: format::VERSION,
                         });
