@@ -508,7 +508,10 @@ async fn health_and_readiness_follow_the_leader() {
     let port = Port::open().await;
     let health = port.get("/health").await.json();
     let cluster = json!({"node_id": 1, "role": "leader", "leader": 1, "term": 1});
-    assert_eq!(health, json!({"status": "healthy", "cluster": cluster}));
+    assert_eq!(
+        health,
+        json!({"status": "healthy", "cluster": cluster, "mode": "read-write"})
+    );
     assert_eq!(port.get("/readyz").await.status, StatusCode::OK);
     port.backend.set_leader(false);
     let health = port.get("/health").await;
