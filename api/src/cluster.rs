@@ -153,6 +153,9 @@ pub struct ClusterStatus {
     pub quorum: u64,
     /// The feature level that the cluster uses: it rises when every member's program supports more. 0 in no cluster.
     pub feature_level: u16,
+    /// Whether damage took the end of this node's log, and its peers repair it: until then it does not vote.
+    #[serde(default)]
+    pub repairing: bool,
     /// Whether a write is synced to the disk before it is acknowledged; false risks acknowledged writes.
     pub wal_sync: bool,
     /// The version of the node's program.

@@ -33,6 +33,8 @@ pub enum Kind {
     SnapshotHeader = 9,
     /// The identity of a data directory.
     Identity = 10,
+    /// The note of a damaged log's repair.
+    Repair = 11,
 }
 
 /// The version of every format that this build writes. A build reads its own version and older ones.

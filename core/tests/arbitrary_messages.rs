@@ -129,6 +129,10 @@ impl Bench {
             last: Index(0),
             tail: vec![],
             applied: Index(0),
+            repair: (dice.below(4) == 0).then(|| Position {
+                term: Term(0),
+                index: Index(1 + dice.below(3)),
+            }),
         };
         let config = Config {
             retained_entries: dice.below(3),
@@ -421,6 +425,7 @@ impl Bench {
                 answer: match self.dice.below(6) {
                     0 => PreVote::Vetoed,
                     1 => PreVote::Refused,
+                    2 => PreVote::Repairing,
                     _ => PreVote::Granted,
                 },
             },

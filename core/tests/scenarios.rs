@@ -93,6 +93,12 @@ scenarios! {
     reconnect_before_the_first_answer
     removed_node_is_told
     removed_voter_does_not_disturb
+    repair_from_a_snapshot
+    repair_of_a_damaged_log
+    repair_survives_a_restart
+    repair_under_the_same_leader
+    repair_with_a_state_ahead_of_the_log
+    repair_without_a_known_end
     slow_disk_hands_over
     slow_disks_everywhere
     slow_state_machine

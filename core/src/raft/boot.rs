@@ -23,6 +23,9 @@ pub struct Boot {
     pub tail: Vec<Entry>,
     /// The last index that the state machine holds.
     pub applied: Index,
+    /// Where the log ended, at the most, before its end was lost to damage; none when it is whole. Until the log
+    /// reaches that position again, the node takes part in no election. The term and vote must be those that it had.
+    pub repair: Option<Position>,
 }
 
 impl Boot {
@@ -40,6 +43,7 @@ impl Boot {
             last: Index::default(),
             tail: Vec::new(),
             applied: Index::default(),
+            repair: None,
         }
     }
 }

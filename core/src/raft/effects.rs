@@ -233,6 +233,18 @@ pub enum TraceEvent {
         /// Where it ends.
         position: Position,
     },
+    /// A candidate gets no vote of this node, whose damaged log is being repaired.
+    VoteWithheld {
+        /// Who asked for the vote, or for the promise of it.
+        candidate: NodeId,
+        /// Where the log must end before this node votes again.
+        until: Position,
+    },
+    /// The damaged log of this node is whole again; the node votes.
+    Repaired {
+        /// Where it ends.
+        reached: Position,
+    },
     /// The node does not fit into the cluster, which uses features that its binary lacks, or knows it for what it is
     /// not; it must stop.
     Unfit(BootError),

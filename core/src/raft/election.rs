@@ -36,7 +36,7 @@ impl Raft {
     pub(super) fn can_campaign(&self) -> bool {
         let votes = self.log.membership().is_voter(self.id) || self.is_leaving_voter();
         let leads = !self.config.witness || self.planted(PlantedBug::WitnessCampaigns);
-        votes && leads && !self.cursor.is_installing() && !self.is_disk_stalled()
+        votes && leads && !self.cursor.is_installing() && !self.is_disk_stalled() && !self.must_not_vote()
     }
 
     /// Whether this node was a voter up to a membership that may not be committed. The others may lack that membership
@@ -235,7 +235,9 @@ impl Raft {
             && !self.is_undisturbed()
             && self.promised_until().is_none()
             && !self.is_disk_stalled();
-        let answer = if !granted {
+        let answer = if granted && self.withholds_vote(from) {
+            PreVote::Repairing
+        } else if !granted {
             PreVote::Refused
         } else if self.vetoes(from, last) {
             PreVote::Vetoed
@@ -269,7 +271,7 @@ impl Raft {
             Some(vote) => vote == from,
         };
         let promised = self.promise_forbids(self.hard_state.term, transfer);
-        if !free || promised || !self.is_up_to_date(last) {
+        if !free || promised || !self.is_up_to_date(last) || self.withholds_vote(from) {
             self.send(from, Body::VoteResponse { granted: false });
             return;
         }

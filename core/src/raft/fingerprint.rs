@@ -34,6 +34,7 @@ impl Raft {
             fetches,
             next_fetch: _,
             failed,
+            repair,
             random: _,
             now,
             output: _,
@@ -43,7 +44,7 @@ impl Raft {
         let _ = write!(
             hash,
             "{id:?} {hard_state:?} {log:?} {commit:?} {cursor:?} {part:?} {precedence:?} {promise:?} {durability:?} {owed:?} {reads:?} \
-             {fetches:?} {failed:?} {} {} {} {}",
+             {fetches:?} {failed:?} {repair:?} {} {} {} {}",
             self.is_undisturbed(),
             self.promised_until().is_some(),
             now < eager_until,

@@ -97,6 +97,15 @@ impl Log {
         self.durable
     }
 
+    /// The end of what this node's disk holds.
+    pub(super) fn durable_position(&self) -> Position {
+        let term = self.term_at(self.durable);
+        Position {
+            term: term.expect("what is durable is in the log"),
+            index: self.durable,
+        }
+    }
+
     /// The membership in force: the last one in the log, committed or not (Raft dissertation, section 4.1).
     pub(super) fn membership(&self) -> &Membership {
         #[cfg(feature = "planted-bugs")]

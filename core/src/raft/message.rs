@@ -25,6 +25,8 @@ pub enum PreVote {
     Refused,
     /// It would, and asks to go first, since it is preferred. This holds off questions, never votes.
     Vetoed,
+    /// It must not: its log is being repaired.
+    Repairing,
 }
 
 /// What a message says.

@@ -12,7 +12,8 @@
 //!
 //! One concept a file: [`election`], [`heartbeat`], [`replication`] (the leader's side), [`following`] (the
 //! follower's), [`commit`], [`read`], [`lease`], [`transfer`], [`handover`] (why a leader gives up), [`priority`],
-//! [`change`] (membership), [`witness`], [`install`] (snapshots), [`disk`] (how the disk fares), [`feature`] (gates),
+//! [`change`] (membership), [`witness`], [`install`] (snapshots), [`repair`] (of a damaged log),
+//! [`disk`] (how the disk fares), [`feature`] (gates),
 //! [`quorum_loss`].
 
 mod boot;
@@ -42,6 +43,7 @@ mod progress;
 mod quorum;
 mod quorum_loss;
 mod read;
+mod repair;
 mod replication;
 mod role;
 mod status;
@@ -110,6 +112,8 @@ pub struct Raft {
     fetches: BTreeMap<FetchId, FetchReason>,
     next_fetch: FetchId,
     failed: Option<Failure>,
+    /// Where the log ended before damage took its end, as long as it has not reached that position again.
+    repair: Option<Position>,
     random: ChaCha12Rng,
     now: Instant,
     output: Effects,
@@ -157,6 +161,11 @@ impl Raft {
                 "the log has an entry of a later term than the node has seen",
             ));
         }
+        if boot.repair.is_some_and(|until| until.term > boot.hard_state.term) {
+            return Err(BootError::Inconsistent(
+                "the log that was damaged had an entry of a later term than the node has seen",
+            ));
+        }
         let tail = boot.tail;
         let mut raft = Raft {
             id: boot.id,
@@ -177,6 +186,7 @@ impl Raft {
             fetches: BTreeMap::new(),
             next_fetch: FetchId(1),
             failed: None,
+            repair: boot.repair,
             random: ChaCha12Rng::from_seed(seed),
             now,
             output: Effects::default(),
@@ -189,6 +199,7 @@ impl Raft {
         }
         raft.promise = raft.promise_of_earlier_life();
         raft.wait_for_election();
+        raft.consider_repaired();
         Ok(raft)
     }
 
@@ -216,6 +227,7 @@ impl Raft {
             Input::Snapshot(event) => self.snapshot_event(event),
             Input::Link { peer, event } => self.link(peer, event),
         }
+        self.consider_repaired();
         self.run_timers();
         self.check();
     }
@@ -278,6 +290,7 @@ impl Raft {
             quorum_contact: self.leading().map(|leader| self.quorum_contact(leader)),
             lease_until: self.leading().and_then(|leader| self.lease_until(leader)),
             disk: self.disk_health(),
+            repairing: self.repairing(),
             read_only: self.quorum.is_lost(),
         }
     }

@@ -149,6 +149,8 @@ planted_bugs! {
     WitnessIsAheadOfData = "witness-is-ahead-of-data",
     /// An acceptance of an earlier term counts in this one.
     StaleAcceptanceCounts = "stale-acceptance-counts",
+    /// A node whose damaged log is being repaired votes (NuRaft#185, nats-server#7587).
+    RepairingNodeVotes = "repairing-node-votes",
     /// A lost link ends a promise that a lease relies on.
     LinkLossBreaksPromise = "link-loss-breaks-promise",
     /// A node that starts again votes although it may have promised not to.

@@ -73,6 +73,8 @@ pub struct Status<'a> {
     pub lease_until: Option<Instant>,
     /// How its disk fares.
     pub disk: DiskHealth,
+    /// Where its log must end, at the least, before it votes again: damage took the log's end.
+    pub repairing: Option<Position>,
     /// Whether it has lost the quorum: for two of the largest election time-outs it has known no leader that a majority
     /// follows, and nothing can be written through it.
     pub read_only: bool,

@@ -30,6 +30,7 @@
 //! | `transfer n1 n2`, `change n1 add-learner n4, promote n4, demote n1, remove n2, prioritise n3 200`, `change n1 add-witness n4` | an operator asks |
 //! | `binary n1 2` | from its next start on, n1 supports features up to level 2; also what it says when it joins |
 //! | `crash n2`, `restart n2` | the process ends, with what was not written; it starts again |
+//! | `damage n2 3 [unsure]` | the log of a node that is down is not readable from 3 on; nor is known where it ended |
 //! | `convert n2` | the operator of a node that is down configures it as a witness, or as none |
 //! | `compact n1 5` | the state up to 5 is durable, and the log may be purged |
 //! | `snapshot n1->n3 arrives\|reported\|fails\|again` | the oldest transfer ends; `arrives` tells both ends, `again` keeps it |
@@ -61,7 +62,9 @@ pub(super) fn run(world: &mut World, text: &str) {
         | "resume" | "apply" | "fetch" => {
             machine(world, verb, &words);
         }
-        "binary" | "convert" | "crash" | "restart" | "compact" | "snapshot" => fate(world, verb, &words),
+        "binary" | "convert" | "crash" | "restart" | "damage" | "compact" | "snapshot" => {
+            fate(world, verb, &words)
+        }
         "propose" | "read" | "transfer" | "change" => request(world, verb, rest),
         _ => look(world, verb, &words),
     }
@@ -447,6 +450,12 @@ fn fate(world: &mut World, verb: &str, words: &[&str]) {
         }
         "crash" => words.iter().for_each(|word| world.crash(node(word))),
         "restart" => words.iter().for_each(|word| world.start(node(word))),
+        "damage" => {
+            let (id, from) = (node(words[0]), Index(words[1].parse().unwrap()));
+            assert!(!world.nodes.contains_key(&id), "{} runs", words::node(id));
+            let sure = words.get(2) != Some(&"unsure");
+            world.disks.get_mut(&id).unwrap().damage(from, sure);
+        }
         "compact" => {
             let (id, index) = (node(words[0]), Index(words[1].parse().unwrap()));
             let applied = world.nodes[&id].raft.status().applied;

@@ -53,6 +53,8 @@ pub(super) struct Disk {
     pub(super) hard_state: HardState,
     pub(super) base: Base,
     pub(super) entries: Vec<Entry>,
+    /// Where the log ended before damage took its end.
+    pub(super) damaged: Option<Position>,
     /// What the state store holds durably.
     pub(super) state: State,
     /// Snapshots that arrived whole.
@@ -70,6 +72,7 @@ impl Disk {
                 membership: membership.clone(),
             },
             entries: Vec::new(),
+            damaged: None,
             state: State::empty(membership),
             files: Vec::new(),
             witness,
@@ -116,9 +119,11 @@ impl Disk {
         self.entries.get(usize::try_from(offset).unwrap())
     }
 
-    /// Whether the disk holds the entry at `position`, in its log or behind the log's beginning.
+    /// Whether the disk holds the entry at `position`, in its log or behind the log's beginning; or held it, and the
+    /// node will not vote without it.
     pub(super) fn holds(&self, position: Position) -> bool {
-        position.index <= self.base.position.index
+        self.damaged.is_some_and(|until| until >= position)
+            || position.index <= self.base.position.index
             || self
                 .entry(position.index)
                 .is_some_and(|entry| entry.position == position)
@@ -143,6 +148,27 @@ impl Disk {
     pub(super) fn load(&mut self, base: &Base) {
         let file = self.files.iter().find(|file| file.position == base.position);
         self.state = file.expect("the snapshot arrived before").clone();
+    }
+
+    /// The log is not readable from `from` on. Its term and vote are found, and, when it is `sure`, where it ended;
+    /// else the node enters a term in which it can have promised nothing.
+    pub(super) fn damage(&mut self, from: Index, sure: bool) {
+        let last = self.last();
+        self.entries.retain(|entry| entry.position.index < from);
+        if self.state.position.index > self.last().index {
+            self.base = self.state.base();
+            self.entries.clear();
+        }
+        let mut until = last;
+        if !sure {
+            let term = self.hard_state.term.next();
+            self.hard_state = HardState { term, vote: None };
+            until = Position {
+                term,
+                index: Index(0),
+            };
+        }
+        self.damaged = self.damaged.max(Some(until));
     }
 
     /// What the node finds when it starts. Its last `tail` entries are in memory.
@@ -170,6 +196,7 @@ impl Disk {
             last: self.last().index,
             tail: self.entries[self.entries.len().saturating_sub(tail)..].to_vec(),
             applied: self.state.position.index.max(self.base.position.index),
+            repair: self.damaged.filter(|until| self.last() < *until),
         }
     }
 }

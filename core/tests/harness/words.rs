@@ -85,6 +85,7 @@ pub(super) fn message(message: &Message) -> String {
             let answer = match answer {
                 PreVote::Granted => given(true),
                 PreVote::Refused => given(false),
+                PreVote::Repairing => "refused, its log is being repaired",
                 PreVote::Vetoed => "vetoed",
             };
             format!("pre-vote for term {proposed} {answer}")
@@ -226,6 +227,11 @@ pub(super) fn trace(event: &TraceEvent) -> String {
         TraceEvent::QuorumRegained => "is writable again".to_owned(),
         TraceEvent::SnapshotNeeded { to } => format!("finds that {} needs a snapshot", node(*to)),
         TraceEvent::SnapshotAccepted { position } => format!("accepts the snapshot at {position}"),
+        TraceEvent::VoteWithheld { candidate, until } => format!(
+            "withholds its vote from {} until its log is repaired up to {until}",
+            node(*candidate)
+        ),
+        TraceEvent::Repaired { reached } => format!("has a whole log again, up to {reached}"),
         TraceEvent::Unfit(error) => format!("STOPS: {error}"),
         TraceEvent::DiskFailed { error } => format!("FAILS: {error}"),
     }

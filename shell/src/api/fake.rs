@@ -195,6 +195,7 @@ impl Backend for FakeBackend {
             voters: 3,
             quorum: 2,
             feature_level: 1,
+            repairing: false,
             wal_sync: true,
             version: "0".to_owned(),
             reason: None,

@@ -53,6 +53,12 @@ fn text(status: &ClusterStatus) -> String {
     };
     let health = status.health.to_string().to_uppercase();
     text.push_str(&format!("\nCluster health: {}\n", styled(&health, style)));
+    if status.repairing {
+        text.push_str(&format!(
+            "{} repairs its damaged log from the others, and does not vote until then\n",
+            status.node_id
+        ));
+    }
     if let Some(reason) = &status.reason {
         text.push_str(&format!("Node {}: {reason}\n", status.node_id));
     }

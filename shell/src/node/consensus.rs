@@ -23,6 +23,7 @@ use super::lanes::log::LogOrder;
 use super::lanes::snapshot::SnapshotOrder;
 use super::measure::Measured;
 use super::peers::Peers;
+use super::repair::Patience;
 use super::view::View;
 use crate::metrics::Metrics;
 use crate::port::Ports;
@@ -46,6 +47,7 @@ pub(super) struct Consensus {
     pub(super) measured: Measured,
     effects: Effects,
     duties_due: Instant,
+    pub(super) patience: Patience,
     /// Whether a change of the membership is under way that this node proposed by itself.
     pub(super) duty_pending: bool,
     /// Why the node must stop.
@@ -126,6 +128,7 @@ impl Consensus {
             measured: Measured::default(),
             effects: Effects::default(),
             duties_due: now,
+            patience: Patience::default(),
             duty_pending: false,
             failure: None,
             view,
@@ -206,6 +209,7 @@ impl Consensus {
             self.record_moves();
             self.promote_learners();
             self.look_after_peers();
+            self.watch_repair(now);
             self.show_gauges();
             self.publish();
         }

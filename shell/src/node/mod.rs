@@ -20,6 +20,7 @@ mod measure;
 mod notices;
 mod outcomes;
 mod peers;
+mod repair;
 mod show;
 mod view;
 mod whereabouts;
@@ -279,10 +280,11 @@ impl Durable {
         let options = LogOptions {
             sync: config.storage.wal_sync,
             tail_bytes_max: TAIL_BYTES_MAX,
+            node: directory.identity().assignment.map(|assignment| assignment.node),
             observer: Some(Arc::new(move |duration| observer.fsync.observe(duration))),
             ..LogOptions::default()
         };
-        let (log, recovered) = Log::open(ports, directory.path(), options).await?;
+        let (mut log, mut recovered) = Log::open(ports, directory.path(), options).await?;
         if recovered.torn {
             tracing::info!("discarded the end of a write that was never acknowledged");
         }
@@ -299,6 +301,20 @@ impl Durable {
             source,
         })?;
         let base = loaded.membership.map(|membership| Base { position, membership });
+        if let Some(base) = base.as_ref().or(recovered.base.clone().as_ref()) {
+            log.fit_to(base, &mut recovered)
+                .await
+                .map_err(|error| NodeError::Failed(error.to_string()))?;
+        }
+        if recovered.incomplete {
+            return Err(NodeError::Boot {
+                path: directory.path().display().to_string(),
+                source: BootError::Inconsistent("entries are missing that the state lacks too"),
+            });
+        }
+        if recovered.damage.is_some() || recovered.repair.is_some() {
+            repair::announce(recovered.damage.as_deref(), recovered.repair);
+        }
         Ok(Durable {
             directory,
             log,
@@ -611,6 +627,7 @@ fn boot(config: &Config, ports: &Ports, durable: &Durable) -> Result<Raft, NodeE
         last: recovered.last,
         tail: recovered.tail.clone(),
         applied,
+        repair: recovered.repair,
     };
     let mut seed = [0; 32];
     ports.entropy.fill(&mut seed).map_err(NodeError::Entropy)?;

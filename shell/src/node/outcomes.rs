@@ -246,6 +246,14 @@ impl Consensus {
             TraceEvent::SnapshotAccepted { position } => {
                 tracing::info!(index = position.index.0, "a snapshot replaces the log");
             }
+            TraceEvent::VoteWithheld { candidate, until } => tracing::info!(
+                candidate = name(candidate),
+                %until,
+                "gave no vote, since this node's damaged log is being repaired"
+            ),
+            TraceEvent::Repaired { reached } => {
+                tracing::info!(%reached, "the log is whole again, this node votes");
+            }
             TraceEvent::QuorumLost => tracing::warn!(
                 "no leader with a majority is known: this node is read-only until there is one again"
             ),

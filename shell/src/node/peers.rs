@@ -376,6 +376,7 @@ impl Consensus {
                 .collect(),
             progress: status.peers,
             own: self.peers.own.clone(),
+            repairing: status.repairing.is_some(),
             read_only: status.read_only,
             waiting_for: match &self.peers.removed {
                 Some(removed) => Some(removed.clone()),

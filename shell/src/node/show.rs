@@ -55,6 +55,7 @@ impl Shown<'_> {
                 .membership
                 .as_ref()
                 .map_or(0, |membership| membership.level().0),
+            repairing: view.repairing,
             wal_sync: self.config.storage.wal_sync,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             reason: view.outside.clone(),

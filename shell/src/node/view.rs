@@ -34,6 +34,8 @@ pub(super) struct View {
     pub(super) peers: Vec<PeerView>,
     /// What this node says of itself.
     pub(super) own: NodeReport,
+    /// Whether its damaged log is being repaired.
+    pub(super) repairing: bool,
     /// Whether it has lost the quorum.
     pub(super) read_only: bool,
     /// Why it is not ready, when it waits for something.
@@ -69,6 +71,7 @@ impl View {
             progress: Vec::new(),
             peers: Vec::new(),
             own: NodeReport::default(),
+            repairing: false,
             waiting_for: Some(NO_CLUSTER.to_owned()),
             outside: Some(NO_CLUSTER.to_owned()),
             read_only: false,

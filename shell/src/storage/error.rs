@@ -35,6 +35,22 @@ pub enum StorageError {
         /// The data directory that the file belongs to.
         directory: PathBuf,
     },
+    /// A file does not hold what was written to it, or is gone, and no other node has what was in it.
+    #[error(
+        "{} is damaged{}: {what}; no other node of this cluster votes, so nobody can repair it: stop it, and put {} \
+         back from a copy",
+        path.display(), place(*offset), directory.display()
+    )]
+    Irreparable {
+        /// The file.
+        path: PathBuf,
+        /// Where in the file, in bytes, when it is known.
+        offset: Option<u64>,
+        /// What is wrong.
+        what: String,
+        /// The data directory that the file belongs to.
+        directory: PathBuf,
+    },
     /// A file was written by a newer version of Quorate.
     #[error(
         "{} has format version {found}, and this build reads versions up to {supported}: run the version of \
@@ -137,6 +153,34 @@ impl StorageError {
             offset: offset.into(),
             what: what.into(),
             directory: directory.to_owned(),
+        }
+    }
+
+    /// What is damaged, without what to do about it.
+    pub(crate) fn finding(&self) -> String {
+        match self {
+            StorageError::Damaged {
+                path, offset, what, ..
+            } => format!("{} is damaged{}: {what}", path.display(), place(*offset)),
+            other => other.to_string(),
+        }
+    }
+
+    /// The same damage, of a node that nobody can help.
+    pub(crate) fn for_sole_voter(&self) -> StorageError {
+        match self {
+            StorageError::Damaged {
+                path,
+                offset,
+                what,
+                directory,
+            } => StorageError::Irreparable {
+                path: path.clone(),
+                offset: *offset,
+                what: what.clone(),
+                directory: directory.clone(),
+            },
+            _ => unreachable!("a log is refused since it is damaged"),
         }
     }
 

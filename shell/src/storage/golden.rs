@@ -17,11 +17,12 @@ use quorate_core::wire::{self, Kind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::directory::encode_identity;
 use super::log::create_with;
 use super::state::row::{self, Manifest, Sum};
 use super::testing::{Disk, ports, run};
-use super::{Assignment, DataDirectory, Identity, Log, LogOptions, Owner, SnapshotHeader, Snapshots};
+use super::{
+    Assignment, DataDirectory, Identity, Log, LogOptions, Owner, SnapshotHeader, Snapshots, directory, small,
+};
 
 /// The content of a golden file, which `written` must equal.
 fn golden(name: &str, written: &[u8]) -> Vec<u8> {
@@ -253,7 +254,7 @@ fn an_identity() {
                 node: NodeId(1),
             }),
         };
-        let bytes = golden("identity.bin", &encode_identity(&identity));
+        let bytes = golden("identity.bin", &small::encode(&directory::FORMAT, &identity));
         let disk = Disk::default();
         disk.put(Path::new("/data/identity"), bytes);
         let owner = Owner {

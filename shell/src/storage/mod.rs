@@ -16,12 +16,14 @@
 //! - The log is purged only up to what `state.redb` or a durable snapshot holds, so that state and log together
 //!   always make a whole.
 //! - Damage is noticed, never guessed around: a file either verifies or is refused with its name and the way out,
-//!   and nothing of a directory that is refused was changed.
+//!   and nothing of a directory that is refused was changed. Only the end of a log may be cut off, once it is noted
+//!   what it had promised: the node's peers repair it.
 //! - A file of a newer format is refused before it is touched.
 
 mod directory;
 mod error;
 mod log;
+mod small;
 mod snapshot;
 mod state;
 

@@ -5,11 +5,11 @@
 
 use std::collections::VecDeque;
 
-use quorate_core::raft::{Base, HardState, Write, WriteId};
+use quorate_core::raft::{Base, HardState, Index, Position, Write, WriteId};
 
 use super::log::DiskLog;
 use super::schedule::Time;
-use crate::random::Stream;
+use crate::random::{PartsPerMillion, Stream};
 
 #[derive(Clone, Debug)]
 enum Operation {
@@ -130,6 +130,18 @@ impl Disk {
         write.entries.truncate(usize::try_from(kept).unwrap_or(0));
         done.extend(self.make_durable(1));
         true
+    }
+
+    /// The log rots while the node is down; see [`DiskLog::rot`].
+    pub(super) fn rot(
+        &mut self,
+        readable: PartsPerMillion,
+        end_is_known: bool,
+        applied: Position,
+    ) -> Option<Index> {
+        let from = self.durable.rot(readable, end_is_known, applied);
+        self.written = self.durable.clone();
+        from
     }
 
     fn make_durable(&mut self, count: usize) -> Vec<Done> {

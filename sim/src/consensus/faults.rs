@@ -1,6 +1,6 @@
 //! What breaks: the faults of the plan, carried out on the nodes that are there when they come.
 
-use quorate_core::raft::{LinkEvent, NodeId};
+use quorate_core::raft::{LinkEvent, NodeId, Position};
 
 use super::checker::Verdict;
 use super::network::{Cut, Weather};
@@ -8,6 +8,7 @@ use super::node::Run;
 use super::plan::{Alarm, FaultKind, Shape, Who};
 use super::schedule::Time;
 use super::world::{Event, World};
+use crate::random::PartsPerMillion;
 
 impl World {
     /// Something breaks.
@@ -84,7 +85,12 @@ impl World {
                     node.crash_at = Some((boundary, down));
                 }
             }
-            FaultKind::Rot { victim, down } => return self.fault_rot(victim, down),
+            FaultKind::Rot {
+                victim,
+                down,
+                readable,
+                end_is_known,
+            } => return self.fault_rot(victim, down, readable, end_is_known),
             FaultKind::Wipe { victim } => return self.fault_wipe(victim),
         }
         Ok(())
@@ -260,17 +266,38 @@ impl World {
         }
     }
 
-    /// A record that was durable is damaged. The node stops, notices it when it starts, and is of no use any more.
-    fn fault_rot(&mut self, victim: Who, down: Time) -> Verdict {
+    /// The end of a node's log is damaged while the node is down. Storage learns the term and vote that it held, and
+    /// mostly where it ended; the node starts with what is readable, and its peers repair it.
+    fn fault_rot(
+        &mut self,
+        victim: Who,
+        down: Time,
+        readable: PartsPerMillion,
+        end_is_known: bool,
+    ) -> Verdict {
         let victim = self.find(victim);
         if !self.can_spare(victim) {
             return Ok(());
         }
-        if let Some(node) = self.nodes.get_mut(victim) {
-            node.rotten = true;
-        }
         self.schedule.after(down, Event::Start(victim));
-        self.crash(victim)
+        self.crash(victim)?;
+        if let Some(node) = self.nodes.get_mut(victim) {
+            let applied = if node.witness {
+                Position::default()
+            } else {
+                node.store.applied
+            };
+            if let Some(from) = node.disk.rot(readable, end_is_known, applied) {
+                self.statistics.rotten += 1;
+                self.log(|_| format!("the log of {victim} is not readable from {from} on"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the log of any member is to be repaired: nobody changes the members then.
+    pub(super) fn is_repairing(&self) -> bool {
+        self.nodes.iter().any(|node| !node.gone && node.is_repairing())
     }
 
     /// A node loses its disk for ever.

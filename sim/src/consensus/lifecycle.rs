@@ -101,10 +101,6 @@ impl World {
         else {
             return Ok(());
         };
-        if node.rotten {
-            self.log(|_| format!("node {id} finds a damaged record, and is given up"));
-            return self.switch_off(id);
-        }
         let fails = |what: &dyn std::fmt::Display| Breach {
             checker: "a node starts from what it wrote",
             seen: format!("node {id}: {what}"),

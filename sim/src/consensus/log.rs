@@ -6,11 +6,15 @@ use quorate_core::raft::{
     Base, Boot, Entry, HardState, Index, Membership, NodeId, Payload, Position, Term, Write,
 };
 
+use crate::random::PartsPerMillion;
+
 /// Hard state, base and entries.
 #[derive(Clone, Debug)]
 pub(super) struct DiskLog {
     pub(super) hard_state: HardState,
     pub(super) base: Base,
+    /// Where the log ended, at the most, before rot took its end.
+    pub(super) rotten: Option<Position>,
     entries: VecDeque<Entry>,
 }
 
@@ -23,6 +27,7 @@ impl DiskLog {
                 position: Position::default(),
                 membership,
             },
+            rotten: None,
             entries: VecDeque::new(),
         }
     }
@@ -50,9 +55,15 @@ impl DiskLog {
 
     /// The last membership in the log.
     pub(super) fn membership(&self) -> &Membership {
+        self.membership_at(self.last().index)
+    }
+
+    /// The membership in force at `index`.
+    fn membership_at(&self, index: Index) -> &Membership {
         self.entries
             .iter()
             .rev()
+            .filter(|entry| entry.position.index <= index)
             .find_map(|entry| match &entry.payload {
                 Payload::Membership(membership) => Some(membership),
                 Payload::Empty | Payload::Command(_) | Payload::Omitted => None,
@@ -162,7 +173,50 @@ impl DiskLog {
             last: self.last().index,
             tail: self.entries.iter().skip(skip).cloned().collect(),
             applied,
+            repair: self.repairing(),
         }
+    }
+
+    /// Where the log must end again before it is whole.
+    pub(super) fn repairing(&self) -> Option<Position> {
+        self.rotten.filter(|until| self.last() < *until)
+    }
+
+    /// Only the first so many parts of a million of the entries are readable; the log goes on behind a state that holds everything up to `applied` when it
+    /// ends before that. When it is not known where it ended, the node enters a term in which it can have promised
+    /// nothing. Returns the first index that is not readable, unless there is no entry to rot.
+    pub(super) fn rot(
+        &mut self,
+        readable: PartsPerMillion,
+        end_is_known: bool,
+        applied: Position,
+    ) -> Option<Index> {
+        if self.entries.is_empty() {
+            return None;
+        }
+        let kept = self.entries.len() as u64 * u64::from(readable) / 1_000_000;
+        let from = Index(self.base.position.index.0 + kept + 1);
+        let mut until = self.last();
+        if !end_is_known {
+            let term = self.hard_state.term.next();
+            self.hard_state = HardState { term, vote: None };
+            until = Position {
+                term,
+                index: Index(0),
+            };
+        }
+        self.rotten = self.rotten.max(Some(until));
+        if applied.index >= from {
+            let membership = self.membership_at(applied.index).clone();
+            self.entries.clear();
+            self.base = Base {
+                position: applied,
+                membership,
+            };
+        } else {
+            self.entries.truncate(usize::try_from(kept).unwrap_or(usize::MAX));
+        }
+        Some(from)
     }
 
     /// Forgets the last entries.

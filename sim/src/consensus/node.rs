@@ -40,8 +40,6 @@ pub(super) struct Node {
     pub(super) process: Option<Process>,
     /// It never starts again: its disk was wiped, or it was let go and switched off.
     pub(super) gone: bool,
-    /// A record that was durable is damaged; the node notices when it starts.
-    pub(super) rotten: bool,
     /// Until then nothing moves on it.
     pub(super) paused_until: Time,
     /// What came while nothing moved, in order.
@@ -108,7 +106,6 @@ impl Node {
             life: 0,
             process: None,
             gone: false,
-            rotten: false,
             paused_until: 0,
             waiting: Vec::new(),
             slow_until: 0,
@@ -122,9 +119,14 @@ impl Node {
         }
     }
 
-    /// Whether what it held is of no use any more.
+    /// Whether some of what it held is lost, for good or until its peers have repaired its log.
     pub(super) fn is_lost(&self) -> bool {
-        self.gone || self.rotten
+        self.gone || self.is_repairing()
+    }
+
+    /// Whether damage took the end of its log, which its peers have not repaired yet.
+    pub(super) fn is_repairing(&self) -> bool {
+        self.disk.durable.repairing().is_some()
     }
 
     /// From its next start on it runs another binary.

@@ -109,6 +109,9 @@ impl World {
     }
 
     fn administer(&mut self, run: Run, kind: RequestKind, operation: raft::Operation) -> Verdict {
+        if matches!(kind, RequestKind::Change) && self.is_repairing() {
+            return Ok(());
+        }
         let token = self.checkers.clients.ask(run, kind);
         self.log(|_| format!("{run} is asked {token:?}: {operation:?}"));
         self.input(run, Input::Admin { token, operation })
@@ -170,7 +173,7 @@ impl World {
         let lost = membership
             .members()
             .iter()
-            .find(|(id, _)| self.nodes.get(**id).is_some_and(super::node::Node::is_lost));
+            .find(|(id, _)| self.nodes.get(**id).is_some_and(|node| node.gone));
         if let Some((id, lost)) = lost {
             let (name, witness) = (lost.name.clone(), lost.witness);
             return match kind {

@@ -67,6 +67,8 @@ statistics! {
     stopped_by_features: "nodes stopped by features",
     /// Disks that were wiped.
     wiped: "wiped disks",
+    /// Logs that rotted.
+    rotten: "rotten logs",
     /// Times that links were cut.
     partitions: "partitions",
     /// Times that a node stood still.

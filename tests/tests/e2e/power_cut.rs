@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use quorate_tests::{Cluster, Load, SETTLE, tail};
+use quorate_tests::{Cluster, Load, SETTLE, tail, wait_until};
 
 #[test]
 fn every_acknowledged_write_survives_power_cuts_of_all_nodes_under_load() {
@@ -87,16 +87,74 @@ fn refuses_and_comes_back(mut cluster: Cluster, victim: usize, damaged: &Path) {
     assert!(noticed, "nobody said that a member came back without its data");
 }
 
-#[test]
-fn flipped_byte_in_an_acknowledged_record_is_refused_and_the_node_rejoins_from_scratch() {
-    let (cluster, victim) = cluster_with_a_killed_follower();
-    let (path, last) = segment(&cluster, victim);
-    let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+fn flip_a_byte(path: &Path, offset: u64) {
+    let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
     let mut byte = [0];
-    file.read_exact_at(&mut byte, last / 2).unwrap();
-    file.write_all_at(&[byte[0] ^ 0x40], last / 2).unwrap();
-    drop(file);
-    refuses_and_comes_back(cluster, victim, &path);
+    file.read_exact_at(&mut byte, offset).unwrap();
+    file.write_all_at(&[byte[0] ^ 0x40], offset).unwrap();
+}
+
+#[test]
+fn flipped_byte_in_an_acknowledged_record_is_repaired_by_the_others_and_then_the_node_votes() {
+    let (mut cluster, victim) = cluster_with_a_killed_follower();
+    let (path, last) = segment(&cluster, victim);
+    flip_a_byte(&path, last / 2);
+    let mark = cluster.nodes[victim].log_mark();
+    cluster.nodes[victim].start();
+    for words in [
+        "the log is being repaired",
+        "is damaged",
+        "the log is whole again",
+    ] {
+        cluster.nodes[victim].wait_for_log(mark, words, SETTLE);
+    }
+    cluster.wait_until_ready();
+    let everything = cluster.wait_until_equal();
+    assert!(everything.len() > 100, "{} keys", everything.len());
+    let status = cluster.nodes[victim].look("/cluster/status");
+    assert_eq!(status["repairing"], false, "{status}");
+
+    // Of the two that are left, neither is elected without the vote of the other.
+    let leader = cluster.leader();
+    let third = (0..3).find(|place| *place != victim && *place != leader);
+    let gone = if leader == victim { third.unwrap() } else { leader };
+    cluster.nodes[gone].kill();
+    wait_until(SETTLE, "the two to write", || {
+        let answer = cluster.nodes[victim].request("PUT", "/v1/kv/after", b"the repair");
+        answer.is_ok_and(|answer| answer.status == 200)
+    });
+    cluster.nodes[gone].start();
+    cluster.wait_until_ready();
+    assert_eq!(cluster.wait_until_equal().len(), everything.len() + 1);
+}
+
+#[test]
+fn flipped_byte_in_the_log_of_the_only_voter_is_refused_with_the_way_out() {
+    let mut cluster = Cluster::started(1);
+    for number in 0..50 {
+        cluster.nodes[0].put(&format!("key{number}"), "value");
+    }
+    cluster.nodes[0].kill();
+    let (path, last) = segment(&cluster, 0);
+    flip_a_byte(&path, last / 2);
+    let before = std::fs::read(&path).unwrap();
+    let mark = cluster.nodes[0].log_mark();
+    cluster.nodes[0].start();
+    assert!(!cluster.nodes[0].wait_for_end().success());
+    let log = cluster.nodes[0].log()[mark..].to_owned();
+    for words in [
+        &path.display().to_string(),
+        "is damaged",
+        "nobody can repair it",
+        "back from a copy",
+    ] {
+        assert!(
+            log.contains(words),
+            "`{words}` is missing in:\n{}",
+            tail(&log, 20)
+        );
+    }
+    assert!(std::fs::read(&path).unwrap() == before, "the file was changed");
 }
 
 #[test]

@@ -10,12 +10,13 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 use quorate_core::raft::{DirectoryId, Lineage, NodeId};
-use quorate_core::wire::{self, DecodeError, Kind};
+use quorate_core::wire::Kind;
 use serde::{Deserialize, Serialize};
 
 use super::StorageError;
 use super::log;
-use crate::port::{OpenMode, Ports};
+use super::small::{self, Format};
+use crate::port::Ports;
 
 /// The part a node was given in a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,12 +60,12 @@ pub struct DataDirectory {
 const IDENTITY: &str = "identity";
 const STATE: &str = "state.redb";
 const SNAPSHOTS: &str = "snapshots";
-const MAGIC: [u8; 8] = *b"QUORIDEN";
-/// Magic and length before the body, a checksum after it.
-const HEADER_BYTES: usize = MAGIC.len() + 4;
-const CHECKSUM_BYTES: usize = 4;
-/// No identity is near this size; a bound for what is read from a damaged file.
-const IDENTITY_BYTES_MAX: u64 = 64 << 10;
+/// The format of the identity file.
+pub(super) const FORMAT: Format = Format {
+    magic: *b"QUORIDEN",
+    kind: Kind::Identity,
+    what: "an identity",
+};
 
 impl DataDirectory {
     /// Claims `path` for `owner`, and creates it with an identity and a blank log when it is new.
@@ -80,7 +81,7 @@ impl DataDirectory {
             },
             _ => StorageError::io("lock", path)(error),
         })?;
-        let identity = match read_identity(ports, path)? {
+        let identity = match small::read(ports, path, &path.join(IDENTITY), &FORMAT)? {
             Some(identity) => {
                 check_owner(path, &identity, owner)?;
                 identity
@@ -128,7 +129,7 @@ impl DataDirectory {
             assignment: Some(assignment),
             ..self.identity.clone()
         };
-        write_identity(&self.ports, &self.path, &identity).await?;
+        small::write(&self.ports, &self.path.join(IDENTITY), &FORMAT, &identity).await?;
         self.identity = identity;
         Ok(())
     }
@@ -224,114 +225,6 @@ async fn create(ports: &Ports, path: &Path, owner: &Owner) -> Result<Identity, S
         cluster: owner.cluster.clone(),
         assignment: None,
     };
-    write_identity(ports, path, &identity).await?;
+    small::write(ports, &path.join(IDENTITY), &FORMAT, &identity).await?;
     Ok(identity)
-}
-
-/// Replaces the identity, atomically and durably.
-async fn write_identity(ports: &Ports, directory: &Path, identity: &Identity) -> Result<(), StorageError> {
-    replace(
-        ports,
-        directory,
-        &directory.join(IDENTITY),
-        &encode_identity(identity),
-    )
-    .await
-}
-
-/// Magic, length of the body (4), body, CRC32C of all of it (4).
-pub(super) fn encode_identity(identity: &Identity) -> Vec<u8> {
-    let body = wire::encode(Kind::Identity, identity);
-    let length = u32::try_from(body.len()).expect("an identity is small");
-    let mut bytes = MAGIC.to_vec();
-    bytes.extend_from_slice(&length.to_le_bytes());
-    bytes.extend_from_slice(&body);
-    bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
-    bytes
-}
-
-/// Writes a small file whole: all of it is there after a crash, or what was there before.
-async fn replace(ports: &Ports, directory: &Path, path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
-    let files = &ports.files;
-    let temporary = path.with_extension("tmp");
-    if files
-        .exists(&temporary)
-        .map_err(StorageError::io("look for", &temporary))?
-    {
-        files
-            .remove(&temporary)
-            .map_err(StorageError::io("remove", &temporary))?;
-    }
-    let file = files
-        .open(&temporary, OpenMode::CreateNew)
-        .map_err(StorageError::io("create", &temporary))?;
-    file.write_all_at(bytes, 0)
-        .map_err(StorageError::io("write", &temporary))?;
-    file.sync().await.map_err(StorageError::io("sync", &temporary))?;
-    files
-        .rename(&temporary, path)
-        .map_err(StorageError::io("rename", &temporary))?;
-    files
-        .sync_directory(directory)
-        .map_err(StorageError::io("sync", directory))
-}
-
-/// The identity of a directory, or nothing where there is none yet.
-fn read_identity(ports: &Ports, directory: &Path) -> Result<Option<Identity>, StorageError> {
-    let path = directory.join(IDENTITY);
-    if !ports
-        .files
-        .exists(&path)
-        .map_err(StorageError::io("look for", &path))?
-    {
-        return Ok(None);
-    }
-    let file = ports
-        .files
-        .open(&path, OpenMode::Read)
-        .map_err(StorageError::io("open", &path))?;
-    let length = file.length().map_err(StorageError::io("measure", &path))?;
-    let damaged = |offset: u64, what: &str| StorageError::damaged(directory, &path, offset, what);
-    if length > IDENTITY_BYTES_MAX {
-        return Err(damaged(0, "it is too long for an identity"));
-    }
-    let mut bytes = vec![0; usize::try_from(length).expect("bounded above")];
-    file.read_exact_at(&mut bytes, 0)
-        .map_err(StorageError::io("read", &path))?;
-    match decode_identity(&bytes) {
-        Ok(identity) => Ok(Some(identity)),
-        Err(Undecoded::Newer(found)) => Err(StorageError::Newer {
-            path,
-            found,
-            supported: wire::VERSION,
-        }),
-        Err(Undecoded::Damaged(offset, what)) => Err(damaged(offset, &what)),
-    }
-}
-
-enum Undecoded {
-    Newer(u8),
-    Damaged(u64, String),
-}
-
-fn decode_identity(bytes: &[u8]) -> Result<Identity, Undecoded> {
-    let damaged = |offset: usize, what: &str| Undecoded::Damaged(offset as u64, what.to_owned());
-    if !bytes.starts_with(&MAGIC) {
-        return Err(damaged(0, "it does not begin like an identity"));
-    }
-    if bytes.len() < HEADER_BYTES + CHECKSUM_BYTES {
-        return Err(damaged(bytes.len(), "it ends too early"));
-    }
-    let (covered, checksum) = bytes.split_at(bytes.len() - CHECKSUM_BYTES);
-    if crc32c::crc32c(covered).to_le_bytes() != checksum {
-        return Err(damaged(covered.len(), "the checksum does not match"));
-    }
-    let (header, body) = covered.split_at(HEADER_BYTES);
-    if header[MAGIC.len()..] != u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes() {
-        return Err(damaged(MAGIC.len(), "the length does not match"));
-    }
-    wire::decode(Kind::Identity, body).map_err(|error| match error {
-        DecodeError::Newer { found, .. } => Undecoded::Newer(found),
-        other => Undecoded::Damaged(HEADER_BYTES as u64, other.to_string()),
-    })
 }

@@ -1,10 +1,12 @@
 use std::sync::Arc;
 
+use super::super::small::{CHECKSUM_BYTES, HEADER_BYTES};
 use super::super::testing::{Disk, Random, ports, run};
 use super::super::{Log, LogOptions};
 use super::*;
 use crate::port::system::{self, ListenerOptions};
 use quorate_core::raft::{Base, HardState, Member, Membership, Position, Term, Write, WriteId};
+use quorate_core::wire;
 
 fn home() -> PathBuf {
     PathBuf::from("/data")

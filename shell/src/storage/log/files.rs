@@ -224,7 +224,7 @@ fn publish(ports: &Ports, directory: &Path, temporary: &Path, path: &Path) -> Re
         .map_err(StorageError::io("sync", &log))
 }
 
-/// Makes the first segment of a log, beginning with `content`.
+/// Makes the directory of a log, with a first segment that begins with `content`.
 pub(super) async fn create_first(
     ports: &Ports,
     directory: &Path,
@@ -240,7 +240,17 @@ pub(super) async fn create_first(
         .files
         .sync_directory(directory)
         .map_err(StorageError::io("sync", directory))?;
-    let path = segment_path(directory, 1);
+    create(ports, directory, &segment_path(directory, 1), length, content).await
+}
+
+/// Makes a segment that begins with `content`, in place of the one that may be there.
+pub(super) async fn create(
+    ports: &Ports,
+    directory: &Path,
+    path: &Path,
+    length: u64,
+    content: &[u8],
+) -> Result<(), StorageError> {
     let temporary = path.with_extension("tmp");
     create_filled(ports, &temporary, length).await?;
     let file = ports
@@ -250,5 +260,5 @@ pub(super) async fn create_first(
     file.write_all_at(content, 0)
         .map_err(StorageError::io("write", &temporary))?;
     file.sync().await.map_err(StorageError::io("sync", &temporary))?;
-    publish(ports, directory, &temporary, &path)
+    publish(ports, directory, &temporary, path)
 }

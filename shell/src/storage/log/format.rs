@@ -6,7 +6,10 @@
 //!
 //! sector       CRC32C of the rest, seeded by segment and sector number (4 bytes); marker (1);
 //!              number of the group's first sector (3); data (504)
-//! group        version (1), zeros (3), length of the records (4), chain before (4), chain after (4); records
+//! group        version (1), flags (1), zeros (2), length of the records (4), chain before (4), chain after (4);
+//!              what the log is after the group: term (8), vote (8), term and index of the last entry (16); records
+//! echo         what precedes the records of a group, once more, in a sector of its own at its end: in groups that
+//!              change the term or the vote
 //! record       kind (1), version (1), zeros (2), length of the body (4); body
 //! ```
 //!
@@ -16,7 +19,7 @@
 //! A written sector has at least two bytes that are not zero (its marker and its group's first sector), so no flipped
 //! byte makes a written sector look like one that was never written.
 
-use quorate_core::raft::{Base, Entry, HardState, Position};
+use quorate_core::raft::{Base, Entry, HardState, Index, NodeId, Position, Term};
 use quorate_core::wire::{self, DecodeError, Kind};
 use serde::{Deserialize, Serialize};
 
@@ -26,7 +29,7 @@ const TAG_BYTES: usize = 8;
 /// The bytes of a sector that hold data.
 pub(super) const DATA_BYTES: usize = SECTOR_BYTES - TAG_BYTES;
 /// What precedes the records of a group.
-pub(super) const GROUP_HEADER_BYTES: usize = 16;
+pub(super) const GROUP_HEADER_BYTES: usize = 48;
 /// What precedes the body of a record.
 pub(super) const RECORD_HEADER_BYTES: usize = 8;
 /// The version of segments, groups and records that this build writes.
@@ -37,6 +40,7 @@ pub(super) const SEGMENT_BYTES_MAX: u64 = (1 << 24) * SECTOR_BYTES as u64;
 const MAGIC: [u8; 8] = *b"QUORALOG";
 const FIRST: u8 = 0xa1;
 const CONTINUATION: u8 = 0xa2;
+const ECHO: u8 = 0xa3;
 
 /// Why bytes that verify, or should, cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,13 +118,24 @@ impl SegmentHeader {
     }
 }
 
+/// Which part of its group a sector is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// The group's header and its first records.
+    First,
+    /// Further records.
+    Continuation,
+    /// The group's header once more.
+    Echo,
+}
+
 /// What a sector is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sector<'a> {
     /// Never written, or zeroed since.
     Blank,
     /// Part of the group that begins at sector `start`.
-    Written { start: u32, data: &'a [u8] },
+    Written { start: u32, part: Part, data: &'a [u8] },
     /// Not what was written.
     Damaged(&'static str),
 }
@@ -142,47 +157,86 @@ pub(super) fn read_sector(seed: u32, number: u32, sector: &[u8]) -> Sector<'_> {
         return Sector::Damaged("the checksum of the sector does not match");
     }
     let start = u32::from_le_bytes([sector[5], sector[6], sector[7], 0]);
-    let expected = if start == number { FIRST } else { CONTINUATION };
-    if sector[4] != expected || start == 0 || start > number {
+    let part = match sector[4] {
+        FIRST => Part::First,
+        CONTINUATION => Part::Continuation,
+        ECHO => Part::Echo,
+        _ => return Sector::Damaged("the sector belongs to no group"),
+    };
+    if start == 0 || start > number || (part == Part::First) != (start == number) {
         return Sector::Damaged("the sector belongs to no group");
     }
     Sector::Written {
         start,
+        part,
         data: &sector[TAG_BYTES..],
     }
 }
 
-/// How many sectors a group with `records` bytes of records takes.
-pub(super) fn group_sectors(records: usize) -> usize {
-    (GROUP_HEADER_BYTES + records).div_ceil(DATA_BYTES)
+/// How many sectors a group with `records` bytes of records takes, with or without an echo.
+pub(super) fn group_sectors(records: usize, echo: bool) -> usize {
+    (GROUP_HEADER_BYTES + records).div_ceil(DATA_BYTES) + usize::from(echo)
+}
+
+/// What the log promises: no other vote in its term, and no entry lost up to its last one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// The term and the vote.
+    pub(super) hard_state: HardState,
+    /// The last entry.
+    pub(super) last: Position,
 }
 
 /// What precedes the records of a group.
+///
+/// Every group says what the log is after it, so that a group which cannot be read is known by the next one. The last
+/// group has no next one. So one that changes the term or the vote says it twice, in two sectors: a damaged sector
+/// alone hides no vote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct GroupHeader {
+    /// Whether the group ends with an echo.
+    pub(super) echo: bool,
     /// Bytes of records.
     pub(super) length: u32,
     /// The chain before the group.
     pub(super) before: u32,
     /// The chain after it.
     pub(super) after: u32,
+    /// What the log is after it.
+    pub(super) mark: Mark,
 }
 
+const HAS_ECHO: u8 = 1;
+const HAS_VOTE: u8 = 2;
+
 impl GroupHeader {
-    pub(super) fn of(chain: u32, records: &[u8]) -> GroupHeader {
+    pub(super) fn of(chain: u32, records: &[u8], mark: Mark, echo: bool) -> GroupHeader {
         GroupHeader {
+            echo,
+            mark,
             length: u32::try_from(records.len()).expect("a group fits into a segment"),
             before: chain,
             after: crc32c::crc32c_append(chain, records),
         }
     }
 
+    /// How many sectors the group takes.
+    pub(super) fn sectors(&self) -> usize {
+        group_sectors(self.length as usize, self.echo)
+    }
+
     fn encode(&self) -> [u8; GROUP_HEADER_BYTES] {
+        let HardState { term, vote } = self.mark.hard_state;
         let mut bytes = [0; GROUP_HEADER_BYTES];
         bytes[0] = VERSION;
+        bytes[1] = u8::from(self.echo) * HAS_ECHO + u8::from(vote.is_some()) * HAS_VOTE;
         bytes[4..8].copy_from_slice(&self.length.to_le_bytes());
         bytes[8..12].copy_from_slice(&self.before.to_le_bytes());
         bytes[12..16].copy_from_slice(&self.after.to_le_bytes());
+        bytes[16..24].copy_from_slice(&term.0.to_le_bytes());
+        bytes[24..32].copy_from_slice(&vote.map_or(0, |vote| vote.0).to_le_bytes());
+        bytes[32..40].copy_from_slice(&self.mark.last.term.0.to_le_bytes());
+        bytes[40..48].copy_from_slice(&self.mark.last.index.0.to_le_bytes());
         bytes
     }
 
@@ -191,6 +245,17 @@ impl GroupHeader {
             0 => Err(damaged("a group without a version")),
             version if version > VERSION => Err(FormatError::Newer(version)),
             _ => Ok(GroupHeader {
+                echo: data[1] & HAS_ECHO != 0,
+                mark: Mark {
+                    hard_state: HardState {
+                        term: Term(u64_at(data, 16)),
+                        vote: (data[1] & HAS_VOTE != 0).then(|| NodeId(u64_at(data, 24))),
+                    },
+                    last: Position {
+                        term: Term(u64_at(data, 32)),
+                        index: Index(u64_at(data, 40)),
+                    },
+                },
                 length: u32_at(data, 4),
                 before: u32_at(data, 8),
                 after: u32_at(data, 12),
@@ -202,16 +267,20 @@ impl GroupHeader {
 /// Appends the sectors of a group, the first of which is sector `start`, to `output`.
 pub(super) fn frame_group(seed: u32, start: u32, header: &GroupHeader, records: &[u8], output: &mut Vec<u8>) {
     let head = header.encode();
-    let sectors = group_sectors(records.len());
+    let sectors = header.sectors();
     output.reserve(sectors * SECTOR_BYTES);
     let mut rest = records;
     for (number, ordinal) in (start..).zip(0..sectors) {
         let begin = output.len();
-        let marker = if ordinal == 0 { FIRST } else { CONTINUATION };
+        let marker = match ordinal {
+            0 => FIRST,
+            last if header.echo && last + 1 == sectors => ECHO,
+            _ => CONTINUATION,
+        };
         let group = start.to_le_bytes();
         output.extend_from_slice(&[0, 0, 0, 0, marker, group[0], group[1], group[2]]);
         let mut room = DATA_BYTES;
-        if ordinal == 0 {
+        if marker != CONTINUATION {
             output.extend_from_slice(&head);
             room -= head.len();
         }
@@ -231,6 +300,16 @@ pub(super) struct Checkpoint {
     pub(super) base: Option<Base>,
     /// The last entry of the log.
     pub(super) last: Position,
+}
+
+impl Checkpoint {
+    /// What a log with this opening promises.
+    pub(super) fn mark(&self) -> Mark {
+        Mark {
+            hard_state: self.hard_state,
+            last: self.last,
+        }
+    }
 }
 
 /// One thing that the log remembers.

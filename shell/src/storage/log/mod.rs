@@ -25,9 +25,12 @@
 //! A crash loses a subset of the sectors of the one group that was being written, and that group was not acknowledged.
 //! So the log ends with a torn group exactly if a sector of that group is all zeros, every other sector of it
 //! verifies, and nothing follows it. It is discarded whole, its sectors are zeroed again, and the log goes on.
-//! Everything else that does not verify is damage and refused: a sector that is neither zeros nor valid, a sector of
+//! Everything else that does not verify is damage: a sector that is neither zeros nor valid, a sector of
 //! a later group behind a gap, a segment that is not sealed before one that was written, a missing segment. A flipped
 //! byte cannot turn a written sector into zeros (see [`mod@format`]), so no flip passes for a torn tail.
+//!
+//! Damaged sectors are cut off, when it can be known what the log had promised (see [`salvage`]) and there are peers to
+//! repair it (see [`repair`]). All other damage is refused.
 //!
 //! Without `sync` ([`LogOptions::sync`]) all of this holds when the process is killed, and not in a power cut.
 
@@ -37,7 +40,10 @@ mod group;
 mod index;
 mod prepare;
 mod recovery;
+mod repair;
 mod replay;
+mod salvage;
+mod window;
 
 #[cfg(test)]
 mod tests;
@@ -48,13 +54,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use quorate_core::raft::{Base, DiskError, Entry, HardState, Index, Membership, Position, Write, WriteId};
+use quorate_core::raft::{
+    Base, DiskError, Entry, HardState, Index, Membership, NodeId, Position, Write, WriteId,
+};
 use tokio::sync::{mpsc, oneshot};
 
 use self::files::Task;
 use self::format::{Checkpoint, GroupHeader, SECTOR_BYTES, SegmentHeader};
 use self::group::Group;
 use self::index::{Entries, Readable};
+use self::repair::{Note, Sound};
 use super::StorageError;
 use crate::port::{File, OpenMode, Ports};
 
@@ -73,6 +82,8 @@ pub struct LogOptions {
     pub sync: bool,
     /// How many bytes of entries [`Recovered::tail`] holds at most.
     pub tail_bytes_max: u64,
+    /// Whose log it is, when that is known: a damaged log of the only voter is refused, since nobody could repair it.
+    pub node: Option<NodeId>,
     /// Told how long each sync of a group took.
     pub observer: Option<Arc<dyn Fn(Duration) + Send + Sync>>,
 }
@@ -83,6 +94,7 @@ impl Default for LogOptions {
             segment_bytes: SEGMENT_BYTES,
             sync: true,
             tail_bytes_max: 4 << 20,
+            node: None,
             observer: None,
         }
     }
@@ -121,6 +133,26 @@ pub struct Recovered {
     pub tail: Vec<Entry>,
     /// Whether the end of a write that was never acknowledged was found, and discarded.
     pub torn: bool,
+    /// Where the log ended, at the most, before its end was lost to damage; none when it is whole.
+    pub repair: Option<Position>,
+    /// What was found damaged when it was opened, and was cut off.
+    pub damage: Option<String>,
+    /// Whether entries after the base are missing, until the log is [made to fit](Log::fit_to) the state.
+    pub incomplete: bool,
+}
+
+impl Recovered {
+    /// Whether the log has this entry, or begins after it.
+    fn has(&self, position: Position) -> bool {
+        let base = self.base.as_ref().map(|base| base.position);
+        let before = self
+            .terms
+            .iter()
+            .rev()
+            .find(|start| start.index <= position.index);
+        position.index <= self.last
+            && (base == Some(position) || before.is_some_and(|start| start.term == position.term))
+    }
 }
 
 /// The writer of a log. There is one at a time, which the lock of the data directory sees to.
@@ -132,6 +164,8 @@ pub struct Log {
     active: Active,
     chain: u32,
     reader: LogReader,
+    /// What an unfinished repair has noted.
+    note: Option<Note>,
     tasks: mpsc::Sender<Task>,
     /// Ends when the lane behind `tasks` has ended.
     lane: oneshot::Receiver<()>,
@@ -177,7 +211,11 @@ impl Log {
                 && options.segment_bytes <= format::SEGMENT_BYTES_MAX,
             "a segment has at least eight sectors and at most eight gigabytes"
         );
-        let mut found = recovery::recover(ports, directory, options.tail_bytes_max)?;
+        let Sound {
+            mut found,
+            note,
+            damage,
+        } = repair::recover(ports, directory, &options).await?;
         let torn = found.scrub.is_some();
         let next = prepare::tidy(ports, directory, &found).await?;
 
@@ -186,14 +224,18 @@ impl Log {
             .files
             .open(&path, OpenMode::ReadWrite)
             .map_err(StorageError::io("open", &path))?;
-        let recovered = Recovered {
+        let last = found.replay.last;
+        let mut recovered = Recovered {
             hard_state: found.replay.hard_state,
             base: found.replay.base.clone(),
             terms: found.replay.terms(),
             memberships: found.replay.memberships(),
-            last: found.replay.last.index,
+            last: last.index,
             tail: found.replay.take_tail(),
             torn,
+            repair: note.map(|note| note.until).filter(|until| last < *until),
+            damage,
+            incomplete: found.incomplete,
         };
         let replay = found.replay;
         let mut entries = Entries {
@@ -207,7 +249,7 @@ impl Log {
             entries.segments.insert(header.sequence, Readable { path, seed });
         }
         let (tasks, lane) = files::start(ports, directory)?;
-        let log = Log {
+        let mut log = Log {
             ports: ports.clone(),
             directory: directory.to_owned(),
             head: Checkpoint {
@@ -225,6 +267,7 @@ impl Log {
             },
             chain: found.chain,
             reader: LogReader::new(ports, directory, entries),
+            note,
             tasks,
             lane,
             next,
@@ -234,7 +277,58 @@ impl Log {
             frame: Vec::new(),
             options,
         };
+        if let Some(note) = note {
+            recovered.hard_state = repair::newer(recovered.hard_state, note.hard_state);
+            log.remember_promise(recovered.hard_state).await?;
+        }
         Ok((log, recovered))
+    }
+
+    /// Writes down a term and vote that only the note of a repair had.
+    async fn remember_promise(&mut self, hard_state: HardState) -> Result<(), StorageError> {
+        if hard_state == self.head.hard_state {
+            return Ok(());
+        }
+        let mut group = Group::default();
+        format::push_hard_state(&hard_state, &mut group.records);
+        let head = Checkpoint {
+            hard_state,
+            ..self.head.clone()
+        };
+        self.write_group(&mut group, head).await
+    }
+
+    /// Sees to it that what is left of a damaged log fits the state, whose last entry and membership are `state`: if it
+    /// does not, it begins anew behind the state, which is of committed entries. To be called before the log is used.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub async fn fit_to(&mut self, state: &Base, recovered: &mut Recovered) -> Result<(), DiskError> {
+        let Some(note) = self.note else {
+            return Ok(());
+        };
+        if recovered.incomplete || !recovered.has(state.position) {
+            let write = Write {
+                id: WriteId(0),
+                hard_state: None,
+                reset: Some(state.clone()),
+                entries: Vec::new(),
+            };
+            self.append(&[write]).await?;
+            recovered.base = Some(state.clone());
+            recovered.terms.clear();
+            recovered.memberships.clear();
+            recovered.tail.clear();
+            recovered.last = state.position.index;
+            recovered.incomplete = false;
+        }
+        recovered.repair = Some(note.until).filter(|until| self.head.last < *until);
+        if recovered.repair.is_none() {
+            let forgotten = repair::forget(&self.ports, &self.directory);
+            self.remember(forgotten)?;
+            self.note = None;
+        }
+        Ok(())
     }
 
     /// Closes the log, and returns when no work on its files is under way any more. Dropping it loses nothing either,
@@ -361,15 +455,18 @@ impl Log {
     /// Writes a group, makes it durable, and takes over what it says.
     async fn write_group(&mut self, group: &mut Group, head: Checkpoint) -> Result<(), StorageError> {
         let room = self.active.sectors - self.active.next_sector;
+        let echo = head.hard_state != self.head.hard_state;
         // One sector is kept for the seal.
-        let fits = format::group_sectors(group.records.len()) < room as usize;
+        let fits = format::group_sectors(group.records.len(), echo) < room as usize;
         let begins = self.active.sealed || !fits;
         if begins {
             group.prepend(&self.head);
-            self.rotate(format::group_sectors(group.records.len())).await?;
+            self.rotate(format::group_sectors(group.records.len(), echo))
+                .await?;
         }
         let start = self.active.next_sector;
-        self.write(&group.records, begins).await?;
+        let header = GroupHeader::of(self.chain, &group.records, head.mark(), echo);
+        self.write(&header, &group.records, begins).await?;
         self.counters.groups.fetch_add(1, Ordering::Relaxed);
         self.head = head;
         let sequence = self.active.header.sequence;
@@ -393,7 +490,7 @@ impl Log {
 
     /// Writes and syncs records as one group at the end of the active segment, with the segment's header when it
     /// `begins` the segment.
-    async fn write(&mut self, records: &[u8], begins: bool) -> Result<(), StorageError> {
+    async fn write(&mut self, group: &GroupHeader, records: &[u8], begins: bool) -> Result<(), StorageError> {
         let Active {
             header,
             path,
@@ -408,8 +505,7 @@ impl Log {
             frame.extend_from_slice(&header.encode());
             offset = 0;
         }
-        let group = GroupHeader::of(self.chain, records);
-        format::frame_group(header.seed(), *next_sector, &group, records, frame);
+        format::frame_group(header.seed(), *next_sector, group, records, frame);
         file.write_all_at(frame, offset)
             .map_err(StorageError::io("write", path))?;
         if self.options.sync {
@@ -428,8 +524,7 @@ impl Log {
         self.counters
             .bytes
             .fetch_add(frame.len() as u64, Ordering::Relaxed);
-        *next_sector +=
-            u32::try_from(format::group_sectors(records.len())).expect("it fits into the segment");
+        *next_sector += u32::try_from(group.sectors()).expect("it fits into the segment");
         self.chain = group.after;
         // One huge group shall not cost memory for ever.
         if frame.capacity() > 4 * (GROUP_BYTES_MAX as usize) {
@@ -446,7 +541,8 @@ impl Log {
             self.next = Next::Ready(path);
             let mut seal = Vec::new();
             format::push_seal(&mut seal);
-            self.write(&seal, false).await?;
+            let header = GroupHeader::of(self.chain, &seal, self.head.mark(), false);
+            self.write(&header, &seal, false).await?;
             self.active.sealed = true;
         }
         let path = self.next_segment().await?;

@@ -6,6 +6,7 @@ use quorate_core::raft::{HardState, Position};
 
 use super::super::StorageError;
 use super::format::{self, Checkpoint, GroupHeader, SECTOR_BYTES, SegmentHeader};
+use super::recovery::Recovery;
 use super::{Next, SEGMENT_BYTES, files, recovery};
 use crate::port::{OpenMode, Ports};
 
@@ -17,7 +18,10 @@ pub(in crate::storage) async fn create(ports: &Ports, directory: &Path) -> Resul
         .map_err(StorageError::io("look for", directory))?
         && !files::list(ports, directory)?.segments.is_empty();
     if there {
-        return Ok(recovery::recover(ports, directory, 0)?.is_blank());
+        return Ok(match recovery::recover(ports, directory, 0, false)? {
+            Recovery::Whole(found) => found.is_blank(),
+            Recovery::Rotten(_) => false,
+        });
     }
     create_with(ports, directory, SEGMENT_BYTES).await?;
     Ok(true)
@@ -51,7 +55,7 @@ pub(in crate::storage) async fn create_with(
     format::frame_group(
         header.seed(),
         1,
-        &GroupHeader::of(0, &records),
+        &GroupHeader::of(0, &records, blank.mark(), false),
         &records,
         &mut content,
     );

@@ -10,10 +10,12 @@ use quorate_core::raft::HardState;
 use super::super::StorageError;
 use super::files::{self, SegmentFile};
 use super::format::{
-    self, FormatError, GROUP_HEADER_BYTES, GroupHeader, Record, SECTOR_BYTES, Sector, SegmentHeader,
+    self, FormatError, GROUP_HEADER_BYTES, GroupHeader, Part, Record, SECTOR_BYTES, Sector, SegmentHeader,
 };
 use super::index::Location;
 use super::replay::Replay;
+use super::salvage::{self, Remains, Rotten};
+use super::window::{Window, offset, sector_count};
 use crate::port::{File, OpenMode, Ports};
 
 /// Everything that the log says, and what has to be tidied up before it is written to.
@@ -33,12 +35,43 @@ pub(super) struct Found {
     pub(super) scrub: Option<Scrub>,
     /// Files that nothing refers to.
     pub(super) leftovers: Vec<PathBuf>,
+    /// Whether entries are missing between the base and the first entry, since damage took the record of a purge.
+    pub(super) incomplete: bool,
 }
 
 impl Found {
     /// Whether nothing was ever written to the log.
     pub(super) fn is_blank(&self) -> bool {
         self.replay.base.is_none() && self.replay.hard_state == HardState::default()
+    }
+}
+
+/// What there is to say of a log.
+pub(super) enum Recovery {
+    /// All of it verifies.
+    Whole(Found),
+    /// It is damaged, and it is known what it promised.
+    Rotten(Rotten),
+}
+
+/// Why a segment cannot be read on.
+enum Trouble {
+    /// Nothing can be made of it.
+    Refused(StorageError),
+    /// A sector is not what was written.
+    Rot { sector: u32, what: String },
+}
+
+impl From<StorageError> for Trouble {
+    fn from(error: StorageError) -> Trouble {
+        Trouble::Refused(error)
+    }
+}
+
+fn rot(sector: u32, what: impl Into<String>) -> Trouble {
+    Trouble::Rot {
+        sector,
+        what: what.into(),
     }
 }
 
@@ -59,11 +92,16 @@ enum End {
     Sealed,
 }
 
-/// Reads the log of the data directory `directory`.
+/// Reads the log of the data directory `directory`, of which the beginning may be missing when it is `in_repair`.
 ///
 /// # Errors
-/// When it is damaged, of a newer version, or the disk fails.
-pub(super) fn recover(ports: &Ports, directory: &Path, tail_bytes_max: u64) -> Result<Found, StorageError> {
+/// When it is damaged beyond what its peers can repair, of a newer version, or the disk fails.
+pub(super) fn recover(
+    ports: &Ports,
+    directory: &Path,
+    tail_bytes_max: u64,
+    in_repair: bool,
+) -> Result<Recovery, StorageError> {
     let listing = files::list(ports, directory)?;
     let mut reader = Reader {
         ports,
@@ -93,7 +131,20 @@ pub(super) fn recover(ports: &Ports, directory: &Path, tail_bytes_max: u64) -> R
         } else if (header.log, header.chain) != (run[0].0.log, reader.chain) {
             return Err(reader.damaged(&segment.path, 0, "it does not continue the segment before it"));
         }
-        end = reader.segment(header, segment, ordinal == 0)?;
+        let mut next = 1;
+        end = match reader.segment(header, segment, ordinal == 0, &mut next) {
+            Ok(end) => end,
+            Err(Trouble::Refused(error)) => return Err(error),
+            Err(Trouble::Rot { sector, what }) => {
+                let error = reader.damaged(&segment.path, offset(sector), what);
+                let remains = Remains {
+                    segments: &run[ordinal..],
+                    from: next,
+                    unused: false,
+                };
+                return salvage::salvage(ports, &reader.replay, &remains, error).map(Recovery::Rotten);
+            }
+        };
     }
     // The last segment was cut while its first group was written: it counts as prepared, not as begun.
     if count > 1
@@ -127,17 +178,33 @@ pub(super) fn recover(ports: &Ports, directory: &Path, tail_bytes_max: u64) -> R
             end,
         });
     }
-    if let Some(blank) = &blank
-        && let Some(range) = reader.prepared(blank, last, sealed)?
-    {
-        scrub = Some(range);
+    if let Some(blank) = &blank {
+        let expected = reader.expected(blank, last)?;
+        match reader.prepared(blank, &expected, sealed) {
+            Ok(Some(range)) => scrub = Some(range),
+            Ok(None) => {}
+            Err(Trouble::Refused(error)) => return Err(error),
+            Err(Trouble::Rot { sector, what }) => {
+                let error = reader.damaged(&blank.path, offset(sector), what);
+                let remains = Remains {
+                    segments: &[(expected, blank.clone())],
+                    from: 1,
+                    unused: true,
+                };
+                return salvage::salvage(ports, &reader.replay, &remains, error).map(Recovery::Rotten);
+            }
+        }
     }
     if sealed && prepared.is_none() {
         let missing = files::segment_path(directory, last.sequence + 1);
         return Err(reader.damaged(&missing, 0, "the segment is missing"));
     }
-    reader.check_complete(&run[0])?;
-    Ok(Found {
+    let incomplete = !reader.is_complete();
+    if incomplete && !in_repair {
+        return Err(reader.missing_before(&run[0]));
+    }
+    Ok(Recovery::Whole(Found {
+        incomplete,
         next_sector,
         sealed,
         chain: reader.chain,
@@ -149,7 +216,7 @@ pub(super) fn recover(ports: &Ports, directory: &Path, tail_bytes_max: u64) -> R
             .map(|(header, segment)| (header, segment.path))
             .collect(),
         replay: reader.replay,
-    })
+    }))
 }
 
 type Run = Vec<(SegmentHeader, SegmentFile)>;
@@ -252,137 +319,73 @@ impl Reader<'_> {
             .map_err(StorageError::io("open", path))
     }
 
-    /// Replays one segment.
+    /// Replays one segment. `next` is where the group begins that is read; on trouble, all before it stands.
     fn segment(
         &mut self,
         header: &SegmentHeader,
         segment: &SegmentFile,
         first: bool,
-    ) -> Result<End, StorageError> {
+        next: &mut u32,
+    ) -> Result<End, Trouble> {
         let path = &segment.path;
         let mut window = Window::new(self.open(path)?, path, sector_count(header.length));
         let seed = header.seed();
-        let mut next = 1;
         let mut group = Vec::new();
         loop {
-            if next >= window.sectors {
-                return Err(self.damaged(path, offset(next), "it is full, but not sealed"));
+            let start = *next;
+            if start >= window.sectors {
+                return Err(self
+                    .damaged(path, offset(start), "it is full, but not sealed")
+                    .into());
             }
-            let data = match format::read_sector(seed, next, window.sector(next)?) {
+            let data = match format::read_sector(seed, start, window.sector(start)?) {
                 Sector::Blank => {
-                    let end = self.rest(&mut window, seed, next, Some(next))?;
+                    let end = rest(&mut window, seed, start, Some(start))?;
                     return Ok(match end {
-                        Some(end) => End::Torn { next, end },
-                        None => End::Open { next },
+                        Some(end) => End::Torn { next: start, end },
+                        None => End::Open { next: start },
                     });
                 }
-                Sector::Damaged(what) => return Err(self.damaged(path, offset(next), what)),
-                Sector::Written { start, .. } if start != next => {
-                    return Err(self.damaged(
-                        path,
-                        offset(next),
-                        "a group does not begin where the one before ends",
-                    ));
+                Sector::Damaged(what) => return Err(rot(start, what)),
+                Sector::Written { start: of, .. } if of != start => {
+                    return Err(rot(start, "a group does not begin where the one before ends"));
                 }
                 Sector::Written { data, .. } => data,
             };
             let group_header =
-                GroupHeader::decode(data).map_err(|error| self.unusable(path, offset(next), error))?;
+                GroupHeader::decode(data).map_err(|error| self.unusable(path, offset(start), error))?;
             group.clear();
             group.extend_from_slice(data);
-            let sectors = self.group_extent(&group_header, &window, next)?;
-            if !self.gather(&mut window, seed, next, sectors, &mut group)? {
-                if let Some(end) = self.rest(&mut window, seed, next + sectors, None)? {
-                    return Err(self.damaged(path, offset(end - 1), "a group follows one that is cut"));
+            let sectors = group_extent(&group_header, &window, start)?;
+            if !gather(&mut window, seed, start, sectors, &mut group)? {
+                if let Some(end) = rest(&mut window, seed, start + sectors, None)? {
+                    return Err(rot(end - 1, "a group follows one that is cut"));
                 }
                 return Ok(End::Torn {
-                    next,
-                    end: next + sectors,
+                    next: start,
+                    end: start + sectors,
                 });
             }
             let records = &group[GROUP_HEADER_BYTES..GROUP_HEADER_BYTES + group_header.length as usize];
-            if GroupHeader::of(self.chain, records) != group_header {
-                return Err(self.damaged(path, offset(next), "the checksum of a group does not match"));
+            if GroupHeader::of(self.chain, records, group_header.mark, group_header.echo) != group_header {
+                return Err(rot(start, "the checksum of a group does not match"));
+            }
+            let begins = start == 1;
+            let sealed = self.group(path, header.sequence, start, records, begins, begins && first)?;
+            if self.replay.mark() != group_header.mark {
+                return Err(self
+                    .damaged(path, offset(start), "a group says otherwise than its records")
+                    .into());
             }
             self.chain = group_header.after;
-            let begins = next == 1;
-            let sealed = self.group(path, header.sequence, next, records, begins, begins && first)?;
-            next += sectors;
             if sealed {
-                return match self.rest(&mut window, seed, next, None)? {
-                    Some(end) => Err(self.damaged(path, offset(end - 1), "a group follows the seal")),
+                return match rest(&mut window, seed, start + sectors, None)? {
+                    Some(end) => Err(rot(end - 1, "a group follows the seal")),
                     None => Ok(End::Sealed),
                 };
             }
+            *next += sectors;
         }
-    }
-
-    /// How many sectors a group takes, which must lie inside of the segment.
-    fn group_extent(
-        &self,
-        header: &GroupHeader,
-        window: &Window<'_>,
-        start: u32,
-    ) -> Result<u32, StorageError> {
-        u32::try_from(format::group_sectors(header.length as usize))
-            .ok()
-            .filter(|sectors| *sectors <= window.sectors - start)
-            .ok_or_else(|| self.damaged(window.path, offset(start), "a group is longer than its segment"))
-    }
-
-    /// Joins the data of a group's further sectors. False when one of them was never written.
-    fn gather(
-        &self,
-        window: &mut Window<'_>,
-        seed: u32,
-        start: u32,
-        sectors: u32,
-        group: &mut Vec<u8>,
-    ) -> Result<bool, StorageError> {
-        let mut whole = true;
-        for number in start + 1..start + sectors {
-            match format::read_sector(seed, number, window.sector(number)?) {
-                Sector::Blank => whole = false,
-                Sector::Written { start: of, data } if of == start => group.extend_from_slice(data),
-                Sector::Written { .. } => {
-                    return Err(self.damaged(
-                        window.path,
-                        offset(number),
-                        "a group begins inside of another",
-                    ));
-                }
-                Sector::Damaged(what) => return Err(self.damaged(window.path, offset(number), what)),
-            }
-        }
-        Ok(whole)
-    }
-
-    /// Checks that no sector from `from` on was written, except by the group that begins at `torn`, and returns the
-    /// end of what was written.
-    fn rest(
-        &self,
-        window: &mut Window<'_>,
-        seed: u32,
-        from: u32,
-        torn: Option<u32>,
-    ) -> Result<Option<u32>, StorageError> {
-        let mut end = None;
-        for number in from..window.sectors {
-            match format::read_sector(seed, number, window.sector(number)?) {
-                Sector::Blank => (),
-                Sector::Written { start, .. } if torn == Some(start) => end = Some(number + 1),
-                // A group is written only after the one before it is durable, which therefore was lost.
-                Sector::Written { .. } => {
-                    return Err(self.damaged(
-                        window.path,
-                        offset(number),
-                        "the group before this one is missing",
-                    ));
-                }
-                Sector::Damaged(what) => return Err(self.damaged(window.path, offset(number), what)),
-            }
-        }
-        Ok(end)
     }
 
     /// Replays the records of a group that starts at sector `start`, and says whether they seal the segment.
@@ -432,25 +435,32 @@ impl Reader<'_> {
         Ok(sealed)
     }
 
-    /// Judges the segment after the last one: it is blank, or its first group was cut before its header was written.
-    fn prepared(
-        &self,
-        segment: &SegmentFile,
-        before: &SegmentHeader,
-        sealed: bool,
-    ) -> Result<Option<Scrub>, StorageError> {
+    /// The header that the segment after the last one gets when it is written to.
+    fn expected(&self, segment: &SegmentFile, before: &SegmentHeader) -> Result<SegmentHeader, StorageError> {
         let path = &segment.path;
-        let file = self.open(path)?;
-        let length = file.length().map_err(StorageError::io("measure", path))?;
-        let mut window = Window::new(file, path, sector_count(length));
-        let expected = SegmentHeader {
+        let length = self
+            .open(path)?
+            .length()
+            .map_err(StorageError::io("measure", path))?;
+        Ok(SegmentHeader {
             log: before.log,
             sequence: segment.sequence,
             length,
             chain: self.chain,
-        };
+        })
+    }
+
+    /// Judges the segment after the last one: it is blank, or its first group was cut before its header was written.
+    fn prepared(
+        &self,
+        segment: &SegmentFile,
+        expected: &SegmentHeader,
+        sealed: bool,
+    ) -> Result<Option<Scrub>, Trouble> {
+        let path = &segment.path;
+        let mut window = Window::new(self.open(path)?, path, sector_count(expected.length));
         let torn = sealed.then_some(1);
-        let end = self.rest(&mut window, expected.seed(), 1, torn)?;
+        let end = rest(&mut window, expected.seed(), 1, torn)?;
         Ok(end.map(|end| Scrub {
             path: path.clone(),
             first: 0,
@@ -458,65 +468,65 @@ impl Reader<'_> {
         }))
     }
 
-    /// Checks that no segment is missing before the oldest.
-    fn check_complete(&self, oldest: &(SegmentHeader, SegmentFile)) -> Result<(), StorageError> {
-        let base = self.replay.base_index();
-        if self.replay.first > base + 1 {
-            let missing = files::segment_path(self.directory, oldest.0.sequence.saturating_sub(1));
-            let what = format!(
-                "the segment is missing, and with it entries from {} to {}",
-                base + 1,
-                self.replay.first - 1
-            );
-            return Err(self.damaged(&missing, 0, what));
-        }
-        Ok(())
+    /// Whether no segment is missing before the oldest.
+    fn is_complete(&self) -> bool {
+        self.replay.first <= self.replay.base_index() + 1
+    }
+
+    fn missing_before(&self, oldest: &(SegmentHeader, SegmentFile)) -> StorageError {
+        let missing = files::segment_path(self.directory, oldest.0.sequence.saturating_sub(1));
+        let what = format!(
+            "the segment is missing, and with it entries from {} to {}",
+            self.replay.base_index() + 1,
+            self.replay.first - 1
+        );
+        self.damaged(&missing, 0, what)
     }
 }
 
-fn offset(sector: u32) -> u64 {
-    u64::from(sector) * SECTOR_BYTES as u64
+/// How many sectors a group takes, which must lie inside of the segment.
+fn group_extent(header: &GroupHeader, window: &Window<'_>, start: u32) -> Result<u32, Trouble> {
+    u32::try_from(header.sectors())
+        .ok()
+        .filter(|sectors| *sectors <= window.sectors - start)
+        .ok_or_else(|| rot(start, "a group is longer than its segment"))
 }
 
-/// How many sectors a file of `length` bytes has; more than the format allows are not looked at.
-fn sector_count(length: u64) -> u32 {
-    u32::try_from(length.min(format::SEGMENT_BYTES_MAX) / SECTOR_BYTES as u64)
-        .expect("bounded by three bytes")
-}
-
-/// Reads a segment sector by sector, with large reads.
-struct Window<'a> {
-    file: Box<dyn File>,
-    path: &'a Path,
+/// Joins the data of a group's further sectors. False when one of them was never written.
+fn gather(
+    window: &mut Window<'_>,
+    seed: u32,
+    start: u32,
     sectors: u32,
-    first: u32,
-    buffer: Vec<u8>,
+    group: &mut Vec<u8>,
+) -> Result<bool, Trouble> {
+    let mut whole = true;
+    for number in start + 1..start + sectors {
+        match format::read_sector(seed, number, window.sector(number)?) {
+            Sector::Blank => whole = false,
+            Sector::Written { start: of, .. } if of != start => {
+                return Err(rot(number, "a group begins inside of another"));
+            }
+            Sector::Written { part: Part::Echo, .. } => {}
+            Sector::Written { data, .. } => group.extend_from_slice(data),
+            Sector::Damaged(what) => return Err(rot(number, what)),
+        }
+    }
+    Ok(whole)
 }
 
-const WINDOW_SECTORS: u32 = 1024;
-
-impl<'a> Window<'a> {
-    fn new(file: Box<dyn File>, path: &'a Path, sectors: u32) -> Window<'a> {
-        Window {
-            file,
-            path,
-            sectors,
-            first: 0,
-            buffer: Vec::new(),
+/// Checks that no sector from `from` on was written, except by the group that begins at `torn`, and returns the end of
+/// what was written.
+fn rest(window: &mut Window<'_>, seed: u32, from: u32, torn: Option<u32>) -> Result<Option<u32>, Trouble> {
+    let mut end = None;
+    for number in from..window.sectors {
+        match format::read_sector(seed, number, window.sector(number)?) {
+            Sector::Blank => (),
+            Sector::Written { start, .. } if torn == Some(start) => end = Some(number + 1),
+            // A group is written only after the one before it is durable, which therefore was lost.
+            Sector::Written { .. } => return Err(rot(number, "the group before this one is missing")),
+            Sector::Damaged(what) => return Err(rot(number, what)),
         }
     }
-
-    fn sector(&mut self, number: u32) -> Result<&[u8], StorageError> {
-        let held = u32::try_from(self.buffer.len() / SECTOR_BYTES).expect("a window is small");
-        if number < self.first || number >= self.first + held {
-            let count = WINDOW_SECTORS.min(self.sectors - number);
-            self.buffer.resize(count as usize * SECTOR_BYTES, 0);
-            self.first = number;
-            self.file
-                .read_exact_at(&mut self.buffer, offset(number))
-                .map_err(StorageError::io("read", self.path))?;
-        }
-        let begin = (number - self.first) as usize * SECTOR_BYTES;
-        Ok(&self.buffer[begin..begin + SECTOR_BYTES])
-    }
+    Ok(end)
 }

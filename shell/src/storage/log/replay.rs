@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use quorate_core::raft::{Base, Entry, HardState, Index, Membership, Payload, Position, Term};
 
-use super::format::Checkpoint;
+use super::format::{Checkpoint, Mark};
 use super::index::Location;
 
 /// What the records amount to.
@@ -69,6 +69,14 @@ impl Replay {
 
     pub(super) fn base_index(&self) -> u64 {
         self.base.as_ref().map_or(0, |base| base.position.index.0)
+    }
+
+    /// What the log promises.
+    pub(super) fn mark(&self) -> Mark {
+        Mark {
+            hard_state: self.hard_state,
+            last: self.last,
+        }
     }
 
     pub(super) fn checkpoint(&self) -> Checkpoint {

@@ -322,9 +322,85 @@ async fn sample(random: &mut Random, steps: u64) -> (Disk, Model) {
     (disk, model)
 }
 
-/// Opens a tampered log: it holds all of the model, or is refused with the name of a file.
+impl Model {
+    /// Whether a node that starts with what was recovered neither votes twice nor votes without what this model holds.
+    fn is_promised_by(&self, recovered: &Recovered, last: Position) -> bool {
+        let (own, kept) = (self.hard_state, recovered.hard_state);
+        let votes_once =
+            kept.term > own.term || (kept.term == own.term && own.vote.is_none_or(|_| own == kept));
+        votes_once && recovered.repair.unwrap_or(last) >= self.last()
+    }
+}
+
+/// The last entry of what was recovered, read back; all before it are read as well.
+fn read_back(log: &Log, recovered: &Recovered) -> Position {
+    let base = recovered.base.as_ref().expect("a log that began").position;
+    let mut last = base;
+    let first = if recovered.incomplete {
+        Index(log.reader().entries().first)
+    } else {
+        base.index.next()
+    };
+    let mut next = first;
+    while next <= recovered.last {
+        let entries = log
+            .reader()
+            .read(next, recovered.last, 3_000)
+            .expect("it verifies");
+        last = entries.last().expect("not empty").position;
+        next = last.index.next();
+    }
+    last
+}
+
+/// Opens a log whose end was lost, again and again: it promises what was promised until it holds later entries.
+async fn judge_repair(disk: &Disk, mut log: Log, mut recovered: Recovered, models: &[Model], what: &str) {
+    let last = read_back(&log, &recovered);
+    let promised = models.iter().any(|model| model.is_promised_by(&recovered, last));
+    assert!(
+        promised,
+        "{what}: {recovered:?} ends at {last} instead of {models:?}"
+    );
+    drop(log);
+    disk.kill();
+    let (again, second) = open(disk).await.expect("it opens again");
+    assert_eq!(
+        (second.hard_state, second.repair, second.last, second.damage),
+        (recovered.hard_state, recovered.repair, recovered.last, None),
+        "{what}"
+    );
+    log = again;
+    let state = base(Position {
+        term: last.term,
+        index: recovered.last,
+    });
+    log.fit_to(&state, &mut recovered).await.expect("it fits");
+    let hard_state = HardState {
+        term: Term(2_000),
+        vote: None,
+    };
+    let next = write(
+        Some(hard_state),
+        None,
+        vec![command(2_000, recovered.last.0 + 1, 100)],
+    );
+    log.append(&[next]).await.expect("the log goes on");
+    drop(log);
+    disk.kill();
+    let (mut log, mut whole) = open(disk).await.expect("it opens");
+    log.fit_to(&state, &mut whole).await.expect("it fits");
+    assert_eq!((whole.repair, whole.incomplete), (None, false), "{what}");
+    assert!(!disk.paths().contains(&home().join("log/repair")), "{what}");
+}
+
+/// Opens a tampered log: it holds all of the model, or promises it, or is refused with the name of a file. Whether it
+/// holds all of it, and nothing was noticed.
 async fn judge(disk: &Disk, models: &[Model], what: &str) -> bool {
     match open(disk).await {
+        Ok((log, recovered)) if recovered.damage.is_some() => {
+            judge_repair(disk, log, recovered, models, what).await;
+            false
+        }
         Ok((mut log, recovered)) => {
             let differences: Vec<_> = models
                 .iter()

@@ -93,7 +93,10 @@ impl CommittedLog {
     ) -> Verdict {
         let holds = |id: &NodeId| -> bool {
             disk(*id).is_some_and(|log| {
-                log.base.position.index > position.index || log.term_at(position.index) == Some(position.term)
+                log.base.position.index > position.index
+                    || log.term_at(position.index) == Some(position.term)
+                    // It held it, and has no say in elections without it.
+                    || log.repairing().is_some_and(|until| until >= position)
             })
         };
         for half in [membership.voters(), membership.outgoing()] {

@@ -91,7 +91,7 @@ impl Habits {
         add(300_000, &[Breaks::OldNews; 2]);
         add(300_000, &[ClockStep]);
         add(300_000, &[Breaks::Wipe]);
-        add(200_000, &[Breaks::Rot]);
+        add(400_000, &[Breaks::Rot]);
         if nodes < 3 {
             faults.retain(|kind| !matches!(kind, Breaks::Wipe | Breaks::Rot));
         }
@@ -310,6 +310,8 @@ fn disk_fault(random: &mut Stream, kind: Breaks) -> FaultKind {
         Breaks::Rot => FaultKind::Rot {
             victim,
             down: random.around(500 * MILLISECOND),
+            readable: u32::try_from(random.below(1_000_000)).unwrap_or(0),
+            end_is_known: random.chance(700_000),
         },
         _ => FaultKind::Wipe { victim },
     }

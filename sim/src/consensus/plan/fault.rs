@@ -118,11 +118,14 @@ pub(crate) enum FaultKind {
         #[serde(with = "duration")]
         down: Time,
     },
-    /// A record that was durable is damaged, which the node notices when it starts again.
+    /// Records that were durable are damaged, which the node notices when it starts again: only the first so many
+    /// parts of a million of its log are readable, and it may not be known where it ended.
     Rot {
         victim: Who,
         #[serde(with = "duration")]
         down: Time,
+        readable: PartsPerMillion,
+        end_is_known: bool,
     },
     /// A node loses its disk for ever.
     Wipe { victim: Who },
