@@ -361,6 +361,7 @@ impl Raft {
             opened_at: last.next(),
             round: 0,
             heartbeat_due: self.now,
+            quorum_due: self.now,
             commit_notice_due: None,
             reads_waiting: Vec::new(),
             reads_asked: std::collections::VecDeque::new(),

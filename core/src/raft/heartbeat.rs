@@ -40,11 +40,22 @@ impl Raft {
         })
     }
 
+    /// Whether no majority was heard of for the largest election time-out. Contacts only come later, so there is nothing
+    /// to count before the time at which the last count would be overdue.
+    fn is_quorum_lost(&mut self) -> bool {
+        let Some(leader) = self.leading().filter(|leader| self.now >= leader.quorum_due) else {
+            return false;
+        };
+        let due = self.quorum_contact(leader) + self.config.election_timeout_max;
+        let now = self.now;
+        if let Some(leader) = self.leading_mut() {
+            leader.quorum_due = due;
+        }
+        now >= due
+    }
+
     pub(super) fn run_leader_timers(&mut self) {
-        let Some(leader) = self.leading() else { return };
-        if self.now.since(self.quorum_contact(leader)) >= self.config.election_timeout_max
-            && !self.planted(PlantedBug::LeaderWithoutQuorumStays)
-        {
+        if self.is_quorum_lost() && !self.planted(PlantedBug::LeaderWithoutQuorumStays) {
             self.step_down(StepDown::QuorumLost);
             return;
         }

@@ -54,7 +54,7 @@ impl DiskLog {
             .iter()
             .rev()
             .find_map(|entry| match &entry.payload {
-                Payload::Membership(membership) => Some(membership),
+                Payload::Membership(membership) => Some(&**membership),
                 Payload::Empty | Payload::Command(_) | Payload::Omitted => None,
             })
             .unwrap_or(&self.base.membership)
@@ -137,7 +137,7 @@ impl DiskLog {
                 terms.push(entry.position);
             }
             if let Payload::Membership(membership) = &entry.payload {
-                memberships.push((entry.position, membership.clone()));
+                memberships.push((entry.position, (**membership).clone()));
             }
         }
         let skip = self.entries.len().saturating_sub(tail_length);
