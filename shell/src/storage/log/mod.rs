@@ -58,6 +58,7 @@ use self::index::{Entries, Readable};
 use super::StorageError;
 use crate::port::{File, OpenMode, Ports};
 
+pub(super) use self::format::feed;
 pub use self::group::{GROUP_BYTES_MAX, GROUP_ENTRIES_MAX, group_length};
 pub use self::index::LogReader;
 pub(super) use self::prepare::create;
@@ -269,7 +270,7 @@ impl Log {
             id: WriteId(0),
             hard_state: None,
             reset: Some(base),
-            entries: Vec::new(),
+            entries: Vec::new().into(),
         };
         self.append(&[write]).await
     }
