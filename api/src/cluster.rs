@@ -52,6 +52,16 @@ pub enum HealthStatus {
     Degraded,
 }
 
+/// What can be done through a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Everything.
+    ReadWrite,
+    /// It has lost the quorum: only serializable reads.
+    ReadOnly,
+}
+
 /// The answer to `GET /health`; always 200.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
@@ -59,6 +69,8 @@ pub struct Health {
     pub status: HealthStatus,
     /// This node's view of the cluster.
     pub cluster: ClusterBrief,
+    /// What can be done through it.
+    pub mode: Mode,
     /// Why it is degraded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -133,6 +145,8 @@ pub struct ClusterStatus {
     pub last_index: u64,
     /// How the cluster does.
     pub health: ClusterHealth,
+    /// What can be done through the node that answers.
+    pub mode: Mode,
     /// How many voters there are.
     pub voters: u64,
     /// How many voters are a majority.
@@ -143,6 +157,9 @@ pub struct ClusterStatus {
     pub wal_sync: bool,
     /// The version of the node's program.
     pub version: String,
+    /// Why the node is in no cluster: it has not joined one yet, or was removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// Every other member.
     pub peers: Vec<PeerStatus>,
     /// Every member, as in `GET /cluster/nodes`.
@@ -305,13 +322,15 @@ mod tests {
                 leader: Some(NodeName::new("node1").unwrap()),
                 term: 1,
             },
+            mode: Mode::ReadWrite,
             reason: None,
         };
         assert_eq!(
             serde_json::to_value(health).unwrap(),
             serde_json::json!({
                 "status": "healthy",
-                "cluster": {"node_id": "node2", "role": "follower", "leader": "node1", "term": 1}
+                "cluster": {"node_id": "node2", "role": "follower", "leader": "node1", "term": 1},
+                "mode": "read-write"
             })
         );
     }

@@ -16,6 +16,9 @@ pub enum Consistency {
     /// Sees every write that was acknowledged before the read began; needs a leader with a majority.
     #[default]
     Linearizable,
+    /// The same, by the leader alone while it holds a lease, which relies on clocks that drift no further than configured.
+    /// Where leases are off, or the leader has none, as [`Consistency::Linearizable`].
+    Lease,
     /// The state of the node that answers, which may be behind; needs nobody else.
     Serializable,
 }
@@ -25,6 +28,7 @@ impl Consistency {
     pub fn as_str(self) -> &'static str {
         match self {
             Consistency::Linearizable => "linearizable",
+            Consistency::Lease => "lease",
             Consistency::Serializable => "serializable",
         }
     }
@@ -36,8 +40,9 @@ impl FromStr for Consistency {
     fn from_str(text: &str) -> Result<Consistency, &'static str> {
         match text {
             "linearizable" => Ok(Consistency::Linearizable),
+            "lease" => Ok(Consistency::Lease),
             "serializable" => Ok(Consistency::Serializable),
-            _ => Err("expected linearizable or serializable"),
+            _ => Err("expected linearizable, lease or serializable"),
         }
     }
 }

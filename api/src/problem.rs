@@ -95,6 +95,8 @@ codes! {
     MethodNotAllowed = "method_not_allowed", 405, "Method not allowed";
     /// A compare-and-set found another revision; nothing changed.
     RevisionConflict = "revision_conflict", 409, "Revision conflict";
+    /// The node is a witness and holds no data that could be read.
+    Witness = "witness", 421, "No data here";
     /// The cluster refuses the operation; nothing changed.
     Refused = "refused", 409, "Refused";
     /// The key is longer than the limit.
@@ -109,6 +111,8 @@ codes! {
     Internal = "internal", 500, "Internal error";
     /// The cluster has no leader, or this node cannot reach it; nothing was appended.
     NoLeader = "no_leader", 503, "No leader available";
+    /// The node has known no leader for a while and is read-only; nothing was appended.
+    QuorumLost = "quorum_lost", 503, "Read-only";
     /// Another node leads; nothing was appended.
     NotLeader = "not_leader", 307, "Not the leader";
     /// Too much is under way; nothing was appended.
@@ -129,11 +133,13 @@ impl ProblemCode {
         matches!(
             self,
             ProblemCode::NoLeader
+                | ProblemCode::QuorumLost
                 | ProblemCode::NotLeader
                 | ProblemCode::Busy
                 | ProblemCode::TooManyConnections
                 | ProblemCode::Unavailable
                 | ProblemCode::TimedOut
+                | ProblemCode::Witness
         )
     }
 }

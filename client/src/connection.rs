@@ -1,16 +1,19 @@
 //! Connections to one endpoint: HTTP/1.1, kept alive, each used by one request at a time.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
+
+use crate::body::Outgoing;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// An answer is never longer than this.
@@ -31,7 +34,7 @@ pub(crate) enum Failure {
 pub(crate) struct Endpoint {
     /// `host:port`.
     pub(crate) authority: String,
-    idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
+    idle: Mutex<Vec<SendRequest<Outgoing>>>,
     /// How many connections may be in use.
     permits: Semaphore,
 }
@@ -48,7 +51,7 @@ impl Endpoint {
     /// Sends one request and reads the whole answer.
     pub(crate) async fn exchange(
         &self,
-        request: Request<Full<Bytes>>,
+        request: Request<Outgoing>,
         deadline: Instant,
     ) -> Result<Response<Bytes>, Failure> {
         let late = |_| Failure::TimedOut { maybe_sent: false };
@@ -57,6 +60,7 @@ impl Endpoint {
             .map_err(late)?
             .expect("the semaphore is never closed");
         let mut sender = self.connection(deadline).await?;
+        let taken = request.body().taken();
         let exchange = async {
             let response = sender.try_send_request(request).await.map_err(|mut error| {
                 let reason = describe(error.error());
@@ -73,7 +77,16 @@ impl Endpoint {
         };
         let result = timeout_at(deadline, exchange)
             .await
-            .unwrap_or(Err(Failure::TimedOut { maybe_sent: true }));
+            .unwrap_or(Err(Failure::TimedOut { maybe_sent: true }))
+            .map_err(|failure| match failure {
+                failure if taken.load(Ordering::Relaxed) => failure,
+                // A node acts on a whole request only.
+                Failure::MaybeSent(reason) => {
+                    Failure::NotSent(format!("it went away in the middle of the request: {reason}"))
+                }
+                Failure::TimedOut { .. } => Failure::TimedOut { maybe_sent: false },
+                failure => failure,
+            });
         if result.is_ok() && !sender.is_closed() {
             self.idle().push(sender);
         }
@@ -81,7 +94,7 @@ impl Endpoint {
     }
 
     /// A connection that waits for a request: an idle one, or a new one.
-    async fn connection(&self, deadline: Instant) -> Result<SendRequest<Full<Bytes>>, Failure> {
+    async fn connection(&self, deadline: Instant) -> Result<SendRequest<Outgoing>, Failure> {
         loop {
             let Some(mut idle) = self.idle().pop() else {
                 break;
@@ -102,12 +115,12 @@ impl Endpoint {
         }
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<SendRequest<Full<Bytes>>>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<SendRequest<Outgoing>>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-async fn connect(authority: &str) -> Result<SendRequest<Full<Bytes>>, String> {
+async fn connect(authority: &str) -> Result<SendRequest<Outgoing>, String> {
     let stream = TcpStream::connect(authority)
         .await
         .map_err(|error| error.to_string())?;

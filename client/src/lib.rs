@@ -13,9 +13,10 @@
 //! ```
 //!
 //! A client knows several endpoints and uses one of them until it fails. It repeats a request only where that is safe:
-//! reads, and writes that were certainly not appended. A write whose fate is not known is
-//! [`Error::UnknownOutcome`], and the caller decides.
+//! reads, and writes that were certainly not appended. A read gives an endpoint that says nothing only a share of its
+//! time. A write whose fate is not known is [`Error::UnknownOutcome`], and the caller decides.
 
+mod body;
 mod client;
 mod connection;
 mod endpoint;

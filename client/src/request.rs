@@ -7,15 +7,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ACCEPT, HOST};
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::Full;
 use quorate_api::{PROBLEM_CONTENT_TYPE, Problem, ProblemCode};
 use tokio::time::{Instant, sleep};
 
 use crate::Error;
+use crate::body::Outgoing;
 use crate::connection::{Endpoint, Failure};
 
 const BACKOFF_MIN: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
+/// How long a read waits for one of several endpoints in the first round; twice as long in each further one.
+const SHARE: Duration = Duration::from_secs(1);
 
 /// What repeating a request could do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,11 +67,16 @@ impl Sender {
             let index = self.current.load(Ordering::Relaxed);
             let endpoint = &self.endpoints[index % self.endpoints.len()];
             let build = |endpoint: &Endpoint| request(&method, path, &body, endpoint);
-            let mut attempt = self.attempt(endpoint, build(endpoint)?, effect, deadline).await;
+            let until = match effect {
+                Effect::None => self.share(tried, deadline),
+                // Given up earlier, it would only be unknown earlier.
+                Effect::Change => deadline,
+            };
+            let mut attempt = self.attempt(endpoint, build(endpoint)?, effect, until).await;
             if let Attempt::Leader(address, _) = &attempt {
                 // Once: should the leadership have moved on since, the next try asks again.
                 let leader = Endpoint::new(address.clone(), 1);
-                attempt = self.attempt(&leader, build(&leader)?, effect, deadline).await;
+                attempt = self.attempt(&leader, build(&leader)?, effect, until).await;
             }
             let error = match attempt {
                 Attempt::Answered(response) => return Ok(response),
@@ -82,7 +89,7 @@ impl Sender {
                 .current
                 .compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
             tried += 1;
-            if tried >= tries {
+            if tried >= tries || Instant::now() >= deadline {
                 return Err(error);
             }
             if tried.is_multiple_of(self.endpoints.len() as u64) {
@@ -96,16 +103,32 @@ impl Sender {
         }
     }
 
+    /// Until when the next try of a read may take: an endpoint that accepts connections and says nothing must leave time
+    /// for the others.
+    fn share(&self, tried: u64, deadline: Instant) -> Instant {
+        let endpoints = self.endpoints.len() as u64;
+        let (round, place) = (tried / endpoints, tried % endpoints);
+        let now = Instant::now();
+        let left = u32::try_from(endpoints - place).unwrap_or(u32::MAX);
+        let mut share = deadline.saturating_duration_since(now) / left;
+        let is_last = round + 1 >= u64::from(self.rounds_max);
+        if endpoints > 1 && !is_last {
+            let exponent = u32::try_from(round).unwrap_or(u32::MAX);
+            share = share.min(SHARE.saturating_mul(2u32.saturating_pow(exponent)));
+        }
+        now + share
+    }
+
     async fn attempt(
         &self,
         endpoint: &Endpoint,
-        request: Request<Full<Bytes>>,
+        request: Request<Outgoing>,
         effect: Effect,
-        deadline: Instant,
+        until: Instant,
     ) -> Attempt {
         let name = || endpoint.authority.clone();
         let reads = effect == Effect::None;
-        match endpoint.exchange(request, deadline).await {
+        match endpoint.exchange(request, until).await {
             Ok(response) => self.judge(endpoint, response, reads),
             Err(Failure::NotSent(reason)) => Attempt::Again(Error::Connection {
                 endpoint: name(),
@@ -125,7 +148,8 @@ impl Sender {
                     reason: format!("no answer within {} ms", self.timeout.as_millis()),
                 })
             }
-            Err(Failure::TimedOut { .. }) => Attempt::Failed(Error::TimedOut { after: self.timeout }),
+            // Whether there is time for another try is up to the caller.
+            Err(Failure::TimedOut { .. }) => Attempt::Again(Error::TimedOut { after: self.timeout }),
         }
     }
 
@@ -177,13 +201,13 @@ fn request(
     path: &str,
     body: &Bytes,
     endpoint: &Endpoint,
-) -> Result<Request<Full<Bytes>>, Error> {
+) -> Result<Request<Outgoing>, Error> {
     Request::builder()
         .method(method)
         .uri(path)
         .header(HOST, &endpoint.authority)
         .header(ACCEPT, "application/json")
-        .body(Full::new(body.clone()))
+        .body(Outgoing::new(body.clone()))
         .map_err(|error| Error::Protocol {
             endpoint: endpoint.authority.clone(),
             reason: format!("the path {path} cannot be sent: {error}"),

@@ -189,6 +189,63 @@ async fn silence_leaves_a_write_unknown_and_a_read_timed_out() {
 }
 
 #[tokio::test]
+async fn a_read_leaves_a_silent_endpoint_for_the_next() {
+    let entry = r#"{"key":"k","value":"v","create_revision":1,"mod_revision":2,"version":2}"#;
+    let answer = Step::Answer(200, "application/json", entry.to_owned());
+    let silent = Scripted::start(vec![Step::Silence]).await;
+    let server = Scripted::start(vec![answer]).await;
+    let client = Client::builder(&format!("{},{}", silent.endpoint, server.endpoint))
+        .unwrap()
+        .timeout(Duration::from_millis(500))
+        .rounds_max(2)
+        .build();
+    for _ in 0..2 {
+        let entry = client.get(b"k", Consistency::Linearizable).await.unwrap();
+        assert_eq!(entry.map(|entry| entry.mod_revision), Some(2));
+    }
+    assert_eq!(
+        (silent.requests(), server.requests()),
+        (1, 2),
+        "the second read goes to the one that answered"
+    );
+}
+
+#[tokio::test]
+async fn when_all_are_silent_a_read_takes_all_its_time_and_no_more() {
+    let (first, second) = (
+        Scripted::start(vec![Step::Silence]).await,
+        Scripted::start(vec![Step::Silence]).await,
+    );
+    let client = Client::builder(&format!("{},{}", first.endpoint, second.endpoint))
+        .unwrap()
+        .timeout(Duration::from_millis(300))
+        .rounds_max(1)
+        .build();
+    let started = std::time::Instant::now();
+    let error = client.status().await.unwrap_err();
+    assert!(matches!(error, Error::TimedOut { .. }), "{error:?}");
+    assert!(started.elapsed() >= Duration::from_millis(300));
+    assert_eq!((first.requests(), second.requests()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_write_that_broke_off_in_the_middle_did_certainly_not_happen() {
+    // More than sockets hold: the connection is reset while most of it is not sent.
+    let value = vec![b'v'; 64 << 20];
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = [0; 1024];
+            let _ = stream.read(&mut head).await;
+        }
+    });
+    let client = builder(&endpoint).rounds_max(1).build();
+    let error = client.put(b"k", value, Put::default()).await.unwrap_err();
+    assert!(matches!(error, Error::Connection { .. }), "{error:?}");
+}
+
+#[tokio::test]
 async fn answers_become_typed_errors() {
     let mut conflict = Problem::new(ProblemCode::RevisionConflict, "d", "a");
     conflict.current_revision = Some(9);

@@ -29,9 +29,9 @@ fn with_seeds<T>(seeds: u64, what: impl Fn(u64) -> T + std::panic::RefUnwindSafe
 fn no_message_makes_a_node_panic_or_break_its_word() {
     let seen = with_seeds(SEEDS, |seed| {
         let mut dice = Dice::seeded(seed);
-        let boot = stored::sound(&mut dice);
+        let (boot, witness) = stored::sound(&mut dice);
         let began = boot.base.position.index;
-        let mut bench = Bench::start(dice, boot).unwrap();
+        let mut bench = Bench::start(dice, boot, witness).unwrap();
         bench.run(STEPS);
         let status = bench.status();
         let [led, moved, committed] = [
@@ -55,12 +55,12 @@ fn no_message_makes_a_node_panic_or_break_its_word() {
 fn a_damaged_stored_state_is_refused_by_name_or_works() {
     let refusals = with_seeds(20_000, |seed| {
         let mut dice = Dice::seeded(seed);
-        let mut boot = stored::sound(&mut dice);
+        let (mut boot, witness) = stored::sound(&mut dice);
         for _ in 0..=dice.below(3) {
-            stored::damage(&mut boot, &mut dice);
+            stored::damage(&mut boot, witness, &mut dice);
         }
         let playable = stored::is_playable(&boot);
-        match Bench::start(dice, boot) {
+        match Bench::start(dice, boot, witness) {
             Ok(mut bench) if playable => {
                 bench.run(40);
                 None

@@ -33,6 +33,7 @@ scenarios! {
     features_rise_when_all_can_follow
     features_survive_compaction
     first_election
+    flapping_link
     follower_without_what_it_accepted
     group_commit
     heartbeat_moves_no_commit_beyond_the_match
@@ -50,6 +51,15 @@ scenarios! {
     leader_with_an_empty_log
     leader_without_a_majority_steps_down
     leadership_transfer
+    lease_and_a_late_word_to_campaign
+    lease_before_the_first_commit
+    lease_given_back_by_a_transfer
+    lease_outlives_a_lost_link
+    lease_promise_ends_with_time_only
+    lease_promise_outlives_a_restart
+    lease_read
+    lease_reads_are_off
+    lease_refused_when_clocks_drift
     link_loss_shortens_the_wait
     log_backtracking
     log_compaction
@@ -74,6 +84,7 @@ scenarios! {
     preferred_node_that_cannot_lead
     priority_zero_leads_when_nobody_else_can
     promoted_learner_that_does_not_know
+    quorum_loss_read_only
     read_answer_of_an_earlier_life
     read_before_the_first_commit
     read_index

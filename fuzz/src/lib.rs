@@ -49,20 +49,20 @@ fn apply(input: &[u8]) {
 /// Drives a node with what `input` decides, from a state that it can have come to.
 pub fn inputs(input: &[u8]) {
     let mut dice = Dice::of(input);
-    let boot = stored::sound(&mut dice);
-    let mut bench = Bench::start(dice, boot).expect("a sound state is accepted");
+    let (boot, witness) = stored::sound(&mut dice);
+    let mut bench = Bench::start(dice, boot, witness).expect("a sound state is accepted");
     bench.run(STEPS);
 }
 
 /// Starts a node from a damaged state, and drives it when it accepts that.
 pub fn stored(input: &[u8]) {
     let mut dice = Dice::of(input);
-    let mut boot = stored::sound(&mut dice);
+    let (mut boot, witness) = stored::sound(&mut dice);
     for _ in 0..=dice.below(3) {
-        stored::damage(&mut boot, &mut dice);
+        stored::damage(&mut boot, witness, &mut dice);
     }
     let playable = stored::is_playable(&boot);
-    if let Ok(mut bench) = Bench::start(dice, boot)
+    if let Ok(mut bench) = Bench::start(dice, boot, witness)
         && playable
     {
         bench.run(STEPS);

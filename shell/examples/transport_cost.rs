@@ -173,6 +173,7 @@ fn heartbeat(round: u64) -> Frame {
         body: Body::Heartbeat {
             commit: Index(1),
             round,
+            lease: None,
         },
     })
 }

@@ -4,6 +4,7 @@
 //! - [`batch`]: many seeds on many threads.
 //! - [`exploration`]: every interleaving of small clusters.
 //! - [`failure`]: a violation in a folder of its own, to be run again.
+//! - [`shrink`]: a smaller plan with the same violation.
 //! - [`random`]: streams of chance, one a concern.
 //! - [`report`]: progress, summary and violations on a terminal.
 
@@ -15,3 +16,4 @@ pub mod failure;
 pub mod mutants;
 pub mod random;
 pub mod report;
+pub mod shrink;

@@ -40,10 +40,10 @@ pub struct Finding {
     pub found: Option<(u64, Violation)>,
 }
 
-/// Looks for every mistake; the findings come in the order of the mistakes.
-pub fn search(search: &Search) -> Vec<Finding> {
-    // A mistake often ends in a broken assertion of consensus, which is what a checker wants and no reader.
-    std::panic::set_hook(Box::new(|_| {}));
+/// Looks for every mistake, and says so each time that one was found or given up; the findings come in the order of the
+/// mistakes.
+pub fn search(search: &Search, each: impl Fn(&Finding) + Sync) -> Vec<Finding> {
+    let quiet = report::without_panic_messages();
     let bar = report::progress(search.bugs.len() as u64);
     let next = AtomicUsize::new(0);
     let findings = Mutex::new(Vec::new());
@@ -53,6 +53,7 @@ pub fn search(search: &Search) -> Vec<Finding> {
                 while let Some(bug) = search.bugs.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let finding = look_for(*bug, search);
                     bar.inc(1);
+                    bar.suspend(|| each(&finding));
                     findings
                         .lock()
                         .unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -62,7 +63,7 @@ pub fn search(search: &Search) -> Vec<Finding> {
         }
     });
     bar.finish_and_clear();
-    let _ = std::panic::take_hook();
+    drop(quiet);
     let mut findings = findings
         .into_inner()
         .unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -51,6 +51,19 @@ pub fn summary(batch: &Batch, elapsed: Duration, jobs: usize) -> String {
     text
 }
 
+/// No messages of panics on the terminal while this lives: a planted mistake often ends in a broken assertion of
+/// consensus, which is what a checker wants and no reader.
+pub fn without_panic_messages() -> impl Drop {
+    struct Quiet;
+    impl Drop for Quiet {
+        fn drop(&mut self) {
+            let _ = std::panic::take_hook();
+        }
+    }
+    std::panic::set_hook(Box::new(|_| {}));
+    Quiet
+}
+
 /// A command that does something with the folder of a failure.
 pub fn command(conditions: &Conditions, command: &str, folder: &Path) -> String {
     let features = match conditions.mistake {

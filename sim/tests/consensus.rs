@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 
 use quorate_sim::consensus::{Conditions, Journal, Mistake, Plan, PlantedBug, Statistics, Violation, run};
 use quorate_sim::failure::{Failure, Replay};
+use quorate_sim::shrink::shrink;
 
 fn sum_of(seeds: std::ops::RangeInclusive<u64>, nodes: u64, seconds: u64) -> Statistics {
     let mut sum = Statistics::default();
@@ -175,6 +176,27 @@ fn a_run_without_checkers_goes_the_same_way() {
         let trace = |conditions| run(&plan, conditions).map(|outcome| outcome.trace);
         assert_eq!(trace(&blind), trace(&Conditions::default()));
     }
+}
+
+#[test]
+fn a_failure_shrinks_to_a_few_events_with_the_same_violation() {
+    let bug = PlantedBug::ForgottenVote;
+    let (plan, violation) = failure_of(bug, 3);
+    let failure = Failure::new(plan, with_mistake(bug), &violation);
+    let limit = std::time::Duration::from_secs(60);
+    let shrunk = shrink(&failure, limit, 2).expect("the violation shows again");
+    let smaller = shrunk.failure;
+    assert_eq!(smaller.recorded.checker, violation.checker);
+    assert!(smaller.plan.event_count() <= 10, "{}", smaller.plan);
+    assert!(matches!(smaller.replay(Journal::none()).0, Replay::Same));
+}
+
+#[test]
+fn what_ends_well_does_not_shrink() {
+    let bug = PlantedBug::LyingDisk;
+    let (plan, violation) = failure_of(bug, 3);
+    let sane = Failure::new(plan, Conditions::default(), &violation);
+    assert!(shrink(&sane, std::time::Duration::from_secs(1), 1).is_none());
 }
 
 fn simulator(arguments: &[&str]) -> Output {

@@ -373,7 +373,7 @@ impl Worker {
 
     /// While nodes die, an answer may say that nothing was done. Anything else is a surprise.
     fn expect_trouble(&self, answer: &Answer) {
-        let expected = ["no_leader", "busy", "unavailable", "timed_out"];
+        let expected = ["no_leader", "quorum_lost", "busy", "unavailable", "timed_out"];
         if !expected.contains(&answer.code().as_str()) {
             self.surprised(answer);
         }

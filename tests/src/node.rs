@@ -47,6 +47,29 @@ impl Node {
         }
     }
 
+    /// Keeps its directory and log under another name than its own, which another node has.
+    pub fn keep_files_as(&mut self, name: &str) {
+        self.data.set_file_name(name);
+        self.log.set_file_name(format!("{name}.log"));
+    }
+
+    /// Gives a node that is configured by flags other ports, as of its next start.
+    pub fn move_to_other_ports(&mut self) {
+        self.client_port = ports::claim();
+        self.cluster_port = ports::claim();
+        let (client, cluster) = (self.client_port.number, self.cluster_port.number);
+        self.set_flag("--port", &client.to_string());
+        self.set_flag("--raft-port", &cluster.to_string());
+    }
+
+    /// Sets a flag with a value, as of the next start.
+    pub fn set_flag(&mut self, flag: &str, value: &str) {
+        match self.flags.iter().position(|known| known == flag) {
+            Some(place) => value.clone_into(&mut self.flags[place + 1]),
+            None => self.flags.extend([flag, value].map(str::to_owned)),
+        }
+    }
+
     /// Where clients reach it.
     pub fn client_address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.client_port.number).into()

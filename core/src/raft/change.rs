@@ -90,7 +90,8 @@ impl Raft {
         if !self.log.membership().is_voter(self.id) {
             // The others need not wait for this node's silence.
             if let Some(successor) = self.best_successor() {
-                self.send(successor, Body::TimeoutNow);
+                let released = self.release_lease();
+                self.send(successor, Body::TimeoutNow { released });
             }
             self.step_down(StepDown::Removed);
         }

@@ -110,12 +110,11 @@ impl Raft {
     pub(super) fn advance_commit(&mut self) {
         let Some(leader) = self.leading() else { return };
         let one_majority;
-        let membership = if self.planted(PlantedBug::JointCommitsByOneMajority) {
-            one_majority = self.log.membership().left_joint();
-            &one_majority
-        } else {
-            self.log.membership()
-        };
+        let mut membership = self.log.membership();
+        if membership.is_joint() && self.planted(PlantedBug::JointCommitsByOneMajority) {
+            one_majority = membership.left_joint();
+            membership = &one_majority;
+        }
         let reached = reached_by_majority(membership, |id| {
             if id == self.id && self.planted(PlantedBug::LeaderCountsFromMemory) {
                 self.log.last().index

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BootError, FeatureLevel, Planted};
+use super::{BootError, FeatureLevel, LeaseReads, Planted};
 
 /// Settings of consensus. Members may differ in them; safety depends on none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +54,10 @@ pub struct Config {
     pub handover_interval: Duration,
     /// A disk whose smoothed write latency is below this is fast enough, however fast the others' are.
     pub slow_disk_latency_min: Duration,
+    /// Whether leases are used, and what they may rely on. A leader asks for leases of the smallest election time-out. With
+    /// leases a node that starts again votes only after the largest election time-out, and followers of a leader that
+    /// dies wait for the smallest one, however fast they noticed.
+    pub lease_reads: Option<LeaseReads>,
     /// The mistake that the node makes: none, but in simulations that look for it.
     #[serde(skip)]
     pub planted: Planted,
@@ -81,6 +85,7 @@ impl Default for Config {
             features: FeatureLevel::CURRENT,
             handover_interval: Duration::from_secs(10),
             slow_disk_latency_min: Duration::from_millis(2),
+            lease_reads: None,
             planted: Planted::default(),
         }
     }
@@ -107,6 +112,10 @@ impl Config {
         }
         if self.append_bytes_max == 0 || self.in_flight_bytes_max == 0 || self.apply_bytes_max == 0 {
             return wrong("a limit in bytes is zero");
+        }
+        let drift = self.lease_reads.map_or(0, |lease| lease.clock_drift_max);
+        if drift > LeaseReads::CLOCK_DRIFT_LIMIT {
+            return wrong("clocks that drift by more than half leave nothing of a lease");
         }
         Ok(())
     }

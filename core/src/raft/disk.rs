@@ -40,12 +40,13 @@ pub(super) struct WriteLatency {
 
 impl WriteLatency {
     /// A write that was handed out at `since` is acknowledged. Acknowledgements that follow each other within a quarter
-    /// of what a write takes are of one sync, and count once.
-    pub(super) fn acknowledged(&mut self, since: Instant, now: Instant) {
+    /// of what a write takes are of one sync, and count once. None counts for more than `longest`: a machine that slept
+    /// for an hour during a write does not have a slow disk for the next thousand.
+    pub(super) fn acknowledged(&mut self, since: Instant, now: Instant, longest: Duration) {
         let quarter = Duration::from_nanos(self.nanoseconds / 4);
         if self.counted.is_none_or(|counted| now.since(counted) > quarter) {
             self.counted = Some(now);
-            self.measured(now.since(since));
+            self.measured(now.since(since).min(longest));
         }
     }
 
@@ -131,12 +132,29 @@ mod tests {
         let mut latency = WriteLatency::default();
         for sync in 0..40 {
             for write in 0..10 {
-                latency.acknowledged(at(100 * sync + write), at(100 * sync + 50));
+                let longest = Duration::from_secs(1);
+                latency.acknowledged(at(100 * sync + write), at(100 * sync + 50), longest);
             }
         }
         assert_eq!(latency.writes(), 40);
         let smoothed = latency.microseconds().unwrap_or_default();
         assert!((49_990..=50_000).contains(&smoothed), "{smoothed}");
+    }
+
+    #[test]
+    fn a_machine_that_slept_during_a_write_has_no_slow_disk_for_long() {
+        let at = |milliseconds: u64| Instant::from_nanoseconds(milliseconds * 1_000_000);
+        let longest = Duration::from_millis(900);
+        let mut latency = WriteLatency::default();
+        let mut now = 0;
+        for write in 0..120 {
+            let since = now;
+            now += if write == 40 { 3_600_000 } else { 1 };
+            latency.acknowledged(at(since), at(now), longest);
+            now += 50;
+        }
+        let smoothed = latency.microseconds().unwrap_or_default();
+        assert!(smoothed < 2_000, "{smoothed}");
     }
 
     #[test]

@@ -187,7 +187,10 @@ impl Raft {
             .front()
             .filter(|oldest| oldest.id <= write)
         {
-            self.durability.latency.acknowledged(oldest.since, self.now);
+            let longest = self.config.disk_stall_bound();
+            self.durability
+                .latency
+                .acknowledged(oldest.since, self.now, longest);
         }
         while self
             .durability

@@ -215,6 +215,11 @@ pub enum TraceEvent {
         /// Why.
         reason: HandoverReason,
     },
+    /// A follower's clock runs faster or slower than the settings say that clocks do: its promises count for no lease.
+    ClockDrifts {
+        /// The follower.
+        peer: NodeId,
+    },
     /// Entries at the end of the log were replaced by a leader's.
     Truncated {
         /// The first index that was replaced.
@@ -225,6 +230,10 @@ pub enum TraceEvent {
         /// The entry that holds it.
         position: Position,
     },
+    /// This node has known no leader for so long that nothing can be written through it.
+    QuorumLost,
+    /// This node knows a leader again.
+    QuorumRegained,
     /// A follower needs a snapshot.
     SnapshotNeeded {
         /// The follower.

@@ -3,9 +3,11 @@
 //! Invariants: a node votes for at most one candidate a term, and its vote leaves only when it is on disk; a
 //! candidate wins only with its own vote on disk, since it would otherwise forget after a crash that it led the term;
 //! a witness never campaigns; a learner neither, but it votes when asked, since it may be a voter that does not know it
-//! yet; a voter that leaves campaigns until it knows that the membership without it is committed.
+//! yet; a voter that leaves campaigns until it knows that the membership without it is committed; a promise (see
+//! [`lease`](super::lease)) that holds is kept, whatever else speaks for an election.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::handover::Watch;
 use super::progress::Progress;
@@ -128,7 +130,14 @@ impl Raft {
     }
 
     pub(super) fn run_election_timer(&mut self) {
-        if self.now < self.election_due || self.lets_preferred_go_first() {
+        if self.now < self.election_due {
+            return;
+        }
+        if let Some(until) = self.promised_until() {
+            self.election_due = until + self.random_between(Duration::ZERO, self.config.link_lost_wait_max);
+            return;
+        }
+        if self.lets_preferred_go_first() {
             return;
         }
         self.wait_for_election();
@@ -143,12 +152,16 @@ impl Raft {
             Part::Candidate(candidate) if candidate.pre_vote && self.now < self.eager_until => {
                 self.ask_for_votes()
             }
-            _ => self.campaign(true, false),
+            _ => self.campaign(true, None),
         }
     }
 
     /// Asks for promises (`pre_vote`) or, in a new term, for votes.
-    pub(super) fn campaign(&mut self, pre_vote: bool, transfer: bool) {
+    pub(super) fn campaign(&mut self, pre_vote: bool, transfer: Option<u64>) {
+        assert!(
+            !self.promise_forbids(self.hard_state.term.next(), transfer),
+            "nobody campaigns against a promise"
+        );
         if let Part::Follower(Follower {
             leader: Some(leader), ..
         }) = self.part
@@ -220,6 +233,7 @@ impl Raft {
         let granted = proposed > self.hard_state.term
             && self.is_up_to_date(last)
             && !self.is_undisturbed()
+            && self.promised_until().is_none()
             && !self.is_disk_stalled();
         let answer = if !granted {
             PreVote::Refused
@@ -249,12 +263,13 @@ impl Raft {
         self.count_votes();
     }
 
-    pub(super) fn vote_requested(&mut self, from: NodeId, last: Position) {
+    pub(super) fn vote_requested(&mut self, from: NodeId, last: Position, transfer: Option<u64>) {
         let free = match self.hard_state.vote {
             None => self.leader().is_none(),
             Some(vote) => vote == from,
         };
-        if !free || !self.is_up_to_date(last) {
+        let promised = self.promise_forbids(self.hard_state.term, transfer);
+        if !free || promised || !self.is_up_to_date(last) {
             self.send(from, Body::VoteResponse { granted: false });
             return;
         }
@@ -324,18 +339,17 @@ impl Raft {
         let (pre_vote, transfer) = (candidate.pre_vote, candidate.transfer);
         let own = candidate.votes.get(&self.id) == Some(&true);
         let one_majority;
-        let membership = if self.planted(PlantedBug::JointElectsByOneMajority) {
-            one_majority = self.log.membership().left_joint();
-            &one_majority
-        } else {
-            self.log.membership()
-        };
+        let mut membership = self.log.membership();
+        if membership.is_joint() && self.planted(PlantedBug::JointElectsByOneMajority) {
+            one_majority = membership.left_joint();
+            membership = &one_majority;
+        }
         match tally(membership, &candidate.votes) {
             // Between the question and the promise the disk may have stalled, or the vote may be gone.
             Tally::Won if pre_vote && !self.can_campaign() => self.become_follower(),
             Tally::Won if pre_vote => self.campaign(false, transfer),
             // A candidate that did not remember its own vote could lead the same term twice.
-            Tally::Won if own => self.become_leader(transfer),
+            Tally::Won if own => self.become_leader(transfer.is_some()),
             Tally::Won | Tally::Pending => {}
             // While the loss of the leader spreads, the same question is asked again soon.
             Tally::Lost if pre_vote && self.now < self.eager_until => {}
@@ -360,6 +374,7 @@ impl Raft {
             peers: peers.collect(),
             opened_at: last.next(),
             round: 0,
+            released: 0,
             heartbeat_due: self.now,
             quorum_due: self.now,
             commit_notice_due: None,
@@ -394,6 +409,9 @@ impl Raft {
                 });
                 follower.leader = None;
                 follower.contact = None;
+                if self.config.planted.is(PlantedBug::LinkLossBreaksPromise) {
+                    self.promise = None;
+                }
                 self.eager_until = self.now + silence_allowed;
                 self.wait_eagerly();
                 self.give_up_reads();

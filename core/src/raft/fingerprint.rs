@@ -24,6 +24,9 @@ impl Raft {
             election_due: _,
             eager_until,
             precedence,
+            promise,
+            // For those who ask; decides nothing.
+            quorum: _,
             durability,
             owed,
             owed_until,
@@ -39,9 +42,10 @@ impl Raft {
         // Hashing cannot fail.
         let _ = write!(
             hash,
-            "{id:?} {hard_state:?} {log:?} {commit:?} {cursor:?} {part:?} {precedence:?} {durability:?} {owed:?} {reads:?} \
-             {fetches:?} {failed:?} {} {} {}",
+            "{id:?} {hard_state:?} {log:?} {commit:?} {cursor:?} {part:?} {precedence:?} {promise:?} {durability:?} {owed:?} {reads:?} \
+             {fetches:?} {failed:?} {} {} {} {}",
             self.is_undisturbed(),
+            self.promised_until().is_some(),
             now < eager_until,
             owed_until.is_some(),
         );

@@ -110,7 +110,8 @@ impl Raft {
             return;
         }
         if let Some(successor) = self.best_successor() {
-            self.send(successor, Body::TimeoutNow);
+            let released = self.release_lease();
+            self.send(successor, Body::TimeoutNow { released });
         }
         self.step_down(StepDown::DiskStalled);
     }

@@ -6,7 +6,7 @@
 use super::progress::{Fate, State};
 use super::quorum::reached_by_majority;
 use super::role::{Follower, Leader, Part};
-use super::{Body, Index, NodeId, PeerStatus, PlantedBug, Raft, StepDown, TraceEvent};
+use super::{Body, Index, LeaseRequest, NodeId, PeerStatus, PlantedBug, Raft, StepDown, TraceEvent};
 use crate::time::Instant;
 
 /// Heartbeat intervals that a follower may leave the last byte of a snapshot unanswered before it is asked where it is.
@@ -40,22 +40,23 @@ impl Raft {
         })
     }
 
-    /// Whether no majority was heard of for the largest election time-out. Contacts only come later, so there is nothing
-    /// to count before the time at which the last count would be overdue.
-    fn is_quorum_lost(&mut self) -> bool {
-        let Some(leader) = self.leading().filter(|leader| self.now >= leader.quorum_due) else {
-            return false;
-        };
-        let due = self.quorum_contact(leader) + self.config.election_timeout_max;
-        let now = self.now;
+    /// When a majority was last heard of, if that is the largest election time-out ago. Contacts only come later, so
+    /// there is nothing to count before the time at which the last count would be overdue.
+    fn quorum_lost_since(&mut self) -> Option<Instant> {
+        let leader = self.leading().filter(|leader| self.now >= leader.quorum_due)?;
+        let contact = self.quorum_contact(leader);
+        let due = contact + self.config.election_timeout_max;
         if let Some(leader) = self.leading_mut() {
             leader.quorum_due = due;
         }
-        now >= due
+        (self.now >= due).then_some(contact)
     }
 
     pub(super) fn run_leader_timers(&mut self) {
-        if self.is_quorum_lost() && !self.planted(PlantedBug::LeaderWithoutQuorumStays) {
+        if let Some(contact) = self.quorum_lost_since()
+            && !self.planted(PlantedBug::LeaderWithoutQuorumStays)
+        {
+            self.quorum.led_until(contact);
             self.step_down(StepDown::QuorumLost);
             return;
         }
@@ -108,13 +109,14 @@ impl Raft {
 
     pub(super) fn send_heartbeat(&mut self, to: NodeId) {
         let commit = self.commit;
+        let lease = self.lease_request();
         let Part::Leader(leader) = &mut self.part else {
             return;
         };
         let round = leader.round;
         if let Some(peer) = leader.peers.get_mut(&to) {
             peer.commit_sent = commit;
-            self.send(to, Body::Heartbeat { commit, round });
+            self.send(to, Body::Heartbeat { commit, round, lease });
         }
     }
 
@@ -158,7 +160,13 @@ impl Raft {
         true
     }
 
-    pub(super) fn heartbeat_received(&mut self, from: NodeId, commit: Index, round: u64) {
+    pub(super) fn heartbeat_received(
+        &mut self,
+        from: NodeId,
+        commit: Index,
+        round: u64,
+        lease: Option<LeaseRequest>,
+    ) {
         if !self.follow(from) {
             return;
         }
@@ -171,6 +179,7 @@ impl Raft {
         self.commit_to(commit.min(known));
         let disk = self.disk_health();
         let features = self.config.features;
+        let lease = lease.and_then(|request| self.grant_lease(round, request));
         self.send(
             from,
             Body::HeartbeatResponse {
@@ -178,6 +187,7 @@ impl Raft {
                 matched,
                 disk,
                 features,
+                lease,
             },
         );
     }
@@ -239,6 +249,7 @@ impl Raft {
             heard: peer.heard,
             disk: peer.disk,
             features: peer.features,
+            clock_drifts: peer.grant.drifts(),
         };
         leader.peers.iter().map(status).collect()
     }

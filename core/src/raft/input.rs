@@ -29,6 +29,8 @@ pub enum Input {
     Read {
         /// Names the request.
         token: Token,
+        /// What the answer may rely on.
+        mode: ReadMode,
     },
     /// The operator, or a duty of the leader, wants something of consensus itself.
     Admin {
@@ -65,6 +67,16 @@ pub enum Input {
         /// What happened.
         event: LinkEvent,
     },
+}
+
+/// What makes sure that a read sees the latest state. Both do; they differ in speed, and in what must hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadMode {
+    /// A majority is asked whether the leader still leads (Raft dissertation, section 6.4).
+    ReadIndex,
+    /// The leader answers alone while it holds a lease, which relies on clocks that drift no further than
+    /// [`LeaseReads`](super::LeaseReads) says. Without a lease the same as [`ReadMode::ReadIndex`].
+    Lease,
 }
 
 /// What consensus can be asked to do, on the leader.

@@ -184,6 +184,11 @@ impl Membership {
         &self.members
     }
 
+    /// The id that the next newcomer gets: every lower one was given away, or never will be.
+    pub fn next_id(&self) -> NodeId {
+        self.next_id
+    }
+
     /// Whether `id` is a witness.
     pub fn is_witness(&self, id: NodeId) -> bool {
         self.members.get(&id).is_some_and(|member| member.witness)

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Base, DiskHealth, Entries, FeatureLevel, Index, Position, Term};
+use super::{Base, DiskHealth, Entries, FeatureLevel, Index, LeaseGrant, LeaseRequest, Position, Term};
 
 /// A message between two members, with the sender's term.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,8 +46,9 @@ pub enum Body {
     VoteRequest {
         /// The end of the sender's log.
         last: Position,
-        /// Whether the leader itself asked for this election, which then overrides its own claim to be undisturbed.
-        transfer: bool,
+        /// Set when the leader of the term before asked for this election, which then overrides its claim to be
+        /// undisturbed: its last heartbeat round whose promises it waives.
+        transfer: Option<u64>,
     },
     /// The answer to a vote request; a granted vote is durable.
     VoteResponse {
@@ -81,6 +82,8 @@ pub enum Body {
         commit: Index,
         /// Number of the round, rising within a term, which read index and check-quorum count answers by.
         round: u64,
+        /// The promise that the leader asks for.
+        lease: Option<LeaseRequest>,
     },
     /// The answer to a heartbeat; waits for no disk.
     HeartbeatResponse {
@@ -93,6 +96,8 @@ pub enum Body {
         disk: DiskHealth,
         /// What the sender's binary supports.
         features: FeatureLevel,
+        /// The promise that the leader asked for, when it is given.
+        lease: Option<LeaseGrant>,
     },
     /// "The log that you keep begins here": to a witness that lacks what was purged, and needs no state.
     Begin {
@@ -100,11 +105,16 @@ pub enum Body {
         base: Base,
     },
     /// "Campaign at once": ends a leadership transfer (Raft dissertation, section 3.10).
-    TimeoutNow,
+    TimeoutNow {
+        /// The last heartbeat round whose promises the leader waives: it uses them no more.
+        released: u64,
+    },
     /// A follower asks up to where it must have applied before it may answer a linearizable read.
     ReadRequest {
         /// The follower's number of the request.
         request: u64,
+        /// Whether the leader may answer by its lease.
+        lease: bool,
     },
     /// The answer: the index to wait for, or nothing from a node that is no confirmed leader.
     ReadResponse {

@@ -11,8 +11,9 @@
 //! - the leader's own log counts towards a majority only as far as its disk holds it.
 //!
 //! One concept a file: [`election`], [`heartbeat`], [`replication`] (the leader's side), [`following`] (the
-//! follower's), [`commit`], [`read`], [`transfer`], [`handover`] (why a leader gives up), [`priority`], [`change`] (membership),
-//! [`witness`], [`install`] (snapshots), [`disk`] (how the disk fares), [`feature`] (gates).
+//! follower's), [`commit`], [`read`], [`lease`], [`transfer`], [`handover`] (why a leader gives up), [`priority`],
+//! [`change`] (membership), [`witness`], [`install`] (snapshots), [`disk`] (how the disk fares), [`feature`] (gates),
+//! [`quorum_loss`].
 
 mod boot;
 mod change;
@@ -32,6 +33,7 @@ mod heartbeat;
 mod id;
 mod input;
 mod install;
+mod lease;
 mod log;
 mod membership;
 mod message;
@@ -39,6 +41,7 @@ mod planted;
 mod priority;
 mod progress;
 mod quorum;
+mod quorum_loss;
 mod read;
 mod replication;
 mod role;
@@ -57,8 +60,10 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use self::commit::ApplyCursor;
 use self::durability::Durability;
 use self::feature::Failure;
+use self::lease::Promise;
 use self::log::Log;
 use self::priority::Precedence;
+use self::quorum_loss::QuorumWatch;
 use self::read::PendingReads;
 use self::role::{Follower, Leader, Owed, Part};
 use crate::time::Instant;
@@ -74,7 +79,8 @@ pub use entries::Entries;
 pub use entry::{Base, Entry, HardState, Payload};
 pub use feature::FeatureLevel;
 pub use id::{DirectoryId, FetchId, Index, Lineage, NodeId, Position, Term, Token, WriteId};
-pub use input::{DiskError, FetchError, Input, LinkEvent, Operation, SnapshotEvent};
+pub use input::{DiskError, FetchError, Input, LinkEvent, Operation, ReadMode, SnapshotEvent};
+pub use lease::{LeaseGrant, LeaseReads, LeaseRequest};
 pub use membership::{Change, ChangeError, Member, Membership};
 pub use message::{Body, Message, PreVote};
 pub use planted::{Planted, PlantedBug};
@@ -95,6 +101,9 @@ pub struct Raft {
     /// milliseconds apart.
     eager_until: Instant,
     precedence: Precedence,
+    /// What this node promised to a leader, or may have promised before it started.
+    promise: Option<Promise>,
+    quorum: QuorumWatch,
     durability: Durability,
     /// Commands of this node's clients that are in the log and not applied, oldest first.
     owed: VecDeque<Owed>,
@@ -140,6 +149,8 @@ impl Raft {
             election_due: now,
             eager_until: now,
             precedence: Precedence::new(now),
+            promise: None,
+            quorum: QuorumWatch::new(now),
             durability: Durability::default(),
             owed: VecDeque::new(),
             owed_until: None,
@@ -157,6 +168,7 @@ impl Raft {
                 "a witness's log has commands, or another's has none where they were",
             ));
         }
+        raft.promise = raft.promise_of_earlier_life();
         raft.wait_for_election();
         Ok(raft)
     }
@@ -177,7 +189,7 @@ impl Raft {
             Input::Timeout => {}
             Input::Receive { from, message } => self.receive(from, message),
             Input::Propose { token, command } => self.propose(token, command),
-            Input::Read { token } => self.read(token),
+            Input::Read { token, mode } => self.read(token, mode),
             Input::Admin { token, operation } => self.administer(token, operation),
             Input::Persisted { write, result } => self.persisted(write, result),
             Input::Applied { index } => self.applied(index),
@@ -218,7 +230,8 @@ impl Raft {
             Part::Follower(_) | Part::Candidate(_) => self.can_campaign().then_some(self.election_due),
             Part::Leader(leader) => Some(self.leader_deadline(leader)),
         };
-        [part, self.reads.deadline(), self.owed_until]
+        let quorum = self.quorum_deadline();
+        [part, quorum, self.reads.deadline(), self.owed_until]
             .into_iter()
             .flatten()
             .min()
@@ -245,7 +258,9 @@ impl Raft {
                 .and_then(|leader| leader.transfer.as_ref())
                 .map(|transfer| transfer.target),
             quorum_contact: self.leading().map(|leader| self.quorum_contact(leader)),
+            lease_until: self.leading().and_then(|leader| self.lease_until(leader)),
             disk: self.disk_health(),
+            read_only: self.quorum.is_lost(),
         }
     }
 
@@ -306,8 +321,8 @@ impl Raft {
             return;
         }
         if term > self.hard_state.term {
-            if let Body::VoteRequest { transfer: false, .. } = body
-                && self.is_undisturbed()
+            if let Body::VoteRequest { transfer, .. } = body
+                && (transfer.is_none() && self.is_undisturbed() || self.promise_forbids(term, transfer))
             {
                 // The leader is alive: a node that cannot hear it must not depose it (Raft dissertation, 4.2.3).
                 return;
@@ -330,7 +345,7 @@ impl Raft {
         match body {
             Body::PreVoteRequest { .. } => unreachable!("handled above"),
             Body::PreVoteResponse { proposed, answer } => self.pre_vote_answered(from, proposed, answer),
-            Body::VoteRequest { last, transfer: _ } => self.vote_requested(from, last),
+            Body::VoteRequest { last, transfer } => self.vote_requested(from, last, transfer),
             Body::VoteResponse { granted } => self.vote_answered(from, granted),
             Body::Append {
                 previous,
@@ -339,19 +354,23 @@ impl Raft {
             } => self.append_received(from, previous, entries, commit),
             Body::AppendAccepted { matched } => self.append_accepted(from, matched),
             Body::AppendRejected { previous, hint } => self.append_rejected(from, previous, hint),
-            Body::Heartbeat { commit, round } => self.heartbeat_received(from, commit, round),
+            Body::Heartbeat { commit, round, lease } => self.heartbeat_received(from, commit, round, lease),
             Body::HeartbeatResponse {
                 round,
                 matched,
                 disk,
                 features,
+                lease,
             } => {
                 self.peer_mut(from, |peer| (peer.disk, peer.features) = (disk, Some(features)));
+                if let Some(grant) = lease {
+                    self.lease_granted(from, round, grant);
+                }
                 self.heartbeat_answered(from, round, matched)
             }
             Body::Begin { base } => self.begin_received(from, base),
-            Body::TimeoutNow => self.timeout_now(from),
-            Body::ReadRequest { request } => self.read_requested(from, request),
+            Body::TimeoutNow { released } => self.timeout_now(from, released),
+            Body::ReadRequest { request, lease } => self.read_requested(from, request, lease),
             Body::ReadResponse { request, index } => self.read_answered(from, request, index),
         }
     }
@@ -385,8 +404,9 @@ impl Raft {
                 matched: Index(0),
                 disk: self.disk_health(),
                 features: self.config.features,
+                lease: None,
             },
-            Body::ReadRequest { request } => Body::ReadResponse {
+            Body::ReadRequest { request, .. } => Body::ReadResponse {
                 request: *request,
                 index: None,
             },
@@ -483,6 +503,7 @@ impl Raft {
             }
             Part::Leader(_) => self.run_leader_timers(),
         }
+        self.watch_quorum();
         self.expire_reads();
         self.expire_owed();
     }
@@ -510,7 +531,7 @@ impl Raft {
 
     fn refuse_after_failure(&mut self, input: Input) {
         match input {
-            Input::Propose { token, .. } | Input::Read { token } => {
+            Input::Propose { token, .. } | Input::Read { token, .. } => {
                 self.answer(token, Outcome::NotLeader { leader: None });
             }
             Input::Admin { token, .. } => {

@@ -149,4 +149,16 @@ planted_bugs! {
     WitnessIsAheadOfData = "witness-is-ahead-of-data",
     /// An acceptance of an earlier term counts in this one.
     StaleAcceptanceCounts = "stale-acceptance-counts",
+    /// A lost link ends a promise that a lease relies on.
+    LinkLossBreaksPromise = "link-loss-breaks-promise",
+    /// A node that starts again votes although it may have promised not to.
+    RestartForgetsPromise = "restart-forgets-promise",
+    /// A leader uses a lease that it gave back to its heir.
+    ReleasedLeaseIsUsed = "released-lease-is-used",
+    /// The word to take over waives promises that were made after it left.
+    LateReleaseWaivesLaterPromises = "late-release-waives-later-promises",
+    /// A lease is counted from when the promise came, not from when it was asked for.
+    LeaseCountsFromReceipt = "lease-counts-from-receipt",
+    /// A lease lasts as long as the promise, as if no clock drifted.
+    LeaseIgnoresDrift = "lease-ignores-drift",
 }

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use super::lease::Grant;
 use super::witness::Reach;
 use super::{DiskHealth, FeatureLevel, FetchId, Index, PeerState};
 use crate::time::Instant;
@@ -84,6 +85,8 @@ pub(super) struct Progress {
     pub(super) reach: Reach,
     /// What its binary supports; none when it did not say since the link to it changed.
     pub(super) features: Option<FeatureLevel>,
+    /// Its promise, and its clock.
+    pub(super) grant: Grant,
 }
 
 impl State {
@@ -117,6 +120,7 @@ impl Progress {
             witness,
             reach: Reach::new(within_reach, last, now),
             features: None,
+            grant: Grant::default(),
         }
     }
 
@@ -163,6 +167,8 @@ impl Progress {
     /// that nothing is known of a follower does not mean that it has nothing.
     pub(super) fn link_changed(&mut self, waiting: bool) {
         self.features = None;
+        // Another life of it may have another clock, and other settings.
+        self.grant = Grant::default();
         self.reach.within &= !waiting;
         match self.state {
             State::Probe { .. } => self.state = State::Probe { waiting },

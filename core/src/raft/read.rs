@@ -1,14 +1,15 @@
 //! Linearizable reads through a read index (Raft dissertation, section 6.4).
 //!
 //! Invariants: a leader answers no read before it has committed an entry of its own term; a read index is taken when
-//! its heartbeat round begins, and a majority answers that round before the read is answered; a follower's request
+//! its heartbeat round begins, and a majority answers that round before the read is answered, but for reads that a
+//! [`lease`](super::lease) answers; a follower's request
 //! has a number that no earlier life of the node used, so that a late answer fits no later request.
 
 use std::collections::VecDeque;
 
 use super::quorum::reached_by_majority;
 use super::role::{Part, ReadOrigin, ReadRound};
-use super::{Body, Index, NodeId, Outcome, PlantedBug, Raft, Token};
+use super::{Body, Index, NodeId, Outcome, PlantedBug, Raft, ReadMode, Token};
 use crate::time::Instant;
 use rand_chacha::rand_core::Rng;
 
@@ -17,6 +18,8 @@ use rand_chacha::rand_core::Rng;
 pub(super) struct PendingReads {
     /// Waiting for the next request.
     waiting: Vec<Token>,
+    /// Whether one of these does not do with a lease.
+    by_index: bool,
     /// Asked, oldest first; the numbers of the requests follow each other.
     asked: VecDeque<Asked>,
     /// Tokens in `asked`.
@@ -78,7 +81,7 @@ impl PendingReads {
 
     /// All reads, which are given up.
     fn take(&mut self) -> impl Iterator<Item = Token> + use<> {
-        self.asked_count = 0;
+        (self.asked_count, self.by_index) = (0, false);
         let (waiting, asked) = (std::mem::take(&mut self.waiting), std::mem::take(&mut self.asked));
         waiting
             .into_iter()
@@ -87,7 +90,12 @@ impl PendingReads {
 }
 
 impl Raft {
-    pub(super) fn read(&mut self, token: Token) {
+    pub(super) fn read(&mut self, token: Token, mode: ReadMode) {
+        if mode == ReadMode::Lease && self.holds_lease() {
+            let index = self.commit;
+            self.answer(token, Outcome::ReadReady { index });
+            return;
+        }
         let reads_max = self.config.reads_max;
         match &mut self.part {
             Part::Leader(leader) if leader.reads_under_way() >= reads_max => {
@@ -104,6 +112,7 @@ impl Raft {
                     self.answer(token, Outcome::Busy);
                 } else {
                     self.reads.waiting.push(token);
+                    self.reads.by_index |= mode == ReadMode::ReadIndex;
                 }
             }
             Part::Follower(_) | Part::Candidate(_) => self.answer(token, Outcome::NotLeader { leader: None }),
@@ -137,8 +146,9 @@ impl Raft {
                     Some(request) => request,
                     None => self.random.next_u64(),
                 };
+                let lease = !std::mem::take(&mut self.reads.by_index);
                 self.reads.ask(request, self.now + self.config.read_timeout);
-                self.send(leader, Body::ReadRequest { request });
+                self.send(leader, Body::ReadRequest { request, lease });
             }
             _ => {}
         }
@@ -193,7 +203,11 @@ impl Raft {
         );
     }
 
-    pub(super) fn read_requested(&mut self, from: NodeId, request: u64) {
+    pub(super) fn read_requested(&mut self, from: NodeId, request: u64, lease: bool) {
+        if lease && self.holds_lease() {
+            self.answer_follower(from, request, self.commit);
+            return;
+        }
         let reads_max = self.config.reads_max;
         match &mut self.part {
             Part::Leader(leader) if leader.reads_under_way() < reads_max => {

@@ -30,8 +30,8 @@ pub(super) struct Candidate {
     pub(super) pre_vote: bool,
     /// Answers by voter. The own vote enters when it is durable.
     pub(super) votes: BTreeMap<NodeId, bool>,
-    /// Whether the leader asked for this election.
-    pub(super) transfer: bool,
+    /// Set when the leader asked for this election: its last heartbeat round whose promises it waived.
+    pub(super) transfer: Option<u64>,
 }
 
 /// Leads a term.
@@ -42,6 +42,8 @@ pub(super) struct Leader {
     pub(super) opened_at: Index,
     /// The number of the last heartbeat round.
     pub(super) round: u64,
+    /// The last round whose promises were waived.
+    pub(super) released: u64,
     pub(super) heartbeat_due: Instant,
     /// Until then a majority was heard of recently enough.
     pub(super) quorum_due: Instant,

@@ -69,8 +69,13 @@ pub struct Status<'a> {
     pub transfer: Option<NodeId>,
     /// On a leader, when a majority was last known to follow it.
     pub quorum_contact: Option<Instant>,
+    /// On a leader with a lease: until when it may answer reads alone.
+    pub lease_until: Option<Instant>,
     /// How its disk fares.
     pub disk: DiskHealth,
+    /// Whether it has lost the quorum: for two of the largest election time-outs it has known no leader that a majority
+    /// follows, and nothing can be written through it.
+    pub read_only: bool,
 }
 
 /// What a leader knows of one other member.
@@ -90,6 +95,8 @@ pub struct PeerStatus {
     pub disk: DiskHealth,
     /// What its binary supports; none when it did not say yet.
     pub features: Option<FeatureLevel>,
+    /// Whether its clock was seen to drift further than leases allow.
+    pub clock_drifts: bool,
 }
 
 /// How entries reach a follower.

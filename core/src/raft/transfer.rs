@@ -92,7 +92,8 @@ impl Raft {
             .get(&peer)
             .is_some_and(|progress| progress.matched == last);
         if transfer.target == peer && holds_all {
-            self.send(peer, Body::TimeoutNow);
+            let released = self.release_lease();
+            self.send(peer, Body::TimeoutNow { released });
         }
     }
 
@@ -113,9 +114,12 @@ impl Raft {
     }
 
     /// The leader wants this node to take over at once.
-    pub(super) fn timeout_now(&mut self, from: NodeId) {
-        if matches!(self.part, Part::Follower(_)) && self.leader() == Some(from) && self.can_campaign() {
-            self.campaign(false, true);
+    pub(super) fn timeout_now(&mut self, from: NodeId, released: u64) {
+        // A late word does not undo promises that were made after it.
+        let promised = self.promise_forbids(self.hard_state.term.next(), Some(released));
+        let follows = matches!(self.part, Part::Follower(_)) && self.leader() == Some(from);
+        if follows && !promised && self.can_campaign() {
+            self.campaign(false, Some(released));
         }
     }
 }

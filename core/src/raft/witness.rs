@@ -21,9 +21,9 @@
 //!    A witness stands in for data voters that are out of reach, and for no others.
 //!
 //! A data voter is out of reach when the link to it was cut, when it was silent for the largest election time-out, or
-//! when it did not take in for as long what the leader had by then; it is within reach again when entries flow and it
-//! holds all that is committed. So no entry waits for one that lags for much longer than that time-out. This is the
-//! leader's judgement and may be wrong, which costs (a) and (b) until the leader is right again, and never safety.
+//! when it did not take in within that time what the leader had at its beginning; it is within reach again when entries
+//! flow and it does. So no entry waits for one that lags for much longer than that time-out. This is the leader's
+//! judgement and may be wrong, which costs (a) and (b) until the leader is right again, and never safety.
 
 use std::collections::BTreeSet;
 
@@ -117,7 +117,7 @@ impl Raft {
     /// Judges anew who is within reach. Called with every heartbeat.
     pub(super) fn judge_reach(&mut self) {
         let (now, patience) = (self.now, self.config.election_timeout_max);
-        let (last, commit) = (self.log.last().index, self.commit);
+        let last = self.log.last().index;
         let Part::Leader(leader) = &mut self.part else {
             return;
         };
@@ -125,14 +125,15 @@ impl Raft {
             return;
         }
         for peer in leader.peers.values_mut() {
-            if peer.matched >= peer.reach.due {
-                peer.reach = Reach::new(peer.reach.within, last, now);
-            }
             let late = now.since(peer.reach.since) >= patience;
+            let reached = peer.matched >= peer.reach.due;
             if late || now.since(peer.heard) >= patience {
                 peer.reach.within = false;
-            } else if peer.matched >= commit && matches!(peer.state, State::Replicate { .. }) {
+            } else if reached && matches!(peer.state, State::Replicate { .. }) {
                 peer.reach.within = true;
+            }
+            if reached {
+                peer.reach = Reach::new(peer.reach.within, last, now);
             }
         }
     }

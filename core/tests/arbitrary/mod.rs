@@ -19,22 +19,24 @@ pub(crate) use dice::Dice;
 
 pub(crate) const OWN: NodeId = NodeId(1);
 
-fn member(id: u64) -> Member {
+/// A member of a cluster in which the node under test is a witness, or another one is.
+fn member(id: u64, witness: bool) -> Member {
     Member {
         priority: 99 + id as u8,
+        witness: id % 3 == if witness { OWN.0 } else { 2 },
         ..Member::named(id.to_string(), DirectoryId(u128::from(id)))
     }
 }
 
-fn voters(count: u64) -> Membership {
+fn voters(count: u64, witness: bool) -> Membership {
     Membership::bootstrap(
         Lineage(7),
-        (1..=count).map(|id| (NodeId(id), member(id))).collect(),
+        (1..=count).map(|id| (NodeId(id), member(id, witness))).collect(),
     )
 }
 
 /// A membership as the wire could carry it, sound or not.
-fn any_membership(dice: &mut Dice) -> Membership {
+fn any_membership(dice: &mut Dice, witness: bool) -> Membership {
     let mut set = |most: u64| -> BTreeSet<u64> {
         let count = dice.below(most + 1);
         (0..count).map(|_| dice.below(6)).collect()
@@ -44,7 +46,7 @@ fn any_membership(dice: &mut Dice) -> Membership {
         .iter()
         .chain(&outgoing)
         .chain(&learners)
-        .map(|id| (*id, member(*id)))
+        .map(|id| (*id, member(*id, witness)))
         .collect();
     if dice.one_in(4) {
         members.pop_first();
@@ -58,6 +60,7 @@ fn any_membership(dice: &mut Dice) -> Membership {
 /// The node under test, with an honest driver.
 pub(crate) struct Bench {
     raft: Raft,
+    witness: bool,
     now: Instant,
     dice: Dice,
     /// One message in so many is of another term.
@@ -82,7 +85,7 @@ impl Bench {
     ///
     /// # Errors
     /// When it refuses to start from that.
-    pub(crate) fn start(mut dice: Dice, boot: Boot) -> Result<Bench, BootError> {
+    pub(crate) fn start(mut dice: Dice, boot: Boot, witness: bool) -> Result<Bench, BootError> {
         let config = Config {
             retained_entries: dice.below(3),
             lagging_entries_max: dice.below(5),
@@ -93,6 +96,10 @@ impl Bench {
             uncommitted_bytes_max: 100 + dice.below(400),
             apply_bytes_max: 1 + dice.below(200),
             reads_max: 3,
+            lease_reads: dice.one_in(2).then_some(LeaseReads {
+                clock_drift_max: 10_000,
+            }),
+            witness,
             ..Config::default()
         };
         let now = Instant::from_nanoseconds(1);
@@ -101,6 +108,7 @@ impl Bench {
         let raft = Raft::new(config, boot.clone(), seed, now)?;
         Ok(Bench {
             raft,
+            witness,
             now,
             calm: 1 + dice.below(30),
             contradicted: BTreeSet::new(),
@@ -170,6 +178,10 @@ impl Bench {
                 self.contradicted.insert(self.raft.status().term);
             }
         }
+        assert!(
+            !self.witness || effects.apply.is_empty(),
+            "a witness applies nothing"
+        );
         for (to, message) in &effects.send {
             assert_ne!(*to, OWN, "nobody talks to itself");
             self.check_promise(*to, message);
@@ -282,7 +294,14 @@ impl Bench {
                 token,
                 command: Bytes::from_static(b"x=1"),
             },
-            4..6 => Input::Read { token },
+            4..6 => Input::Read {
+                token,
+                mode: if self.dice.one_in(2) {
+                    ReadMode::Lease
+                } else {
+                    ReadMode::ReadIndex
+                },
+            },
             6 => Input::Admin {
                 token,
                 operation: Operation::Transfer {
@@ -292,7 +311,7 @@ impl Bench {
             _ => {
                 let id = NodeId(self.dice.below(6));
                 let change = match self.dice.below(4) {
-                    0 => Change::AddLearner(member(self.dice.below(9))),
+                    0 => Change::AddLearner(member(self.dice.below(9), self.witness)),
                     1 => Change::Promote(id),
                     2 => Change::Demote(id),
                     _ => Change::Remove(id),
@@ -327,7 +346,8 @@ impl Bench {
     fn payload(&mut self) -> Payload {
         match self.dice.below(6) {
             0 => Payload::Empty,
-            1 => Payload::Membership(Box::new(any_membership(&mut self.dice))),
+            1 => Payload::Membership(Box::new(any_membership(&mut self.dice, self.witness))),
+            _ if self.witness != self.dice.one_in(50) => Payload::Omitted,
             _ => Payload::Command(Bytes::from_static(b"y=2")),
         }
     }
@@ -364,7 +384,7 @@ impl Bench {
         };
         let granted = !self.dice.one_in(3);
         let round = self.dice.near(2);
-        let body = match self.dice.below(16) {
+        let body = match self.dice.below(17) {
             0 => Body::PreVoteRequest {
                 last: self.position(),
             },
@@ -382,7 +402,7 @@ impl Bench {
             },
             2 => Body::VoteRequest {
                 last: self.position(),
-                transfer: self.dice.one_in(2),
+                transfer: self.dice.one_in(2).then_some(round),
             },
             3 | 4 => Body::VoteResponse { granted },
             5..9 => {
@@ -403,6 +423,10 @@ impl Bench {
             11 => Body::Heartbeat {
                 commit: Index(self.dice.near(last)),
                 round,
+                lease: self.dice.one_in(2).then(|| LeaseRequest {
+                    sent: self.dice.near(1),
+                    duration: self.dice.near(200_000_000),
+                }),
             },
             12 => Body::HeartbeatResponse {
                 round,
@@ -412,16 +436,32 @@ impl Bench {
                     stalled: self.dice.one_in(3),
                 },
                 features: FeatureLevel(self.dice.near(1) as u16),
+                lease: self.dice.one_in(2).then(|| LeaseGrant {
+                    sent: self.dice.near(self.now.as_nanoseconds()),
+                    clock: self.dice.near(1_000_000_000),
+                }),
             },
-            13 => Body::TimeoutNow,
-            14 => Body::ReadRequest { request: round },
+            13 => Body::TimeoutNow { released: round },
+            14 => Body::ReadRequest {
+                request: round,
+                lease: granted,
+            },
+            15 => {
+                let position = self.position();
+                let membership = voters(3, self.witness);
+                Body::Begin {
+                    base: Base { position, membership },
+                }
+            }
             _ => Body::ReadResponse {
                 request: round,
                 index: granted.then_some(Index(self.dice.near(commit))),
             },
         };
         let from = match body {
-            Body::Append { .. } | Body::Heartbeat { .. } if granted => self.leader_of(term),
+            Body::Append { .. } | Body::Begin { .. } | Body::Heartbeat { .. } if granted => {
+                self.leader_of(term)
+            }
             _ => from,
         };
         let message = Message {
@@ -441,9 +481,9 @@ impl Bench {
     fn snapshot(&mut self) {
         let position = self.position();
         let membership = if self.dice.one_in(3) {
-            any_membership(&mut self.dice)
+            any_membership(&mut self.dice, self.witness)
         } else {
-            voters(3)
+            voters(3, self.witness)
         };
         let status = self.raft.status();
         let event = match self.dice.below(4) {
@@ -503,6 +543,10 @@ impl Bench {
                 self.drain();
             }
         }
+        assert!(
+            !self.witness || self.raft.status().role != Role::Leader,
+            "a witness leads"
+        );
         self.request();
         self.drain();
         let (term, last) = (self.raft.status().term, self.raft.status().last.index);

@@ -44,11 +44,12 @@ pub(crate) fn entries(boot: &Boot) -> Vec<Entry> {
         .collect()
 }
 
-/// A state that a node can have come to.
-pub(crate) fn sound(dice: &mut Dice) -> Boot {
-    let mut boot = Boot::blank(OWN, voters(1 + dice.below(5)));
+/// A state that a node can have come to, and whether it is a witness's.
+pub(crate) fn sound(dice: &mut Dice) -> (Boot, bool) {
+    let witness = dice.one_in(4);
+    let mut boot = Boot::blank(OWN, any_voters(dice, witness));
     if dice.one_in(2) {
-        return boot;
+        return (boot, witness);
     }
     let mut position = Position {
         term: Term(dice.below(4)),
@@ -68,10 +69,11 @@ pub(crate) fn sound(dice: &mut Dice) -> Boot {
         let payload = match dice.below(6) {
             _ if opens => Payload::Empty,
             0 => {
-                let membership = voters(1 + dice.below(5));
+                let membership = any_voters(dice, witness);
                 boot.memberships.push((position, membership.clone()));
                 Payload::Membership(Box::new(membership))
             }
+            _ if witness => Payload::Omitted,
             _ => Payload::Command(Bytes::from_static(b"z=3")),
         };
         log.push(Entry { position, payload });
@@ -82,23 +84,32 @@ pub(crate) fn sound(dice: &mut Dice) -> Boot {
     boot.applied = Index(boot.base.position.index.0 + dice.below(log.len() as u64 + 1));
     let skipped = dice.below(log.len() as u64 + 1) as usize;
     boot.tail = log.split_off(skipped);
-    boot
+    (boot, witness)
+}
+
+/// A membership in which this node votes.
+fn any_voters(dice: &mut Dice, witness: bool) -> Membership {
+    let count = match witness {
+        true => 3 + dice.below(3),
+        false => 1 + dice.below(5),
+    };
+    voters(count, witness)
 }
 
 /// Changes something of what a node finds.
-pub(crate) fn damage(boot: &mut Boot, dice: &mut Dice) {
+pub(crate) fn damage(boot: &mut Boot, witness: bool, dice: &mut Dice) {
     match dice.below(12) {
         0 => boot.last = Index(dice.near(boot.last.0)),
         1 => boot.applied = Index(dice.near(boot.applied.0)),
         2 => boot.hard_state.term = Term(dice.near(boot.hard_state.term.0)),
         3 => boot.base.position.index = Index(dice.near(boot.base.position.index.0)),
         4 => boot.base.position.term = Term(dice.near(boot.base.position.term.0)),
-        5 => boot.base.membership = any_membership(dice),
+        5 => boot.base.membership = any_membership(dice, witness),
         6 => boot.terms.push(any_position(boot, dice)),
         7 => drop(boot.terms.pop()),
         8 => {
             let position = any_position(boot, dice);
-            boot.memberships.push((position, any_membership(dice)));
+            boot.memberships.push((position, any_membership(dice, witness)));
         }
         9 => drop(boot.memberships.pop()),
         10 if !boot.tail.is_empty() => {

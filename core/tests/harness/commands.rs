@@ -12,7 +12,7 @@
 //! | `timeout n1` | a follower's election time-out, or on a leader the longest wait for a majority, passes |
 //! | `heartbeat n1` | the leader's heartbeat interval passes |
 //! | `silence n2 ...` | the smallest election time-out passes at these nodes; no timer fires |
-//! | `pass n1 40ms` | time passes at a node, and its timers fire as they are due |
+//! | `pass n1 n2 40ms` | time passes at nodes, and their timers fire as they are due |
 //! | `work n1 800ms` | time passes everywhere, everything settles, and a client of n1 writes, once a heartbeat interval |
 //! | `elect n1` | all nodes have lost their leader, `n1` campaigns, everything settles |
 //! | `deliver`, `drop`, `duplicate`, `postpone` `n1->n2 [which]` | to messages that wait; `deliver all`, `drop all` for every link |
@@ -26,7 +26,7 @@
 //! | `stall-disk n1`, `stall-apply n1`, `resume n1` | settling passes over these, until resumed |
 //! | `apply n1 [all]`, `fetch n1` | the state machine applies; a read of the log is answered |
 //! | `settle` | everything but timers and snapshots takes its course until nothing is under way |
-//! | `propose n1 x=1`, `read n2` | a client of the node asks |
+//! | `propose n1 x=1`, `read n2 [by-lease]` | a client of the node asks |
 //! | `transfer n1 n2`, `change n1 add-learner n4, promote n4, demote n1, remove n2, prioritise n3 200`, `change n1 add-witness n4` | an operator asks |
 //! | `binary n1 2` | from its next start on, n1 supports features up to level 2; also what it says when it joins |
 //! | `crash n2`, `restart n2` | the process ends, with what was not written; it starts again |
@@ -157,8 +157,14 @@ fn configure(world: &mut World, setting: &str) {
         "reads" => config.reads_max = usize::try_from(number).unwrap(),
         "retained" => config.retained_entries = number,
         "lagging" => config.lagging_entries_max = number,
+        "lease-drift-ppm" => {
+            config.lease_reads = Some(LeaseReads {
+                clock_drift_max: u32::try_from(number).unwrap(),
+            });
+        }
         "handover-ms" => config.handover_interval = Duration::from_millis(number),
         "boot-tail" => world.boot_tail = usize::try_from(number).unwrap(),
+        "tells-of-quorum" => world.tells_of_quorum = number == 1,
         _ => panic!("no such setting: {key}"),
     }
 }
@@ -483,7 +489,11 @@ fn request(world: &mut World, verb: &str, rest: &str) {
         }
         "read" => {
             let token = world.request(id, &format!("a read of {name}"));
-            world.step(id, Input::Read { token });
+            let mode = match what {
+                "by-lease" => ReadMode::Lease,
+                _ => ReadMode::ReadIndex,
+            };
+            world.step(id, Input::Read { token, mode });
         }
         "transfer" => {
             let token = world.request(id, "the transfer");

@@ -69,7 +69,7 @@ pub(super) fn kind(body: &Body) -> &'static str {
         Body::Heartbeat { .. } => "heartbeat",
         Body::HeartbeatResponse { .. } => "heard",
         Body::Begin { .. } => "begin",
-        Body::TimeoutNow => "campaign",
+        Body::TimeoutNow { .. } => "campaign",
         Body::ReadRequest { .. } => "read-request",
         Body::ReadResponse { .. } => "read-index",
     }
@@ -90,7 +90,11 @@ pub(super) fn message(message: &Message) -> String {
             format!("pre-vote for term {proposed} {answer}")
         }
         Body::VoteRequest { last, transfer } => {
-            let why = if *transfer { ", told to by the leader" } else { "" };
+            let why = if transfer.is_some() {
+                ", told to by the leader"
+            } else {
+                ""
+            };
             format!("vote-request, log ends at {last}{why}")
         }
         Body::VoteResponse { granted } => format!("vote {}", given(*granted)),
@@ -104,16 +108,28 @@ pub(super) fn message(message: &Message) -> String {
         ),
         Body::AppendAccepted { matched } => format!("accepted up to {matched}"),
         Body::AppendRejected { previous, hint } => format!("refused after {previous}, may agree at {hint}"),
-        Body::Heartbeat { commit, round } => format!("heartbeat {round}; committed {commit}"),
+        Body::Heartbeat { commit, round, lease } => {
+            let asks = if lease.is_some() { "; asks for a lease" } else { "" };
+            format!("heartbeat {round}; committed {commit}{asks}")
+        }
         Body::HeartbeatResponse {
-            round, matched, disk, ..
+            round,
+            matched,
+            disk,
+            lease,
+            ..
         } => {
-            format!("heard {round}, agrees up to {matched}{}", self::disk(*disk))
+            let promises = if lease.is_some() { ", promises a lease" } else { "" };
+            format!(
+                "heard {round}, agrees up to {matched}{}{promises}",
+                self::disk(*disk)
+            )
         }
         Body::Begin { base } => format!("begin after {}", base.position),
-        Body::TimeoutNow => "campaign now".to_owned(),
+        Body::TimeoutNow { .. } => "campaign now".to_owned(),
         // The number of a request is random; what counts is whether an answer fits.
-        Body::ReadRequest { .. } => "read-request".to_owned(),
+        Body::ReadRequest { lease: false, .. } => "read-request".to_owned(),
+        Body::ReadRequest { lease: true, .. } => "read-request, by lease if there is one".to_owned(),
         Body::ReadResponse {
             index: Some(index), ..
         } => format!("read-index {index}"),
@@ -201,8 +217,13 @@ pub(super) fn trace(event: &TraceEvent) -> String {
             };
             format!("hands over to {}: {why}", node(*to))
         }
+        TraceEvent::ClockDrifts { peer } => {
+            format!("finds that the clock of {} drifts: no lease", node(*peer))
+        }
         TraceEvent::Truncated { from } => format!("drops its entries from {from} on"),
         TraceEvent::MembershipChanged { position } => format!("has a new membership at {position}"),
+        TraceEvent::QuorumLost => "is READ-ONLY: it has lost the quorum".to_owned(),
+        TraceEvent::QuorumRegained => "is writable again".to_owned(),
         TraceEvent::SnapshotNeeded { to } => format!("finds that {} needs a snapshot", node(*to)),
         TraceEvent::SnapshotAccepted { position } => format!("accepts the snapshot at {position}"),
         TraceEvent::Unfit(error) => format!("STOPS: {error}"),
@@ -228,8 +249,13 @@ pub(super) fn peer(status: &PeerStatus) -> String {
         PeerState::Replicate => "replicate",
         PeerState::Snapshot => "snapshot",
     };
+    let drifts = if status.clock_drifts {
+        ", its clock drifts"
+    } else {
+        ""
+    };
     format!(
-        "{}: {state}, matched {}, next {}",
+        "{}: {state}, matched {}, next {}{drifts}",
         node(status.id),
         status.matched,
         status.next

@@ -61,6 +61,8 @@ pub(super) struct World {
     checks: Checks,
     /// Whether messages, writes and entries to apply are told, or only what comes of them.
     pub(super) detailed: bool,
+    /// Whether it is told when nodes lose the quorum.
+    pub(super) tells_of_quorum: bool,
     pub(super) told: Vec<String>,
 }
 
@@ -217,7 +219,10 @@ impl World {
             if let TraceEvent::Elected { term } = event {
                 self.checks.elected(id, term, &self.disks[&id]);
             }
-            self.tell(format!("{name} {}", words::trace(&event)));
+            let quorum = matches!(event, TraceEvent::QuorumLost | TraceEvent::QuorumRegained);
+            if !quorum || self.tells_of_quorum {
+                self.tell(format!("{name} {}", words::trace(&event)));
+            }
         }
         for (token, outcome) in effects.outcome {
             let request = self.answered(token);

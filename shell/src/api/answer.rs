@@ -86,6 +86,17 @@ impl From<BackendError> for Failure {
                 problem.error = Some(problem.title.clone());
                 problem
             }
+            BackendError::NoCluster => problem(
+                ProblemCode::Unavailable,
+                "nothing was done; try again when the node has joined a cluster (GET /readyz says what it waits for), or \
+                 try a node of the cluster",
+            )
+            .with_retry_after(RETRY_AFTER_SECONDS),
+            BackendError::QuorumLost => {
+                let action = "read with ?consistency=serializable, or try again: writes go on when a majority of the \
+                              voters is up and connected";
+                problem(ProblemCode::QuorumLost, action).with_retry_after(RETRY_AFTER_SECONDS)
+            }
             BackendError::NotLeader { leader } => {
                 let mut problem = problem(ProblemCode::NotLeader, "send the request to the leader");
                 problem.leader = Some(leader);
@@ -104,6 +115,10 @@ impl From<BackendError> for Failure {
                     .with_retry_after(RETRY_AFTER_SECONDS)
             }
             BackendError::Refused(_) => problem(ProblemCode::Refused, "nothing changed"),
+            BackendError::Witness => problem(
+                ProblemCode::Witness,
+                "read from another node, or without ?consistency=serializable to be sent to the leader",
+            ),
             BackendError::NoSuchMember(_) => problem(
                 ProblemCode::MemberNotFound,
                 "GET /cluster/nodes lists the members",

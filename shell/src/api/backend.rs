@@ -26,7 +26,7 @@ pub trait Backend: Send + Sync {
     /// Reads the keys of a range in order.
     fn list(&self, range: Range, options: ReadOptions) -> BoxFuture<'_, Result<ListReply, BackendError>>;
 
-    /// Completes when this node knows a leader; at once when it knows one.
+    /// Completes when this node knows a leader, or has lost the quorum; at once when that is so.
     fn leader_known(&self) -> BoxFuture<'_, ()>;
 
     /// The cluster as this node sees it. Never waits: answers while consensus is stuck, too.
@@ -161,7 +161,14 @@ pub enum BackendError {
     /// Nothing was appended: no leader is known or in reach.
     #[error("the cluster has no leader that this node can reach")]
     NoLeader,
-    /// Nothing was appended: another node leads, and the request is one that is not forwarded or asked not to be.
+    /// Nothing was appended: the node has no part in a cluster yet, and holds nothing.
+    #[error("this node belongs to no cluster yet")]
+    NoCluster,
+    /// Nothing was appended: no leader has been known for so long that waiting for one is in vain.
+    #[error("this node has lost the quorum: it knows no leader that a majority follows, and is read-only")]
+    QuorumLost,
+    /// Nothing was appended: another node leads, and the request is one that is not forwarded or asked not to be, such
+    /// as a read of a witness.
     #[error("another node leads, with the client address {leader}")]
     NotLeader {
         /// The leader's `host:port` for clients.
@@ -182,6 +189,9 @@ pub enum BackendError {
     /// Nothing changed: the cluster does not do this. The text says why.
     #[error("{0}")]
     Refused(String),
+    /// This node is a witness: it has nothing to read.
+    #[error("this node is a witness and holds no data")]
+    Witness,
     /// Nothing changed: there is no member of this name.
     #[error("there is no member called {0}")]
     NoSuchMember(NodeName),

@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
-use quorate_api::{AddMember, ClusterBrief, Health, HealthStatus, NodeName, StepDownRequest};
+use quorate_api::{AddMember, ClusterBrief, Health, HealthStatus, Mode, NodeName, StepDownRequest};
 use serde::de::DeserializeOwned;
 
 use super::Shared;
@@ -21,7 +21,7 @@ const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0;
 /// `GET /health`: 200 as long as the process can answer, `degraded` without a leader.
 pub(super) async fn health(State(shared): State<Arc<Shared>>) -> Response {
     let status = shared.backend.status();
-    let degraded = status.leader.is_none();
+    let degraded = status.leader.is_none() || status.reason.is_some();
     json(&Health {
         status: if degraded {
             HealthStatus::Degraded
@@ -34,7 +34,14 @@ pub(super) async fn health(State(shared): State<Arc<Shared>>) -> Response {
             leader: status.leader,
             term: status.term,
         },
-        reason: degraded.then(|| "the cluster has no leader that this node can reach".to_owned()),
+        mode: status.mode,
+        reason: degraded.then(|| {
+            let lost = match status.mode {
+                Mode::ReadOnly => BackendError::QuorumLost,
+                Mode::ReadWrite => BackendError::NoLeader,
+            };
+            status.reason.unwrap_or_else(|| lost.to_string())
+        }),
     })
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use bytes::Bytes;
 use quorate_api::{
-    AddMember, ClusterHealth, ClusterStatus, KeyValue, Leadership, MemberChanged, NodeHealth, NodeName,
+    AddMember, ClusterHealth, ClusterStatus, KeyValue, Leadership, MemberChanged, Mode, NodeHealth, NodeName,
     NodeView, NodesAnswer, PeerStatus, Readiness, Role,
 };
 use quorate_core::Instant;
@@ -191,11 +191,13 @@ impl Backend for FakeBackend {
             applied_index: 42,
             last_index: 42,
             health: ClusterHealth::Healthy,
+            mode: Mode::ReadWrite,
             voters: 3,
             quorum: 2,
             feature_level: 1,
             wal_sync: true,
             version: "0".to_owned(),
+            reason: None,
             peers: vec![PeerStatus {
                 id: name("2"),
                 state: Role::Follower,

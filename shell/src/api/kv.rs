@@ -16,7 +16,7 @@ use quorate_api::{DeleteAnswer, KeyValue, ListAnswer, ProblemCode, PutAnswer, he
 
 use super::Shared;
 use super::answer::{Failure, json, with_type};
-use super::backend::{Oversized, Range, ReadOptions, Write, WriteReply};
+use super::backend::{BackendError, Oversized, Range, ReadOptions, Write, WriteReply};
 use super::query::Query;
 
 /// Entries in a listing that names no limit, and the most it may name.
@@ -89,7 +89,8 @@ pub(super) async fn get(
     };
     let reply = shared
         .until_leader(deadline, false, || shared.backend.get(key.clone(), options))
-        .await?;
+        .await
+        .map_err(|error| misdirected(error, &uri))?;
     let Some(entry) = reply.entry else {
         let shown = String::from_utf8_lossy(&key).into_owned();
         return Err(Failure::new(
@@ -132,7 +133,8 @@ pub(super) async fn list(State(shared): State<Arc<Shared>>, uri: Uri) -> Result<
     };
     let reply = shared
         .until_leader(deadline, false, || shared.backend.list(range.clone(), options))
-        .await?;
+        .await
+        .map_err(|error| misdirected(error, &uri))?;
     // The next page begins with the smallest key after the last one shown.
     let next = reply.entries.last().filter(|_| reply.more).map(|last| {
         let mut key = last.key.to_vec();
@@ -145,6 +147,12 @@ pub(super) async fn list(State(shared): State<Arc<Shared>>, uri: Uri) -> Result<
         more: reply.more,
         next,
     }))
+}
+
+/// The problem, with the leader to turn to when another node has to do it.
+fn misdirected(error: BackendError, uri: &Uri) -> Failure {
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    Failure::from(error).redirected(path)
 }
 
 /// The range of keys that begin with `prefix` and lie between `start` and `end`.
@@ -214,10 +222,7 @@ impl WriteParameters {
                 deleted,
             }) => Ok((revision, previous, deleted)),
             Ok(WriteReply::Conflict { current }) => Err(Failure::conflict(current, self.precondition)),
-            Err(error) => {
-                let path = uri.path_and_query().map_or("/", |path| path.as_str());
-                Err(Failure::from(error).redirected(path))
-            }
+            Err(error) => Err(misdirected(error, uri)),
         }
     }
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::middleware;
 use axum::routing::{delete, get, post};
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
@@ -36,6 +37,7 @@ mod query;
 pub mod server;
 #[cfg(test)]
 mod tests;
+mod unread;
 
 use answer::Failure;
 use backend::{Backend, BackendError, Oversized, Write, WriteOptions, WriteReply};
@@ -66,6 +68,7 @@ pub fn router(
     limits: Limits,
     timeouts: Timeouts,
 ) -> Router {
+    let read_to_end = middleware::from_fn_with_state(Arc::clone(&clock), unread::read_to_end);
     let shared = Arc::new(Shared {
         backend,
         clock,
@@ -90,6 +93,7 @@ pub fn router(
         .route("/cluster/step-down", post(cluster::step_down))
         .fallback(no_such_path)
         .method_not_allowed_fallback(wrong_method)
+        .layer(read_to_end)
         .with_state(shared)
 }
 
@@ -198,7 +202,7 @@ impl Shared {
                 }
             };
             match answer {
-                Err(BackendError::NoLeader) if self.clock.now() < give_up => {
+                Err(BackendError::NoLeader | BackendError::NoCluster) if self.clock.now() < give_up => {
                     self.wait_for_leader(give_up).await
                 }
                 answer => return answer,

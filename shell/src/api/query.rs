@@ -82,7 +82,7 @@ impl<'a> Query<'a> {
 
     /// The parameter `consistency`.
     pub(super) fn consistency(&self) -> Result<Consistency, Failure> {
-        let expected = "linearizable or serializable";
+        let expected = "linearizable, lease or serializable";
         Ok(self.value("consistency", expected)?.unwrap_or_default())
     }
 }

@@ -292,7 +292,7 @@ async fn a_malformed_query_names_the_parameter() {
         (
             "/v1/kv/k?consistency=strict",
             "`consistency` is `strict`",
-            "linearizable or serializable",
+            "linearizable, lease or serializable",
         ),
         ("/v1/kv?limit=many", "`limit` is `many`", "from 1 to"),
         ("/v1/kv?limit=0", "`limit` is 0", "from 1 to"),
@@ -374,6 +374,41 @@ async fn what_is_too_large_is_refused_with_the_limit() {
     stream.write_all(&[b'x'; 0x20]).await.unwrap();
     let text = read_until(&mut stream, "value_too_large").await;
     assert!(text.starts_with("HTTP/1.1 413"), "{text}");
+}
+
+#[tokio::test]
+async fn a_client_that_sends_too_much_reads_the_answer_and_goes_on() {
+    let port = Port::open().await;
+    let value = vec![b'x'; 8 << 20];
+    let mut stream = TcpStream::connect(port.address).await.unwrap();
+    for _ in 0..2 {
+        let head = format!(
+            "PUT /v1/kv/k HTTP/1.1\r\nhost: t\r\ncontent-length: {}\r\n\r\n",
+            value.len()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&value).await.unwrap();
+        let text = read_until(&mut stream, "value_too_large").await;
+        assert!(text.starts_with("HTTP/1.1 413"), "{text}");
+        read_until_end_of_json(&mut stream, text).await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_waits_for_leave_to_send_too_much_is_refused_at_once() {
+    let port = Port::open().await;
+    let mut stream = TcpStream::connect(port.address).await.unwrap();
+    let head = b"PUT /v1/kv/k HTTP/1.1\r\nhost: t\r\ncontent-length: 8388608\r\nexpect: 100-continue\r\n\r\n";
+    stream.write_all(head).await.unwrap();
+    let text = read_until(&mut stream, "value_too_large").await;
+    assert!(text.starts_with("HTTP/1.1 413"), "{text}");
+}
+
+/// Reads what is left of an answer of which `text` has come.
+async fn read_until_end_of_json(stream: &mut TcpStream, text: String) {
+    if !text.ends_with("}\n") {
+        read_until(stream, "}\n").await;
+    }
 }
 
 async fn read_until(stream: &mut TcpStream, end: &str) -> String {

@@ -56,4 +56,14 @@ impl ConnectArgs {
     pub(super) fn client(&self) -> Result<Client, CliError> {
         Ok(self.builder()?.build())
     }
+
+    /// A client for a change. Sent to a node that says nothing, its outcome would be unknown; so the client first finds
+    /// one that answers, when it has a choice.
+    pub(super) async fn client_for_change(&self) -> Result<Client, CliError> {
+        let client = self.client()?;
+        if self.endpoint.len() > 1 {
+            client.status().await?;
+        }
+        Ok(client)
+    }
 }

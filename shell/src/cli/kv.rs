@@ -11,6 +11,15 @@ use super::connect::ConnectArgs;
 use super::error::CliError;
 use super::output::{Format, print, print_bytes, print_json, table, warn};
 
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  quorate kv put greeting hello
+  quorate kv get greeting
+  quorate kv list users/ --keys-only
+  quorate kv delete greeting
+
+`quorate kv put --help` and the like tell more.";
+
 const GET_EXAMPLES: &str = "\
 Examples:
   quorate kv get greeting
@@ -62,6 +71,8 @@ pub(super) enum KvCommand {
 pub(super) enum ConsistencyArg {
     /// Sees every write acknowledged before
     Linearizable,
+    /// The same, without asking the other nodes while the leader holds a lease
+    Lease,
     /// What the node itself has, which may be old
     Serializable,
 }
@@ -70,6 +81,7 @@ impl From<ConsistencyArg> for Consistency {
     fn from(argument: ConsistencyArg) -> Consistency {
         match argument {
             ConsistencyArg::Linearizable => Consistency::Linearizable,
+            ConsistencyArg::Lease => Consistency::Lease,
             ConsistencyArg::Serializable => Consistency::Serializable,
         }
     }
@@ -77,6 +89,8 @@ impl From<ConsistencyArg> for Consistency {
 
 #[derive(Debug, Args)]
 pub(super) struct GetArgs {
+    /// The key
+    #[arg(value_parser = key)]
     key: String,
     /// How fresh the answer must be
     #[arg(long, value_enum, default_value = "linearizable")]
@@ -90,6 +104,8 @@ pub(super) struct GetArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct PutArgs {
+    /// The key
+    #[arg(value_parser = key)]
     key: String,
     /// The value; `-` reads it from standard input
     #[arg(required_unless_present = "file")]
@@ -108,6 +124,8 @@ pub(super) struct PutArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct DeleteArgs {
+    /// The key
+    #[arg(value_parser = key)]
     key: String,
     #[command(flatten)]
     expected: ExpectedArgs,
@@ -143,6 +161,14 @@ pub(super) struct ListArgs {
     connect: ConnectArgs,
 }
 
+/// A key as it was typed.
+fn key(text: &str) -> Result<String, &'static str> {
+    match text {
+        "" => Err("a key has at least one character (was a variable of the shell empty?)"),
+        text => Ok(text.to_owned()),
+    }
+}
+
 pub(super) async fn run(command: KvCommand) -> Result<(), CliError> {
     match command {
         KvCommand::Get(args) => get(args).await,
@@ -171,7 +197,7 @@ async fn get(args: GetArgs) -> Result<(), CliError> {
 }
 
 async fn put(args: PutArgs) -> Result<(), CliError> {
-    let client = args.connect.client()?;
+    let client = args.connect.client_for_change().await?;
     let value = match (&args.file, args.value) {
         (Some(path), _) => {
             std::fs::read(path).map_err(|error| CliError::io(format!("read {}", path.display()), error))?
@@ -202,7 +228,7 @@ async fn put(args: PutArgs) -> Result<(), CliError> {
 }
 
 async fn delete(args: DeleteArgs) -> Result<(), CliError> {
-    let client = args.connect.client()?;
+    let client = args.connect.client_for_change().await?;
     let put = Put {
         expected_revision: args.expected.revision,
         previous: false,

@@ -7,6 +7,12 @@ use super::connect::ConnectArgs;
 use super::error::CliError;
 use super::output::{Format, print, print_json};
 
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  quorate members add 4 10.0.0.4:9100
+  quorate members remove 4
+  quorate nodes                          the members at present";
+
 const ADD_EXAMPLES: &str = "\
 Examples:
   quorate members add 4 10.0.0.4:9100
@@ -63,12 +69,20 @@ pub(super) async fn run(command: MembersCommand) -> Result<(), CliError> {
                 learner: args.learner,
             };
             show(
-                args.connect.client()?.add_member(&member).await?,
+                args.connect
+                    .client_for_change()
+                    .await?
+                    .add_member(&member)
+                    .await?,
                 args.connect.format,
             )
         }
         MembersCommand::Remove(args) => show(
-            args.connect.client()?.remove_member(&args.name).await?,
+            args.connect
+                .client_for_change()
+                .await?
+                .remove_member(&args.name)
+                .await?,
             args.connect.format,
         ),
     }

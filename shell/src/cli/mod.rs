@@ -3,6 +3,7 @@
 //! The commands are ordinary programs around the node: they may read files, clocks and sockets directly, which the node
 //! itself does only through its ports. [`serve`] is the door between the two.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -63,10 +64,10 @@ enum Command {
     /// Show every node with its addresses and load
     Nodes(nodes::NodesArgs),
     /// Read and write keys
-    #[command(subcommand)]
+    #[command(subcommand, after_help = kv::EXAMPLES)]
     Kv(kv::KvCommand),
     /// Take in and remove members
-    #[command(subcommand)]
+    #[command(subcommand, after_help = members::EXAMPLES)]
     Members(members::MembersCommand),
     /// Hand the leadership to another node
     StepDown(step_down::StepDownArgs),
@@ -117,8 +118,18 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// A command line that begins with a flag means `serve`, unless it asks for help or the version.
-fn with_default_command(mut arguments: Vec<std::ffi::OsString>) -> Vec<std::ffi::OsString> {
+/// A command line that begins with a flag means `serve`, unless it asks for help or the version. Flags that name a
+/// cluster may stand before the command as well as behind it.
+fn with_default_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let leading = leading_connect_flags(&arguments);
+    if leading > 0 && arguments.len() > 1 + leading {
+        let flags: Vec<OsString> = arguments.drain(1..=leading).collect();
+        // What follows `--` is no flag any more.
+        let end = arguments.iter().position(|argument| argument == "--");
+        let end = end.unwrap_or(arguments.len());
+        arguments.splice(end..end, flags);
+        return arguments;
+    }
     let first = arguments
         .get(1)
         .and_then(|argument| argument.to_str())
@@ -127,6 +138,26 @@ fn with_default_command(mut arguments: Vec<std::ffi::OsString>) -> Vec<std::ffi:
         arguments.insert(1, "serve".into());
     }
     arguments
+}
+
+/// How many arguments before the command are flags of [`connect::ConnectArgs`] with their values.
+fn leading_connect_flags(arguments: &[OsString]) -> usize {
+    const FLAGS: [&str; 4] = ["--endpoint", "--timeout", "--write-out", "-w"];
+    let mut count = 0;
+    while let Some(argument) = arguments.get(1 + count).and_then(|argument| argument.to_str()) {
+        if FLAGS.contains(&argument) {
+            count += 2;
+        } else if FLAGS.iter().any(|flag| {
+            argument
+                .strip_prefix(flag)
+                .is_some_and(|rest| rest.starts_with('='))
+        }) {
+            count += 1;
+        } else {
+            break;
+        }
+    }
+    count
 }
 
 /// Runs a command that talks to a cluster.
@@ -156,6 +187,27 @@ mod tests {
         assert_eq!(with(&["quorate", "status"])[1], "status");
         assert_eq!(with(&["quorate", "--help"])[1], "--help");
         assert_eq!(with(&["quorate"]).len(), 1);
+    }
+
+    #[test]
+    fn flags_that_name_a_cluster_may_stand_before_the_command() {
+        let with = |line: &str| {
+            let words = line.split(' ').map(Into::into).collect();
+            let words = with_default_command(words).into_iter();
+            let words: Vec<String> = words.map(|word| word.into_string().unwrap()).collect();
+            words.join(" ")
+        };
+        for (given, meant) in [
+            ("q --endpoint a:1 status", "q status --endpoint a:1"),
+            (
+                "q --endpoint=a:1 -w json kv get k",
+                "q kv get k --endpoint=a:1 -w json",
+            ),
+            ("q --timeout 5 kv put k -- -v", "q kv put k --timeout 5 -- -v"),
+            ("q --endpoint", "q serve --endpoint"),
+        ] {
+            assert_eq!(with(given), meant);
+        }
     }
 
     #[test]

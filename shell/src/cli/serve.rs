@@ -55,6 +55,9 @@ pub struct ServeArgs {
     /// Nodes of a running cluster to join, with their ports for other nodes [QUORATE_PEERS]
     #[arg(long, value_name = "HOST:PORT,...")]
     peers: Option<String>,
+    /// Be a witness, which votes and holds no data; for a node that joins [QUORATE_WITNESS]
+    #[arg(long)]
+    witness: bool,
     /// Where state is kept; a directory for this node alone [QUORATE_DATA_DIR, default ./data]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
@@ -91,6 +94,12 @@ pub struct ServeArgs {
     /// How long to wait for an answer of another node [QUORATE_RPC_TIMEOUT, default 100]
     #[arg(long, value_name = "MS")]
     rpc_timeout: Option<String>,
+    /// Let a leader answer reads with `consistency=lease` alone, on the word of clocks [QUORATE_LEASE_READS, default false]
+    #[arg(long, value_name = "BOOL")]
+    lease_reads: Option<String>,
+    /// How far clocks may drift apart for that, in parts per million [QUORATE_CLOCK_DRIFT_PPM, default 10000]
+    #[arg(long, value_name = "PPM")]
+    clock_drift_ppm: Option<String>,
     /// Sync every write to the disk before it is acknowledged [QUORATE_WAL_SYNC, default true]
     #[arg(long, value_name = "BOOL")]
     wal_sync: Option<String>,
@@ -160,6 +169,8 @@ impl ServeArgs {
             ("--election-timeout-max", &self.election_timeout_max),
             ("--heartbeat-interval", &self.heartbeat_interval),
             ("--rpc-timeout", &self.rpc_timeout),
+            ("--lease-reads", &self.lease_reads),
+            ("--clock-drift-ppm", &self.clock_drift_ppm),
             ("--wal-sync", &self.wal_sync),
             ("--snapshot-interval", &self.snapshot_interval),
             ("--max-connections", &self.max_connections),
@@ -178,6 +189,9 @@ impl ServeArgs {
             .into_iter()
             .filter_map(|(flag, text)| Some((flag, text.clone()?)))
             .collect();
+        if self.witness {
+            flags.push(("--witness", "true".to_owned()));
+        }
         if self.insecure {
             flags.push(("--insecure", "true".to_owned()));
         }
@@ -246,9 +260,6 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
         complain(&format!("cannot set up the log: {error}"));
         return ExitCode::FAILURE;
     }
-    for warning in &config.warnings {
-        tracing::warn!("{warning}");
-    }
     let ports = ports(ListenerOptions {
         tcp_nodelay: config.network.tcp_nodelay,
         keepalive: config.network.keepalive,
@@ -261,6 +272,9 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
         data = %config.storage.data_dir.display(),
         "starting"
     );
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     start_node(config, ports)
 }
 

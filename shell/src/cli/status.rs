@@ -1,7 +1,7 @@
 //! `quorate status`
 
 use clap::Args;
-use quorate_api::{ClusterHealth, ClusterStatus};
+use quorate_api::{ClusterHealth, ClusterStatus, Mode};
 
 use super::connect::ConnectArgs;
 use super::error::CliError;
@@ -53,6 +53,12 @@ fn text(status: &ClusterStatus) -> String {
     };
     let health = status.health.to_string().to_uppercase();
     text.push_str(&format!("\nCluster health: {}\n", styled(&health, style)));
+    if let Some(reason) = &status.reason {
+        text.push_str(&format!("Node {}: {reason}\n", status.node_id));
+    }
+    if status.mode == Mode::ReadOnly {
+        text.push_str("The node that answers has lost the quorum and is read-only\n");
+    }
     if !status.wal_sync {
         text.push_str("wal_sync is off: a power cut can lose acknowledged writes\n");
     }

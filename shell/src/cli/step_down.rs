@@ -23,10 +23,22 @@ pub(super) struct StepDownArgs {
 }
 
 pub(super) async fn run(args: StepDownArgs) -> Result<(), CliError> {
-    let leadership = args.connect.client()?.step_down(args.target).await?;
+    let leadership = args
+        .connect
+        .client_for_change()
+        .await?
+        .step_down(args.target)
+        .await?;
     match args.connect.format {
         Format::Json => print_json(&leadership),
         Format::Table => {
+            if let Some(leader) = leadership
+                .leader
+                .as_ref()
+                .filter(|_| leadership.leader == leadership.previous_leader)
+            {
+                return print(&format!("{leader} leads already\n"));
+            }
             let before = leadership
                 .previous_leader
                 .map_or("the leader".to_owned(), |name| name.to_string());

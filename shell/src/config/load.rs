@@ -47,6 +47,7 @@ pub fn load(source: &Source) -> Result<Config, Mistakes> {
     let nodes = nodes::read(&mut reader);
     let addresses = Addresses::read(&mut reader, &nodes, source);
     let formation = formation(&mut reader, &nodes, &addresses);
+    let witness = witness(&mut reader, &nodes, &addresses.node_name, &formation);
     let storage = storage(&mut reader);
     let network = network_options(&mut reader);
     let raft = raft_timing(&mut reader);
@@ -61,6 +62,7 @@ pub fn load(source: &Source) -> Result<Config, Mistakes> {
         node_name: addresses.node_name,
         cluster_name: cluster_name.value,
         formation,
+        witness,
         client_listen: addresses.client_listen,
         cluster_listen: addresses.cluster_listen,
         client_address: addresses.client_address,
@@ -128,6 +130,30 @@ fn formation(reader: &mut Reader, nodes: &[Entry], addresses: &Addresses) -> For
     } else {
         Formation::First
     }
+}
+
+/// Whether this node is a witness: the list says it of every founder, a setting of its own of one that joins.
+fn witness(reader: &mut Reader, nodes: &[Entry], name: &NodeName, formation: &Formation) -> bool {
+    let listed = nodes.iter().find(|entry| entry.name == *name);
+    let witness = reader.boolean("cluster.witness", listed.is_some_and(|entry| entry.witness));
+    match listed {
+        Some(entry) if witness.origin == Origin::Default => {
+            reader.note("cluster.witness", entry.witness, &entry.origin);
+        }
+        Some(entry) if witness.value != entry.witness => {
+            let message = format!(
+                "the list of nodes says otherwise ({}), and the other founders go by the list: leave it out here",
+                entry.origin
+            );
+            reader.mistake(&witness.origin, message);
+        }
+        None if witness.value && *formation == Formation::First => {
+            let message = "a witness holds no data and cannot found a cluster alone: name a cluster to join with --peers";
+            reader.mistake(&witness.origin, message);
+        }
+        _ => {}
+    }
+    witness.value
 }
 
 pub(super) fn host_of(address: &str) -> &str {

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use quorate_api::NodeName;
+use quorate_core::raft::LeaseReads;
 
 use crate::transport::Secret;
 
@@ -41,6 +42,8 @@ pub struct Config {
     pub cluster_name: String,
     /// How the cluster comes to be, when this node has no data yet.
     pub formation: Formation,
+    /// Whether this node is a witness, which votes and holds no data. What a node is never changes.
+    pub witness: bool,
     /// Where clients are served; the first one is the canonical one.
     pub client_listen: Vec<Listen>,
     /// Where other nodes are listened to (QUIC over UDP).
@@ -89,6 +92,8 @@ pub struct StaticNode {
     pub cluster_address: String,
     /// `host:port` for clients.
     pub client_address: String,
+    /// Whether it is a witness.
+    pub witness: bool,
 }
 
 /// An address to listen at, and which setting to change when it cannot be had.
@@ -151,6 +156,8 @@ pub struct RaftTiming {
     pub heartbeat_interval: Duration,
     /// How long an answer of another node is waited for.
     pub rpc_timeout: Duration,
+    /// Whether a leader may answer reads by its lease, and how far clocks may drift for it.
+    pub lease_reads: Option<LeaseReads>,
 }
 
 /// Where and how state is kept.

@@ -3,7 +3,7 @@
 use quorate_api::NodeName;
 
 use super::mistake::{Origin, nearest};
-use super::reader::{Reader, parse_number, scalar_text};
+use super::reader::{Reader, parse_boolean, parse_number, scalar_text};
 use super::yaml::{Node, Value};
 use super::{StaticNode, host_and_port};
 
@@ -11,7 +11,14 @@ use super::{StaticNode, host_and_port};
 const CLIENT_PORT_DEFAULT: u16 = 9000;
 const CLUSTER_PORT_DEFAULT: u16 = 9100;
 
-const KEYS: [&str; 5] = ["id", "host", "client_port", "cluster_port", "http_port"];
+const KEYS: [&str; 6] = [
+    "id",
+    "host",
+    "client_port",
+    "cluster_port",
+    "http_port",
+    "witness",
+];
 
 /// One entry of the list.
 #[derive(Clone, Debug)]
@@ -21,6 +28,7 @@ pub(super) struct Entry {
     pub(super) client_port: u16,
     pub(super) cluster_port: u16,
     pub(super) http_port: Option<u16>,
+    pub(super) witness: bool,
     pub(super) origin: Origin,
 }
 
@@ -38,6 +46,7 @@ impl Entry {
             name: self.name.clone(),
             cluster_address: self.cluster_address(),
             client_address: self.client_address(),
+            witness: self.witness,
         }
     }
 }
@@ -59,6 +68,7 @@ pub(super) fn read(reader: &mut Reader) -> Vec<Entry> {
     check_unique(reader, &entries, "the id", |entry| entry.name.to_string());
     check_unique(reader, &entries, "the cluster address", Entry::cluster_address);
     check_unique(reader, &entries, "the client address", Entry::client_address);
+    refuse_too_many_witnesses(reader, &raw.origin, &entries);
     warn_if_even(reader, entries.len());
     note(reader, &raw.origin, &entries);
     entries
@@ -86,6 +96,7 @@ fn read_entry(reader: &mut Reader, base: &Origin, index: usize, item: &Node) -> 
     let mut name = None;
     let mut host = None;
     let mut ports = [None; 3];
+    let mut witness = None;
     for (key, value) in fields {
         let origin = place(base, key.line, &format!("{path}.{}", key.text));
         if !KEYS.contains(&key.text.as_str()) {
@@ -110,6 +121,7 @@ fn read_entry(reader: &mut Reader, base: &Origin, index: usize, item: &Node) -> 
             }
             "host" => host = checked(reader, &origin, check_host(text)),
             "client_port" => ports[0] = checked(reader, &origin, parse_number(text, &(1..=u16::MAX))),
+            "witness" => witness = checked(reader, &origin, parse_boolean(text)),
             "cluster_port" => ports[1] = checked(reader, &origin, parse_number(text, &(1..=u16::MAX))),
             _ => ports[2] = checked(reader, &origin, parse_number(text, &(0..=u16::MAX))),
         }
@@ -125,6 +137,7 @@ fn read_entry(reader: &mut Reader, base: &Origin, index: usize, item: &Node) -> 
         client_port: ports[0].unwrap_or(CLIENT_PORT_DEFAULT),
         cluster_port: ports[1].unwrap_or(CLUSTER_PORT_DEFAULT),
         http_port: ports[2],
+        witness: witness.unwrap_or_default(),
         origin: here,
     })
 }
@@ -164,6 +177,19 @@ fn check_unique(reader: &mut Reader, entries: &[Entry], what: &str, of: impl Fn(
     }
 }
 
+/// Every majority must contain a voter with data.
+fn refuse_too_many_witnesses(reader: &mut Reader, origin: &Origin, entries: &[Entry]) {
+    let witnesses = entries.iter().filter(|entry| entry.witness).count();
+    if witnesses > entries.len() / 2 {
+        let message = format!(
+            "{witnesses} of {} nodes are witnesses, at most half of them can be: a majority without data would keep \
+             nothing",
+            entries.len()
+        );
+        reader.mistake(origin, message);
+    }
+}
+
 fn warn_if_even(reader: &mut Reader, voters: usize) {
     if voters > 0 && voters.is_multiple_of(2) {
         let survived = (voters - 1) / 2;
@@ -184,6 +210,9 @@ fn note(reader: &mut Reader, origin: &Origin, entries: &[Entry]) {
         ));
         if let Some(port) = entry.http_port {
             value.push_str(&format!(", http_port: {port}"));
+        }
+        if entry.witness {
+            value.push_str(", witness: true");
         }
         value.push('}');
     }

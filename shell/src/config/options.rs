@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use quorate_core::raft::LeaseReads;
 use tracing_subscriber::EnvFilter;
 
 use super::mistake::{Origin, nearest};
@@ -35,6 +36,14 @@ pub(super) fn raft_timing(reader: &mut Reader) -> RaftTiming {
     );
     let heartbeat = reader.milliseconds("cluster.raft.heartbeat_interval", 50, 5..=30_000);
     let rpc = reader.milliseconds("cluster.raft.rpc_timeout", 100, 10..=60_000);
+    let lease_reads = reader.boolean("cluster.raft.lease_reads", false).value;
+    let clock_drift_max = reader
+        .number(
+            "cluster.raft.clock_drift_ppm",
+            10_000,
+            0..=LeaseReads::CLOCK_DRIFT_LIMIT,
+        )
+        .value;
     if longest.value < shortest.value {
         let message = format!(
             "election_timeout_max ({} ms) is shorter than election_timeout_min ({} ms, {})",
@@ -65,6 +74,7 @@ pub(super) fn raft_timing(reader: &mut Reader) -> RaftTiming {
         election_timeout_max: longest.value,
         heartbeat_interval: heartbeat.value,
         rpc_timeout: rpc.value,
+        lease_reads: lease_reads.then_some(LeaseReads { clock_drift_max }),
     }
 }
 

@@ -169,7 +169,7 @@ pub(super) fn scalar_text(node: &Node) -> Option<&str> {
     }
 }
 
-fn parse_boolean(text: &str) -> Result<bool, String> {
+pub(super) fn parse_boolean(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" | "1" => Ok(true),
         "false" | "no" | "off" | "0" => Ok(false),

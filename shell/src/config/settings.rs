@@ -29,6 +29,7 @@ pub static SETTINGS: &[Setting] = &[
         flag: None,
     },
     setting("cluster.peers", "QUORATE_PEERS", "--peers"),
+    setting("cluster.witness", "QUORATE_WITNESS", "--witness"),
     setting(
         "cluster.raft.election_timeout",
         "QUORATE_ELECTION_TIMEOUT",
@@ -50,6 +51,12 @@ pub static SETTINGS: &[Setting] = &[
         "--heartbeat-interval",
     ),
     setting("cluster.raft.rpc_timeout", "QUORATE_RPC_TIMEOUT", "--rpc-timeout"),
+    setting("cluster.raft.lease_reads", "QUORATE_LEASE_READS", "--lease-reads"),
+    setting(
+        "cluster.raft.clock_drift_ppm",
+        "QUORATE_CLOCK_DRIFT_PPM",
+        "--clock-drift-ppm",
+    ),
     setting("cluster.storage.data_dir", "QUORATE_DATA_DIR", "--data-dir"),
     setting("cluster.storage.wal_sync", "QUORATE_WAL_SYNC", "--wal-sync"),
     setting(

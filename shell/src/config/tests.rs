@@ -461,6 +461,64 @@ fn variables_that_mean_nothing_warn_but_those_of_kubernetes_do_not() {
     assert_eq!(config.node_name.as_str(), "machine");
 }
 
+/// Two nodes with data and a witness.
+const WITNESS_YAML: &str = "\
+cluster:
+  nodes:
+    - {id: 1, host: 127.0.0.1, client_port: 9001, cluster_port: 9101}
+    - {id: 2, host: 127.0.0.1, client_port: 9002, cluster_port: 9102}
+    - {id: 3, host: 127.0.0.1, client_port: 9003, cluster_port: 9103, witness: true}
+";
+
+#[test]
+fn a_founder_is_the_witness_that_the_list_says() {
+    let given = |id| Given {
+        file: Some(WITNESS_YAML),
+        flags: vec![("--node-id", id)],
+        ..Given::default()
+    };
+    assert!(!given("1").loads().witness);
+    let third = given("3").loads();
+    assert!(third.witness);
+    let Formation::Static(nodes) = third.formation else {
+        panic!("{:?}", third.formation);
+    };
+    let witnesses: Vec<bool> = nodes.iter().map(|node| node.witness).collect();
+    assert_eq!(witnesses, [false, false, true]);
+    let mut contradicting = given("1");
+    contradicting.flags.push(("--witness", "true"));
+    let mistakes = contradicting.mistakes().join("; ");
+    assert!(
+        mistakes.contains("the list of nodes says otherwise"),
+        "{mistakes}"
+    );
+}
+
+#[test]
+fn too_many_witnesses_and_a_witness_alone_are_mistakes() {
+    let two = Given {
+        variables: vec![(
+            "QUORATE_NODES",
+            "[{id: 1, host: a, witness: yes}, {id: 2, host: b, witness: yes}, {id: 3, host: c}]",
+        )],
+        flags: vec![("--node-id", "1"), ("--insecure", "true")],
+        ..Given::default()
+    };
+    let mistakes = two.mistakes().join("; ");
+    assert!(mistakes.contains("2 of 3 nodes are witnesses"), "{mistakes}");
+    let alone = Given {
+        flags: vec![("--witness", "true")],
+        ..Given::default()
+    };
+    let mistakes = alone.mistakes().join("; ");
+    assert!(mistakes.contains("cannot found a cluster alone"), "{mistakes}");
+    let joins = Given {
+        flags: vec![("--witness", "true"), ("--peers", "127.0.0.1:4321")],
+        ..Given::default()
+    };
+    assert!(joins.loads().witness);
+}
+
 #[test]
 fn nodes_can_be_listed_in_a_variable() {
     let given = Given {

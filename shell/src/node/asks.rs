@@ -4,6 +4,7 @@ use quorate_core::raft::{Change, Member, Operation, Role};
 
 use super::clients::Pending;
 use super::consensus::Consensus;
+use super::notices::AGAIN;
 use crate::transport::{Answer, Ask, Hello, Responder};
 
 impl Consensus {
@@ -14,6 +15,7 @@ impl Consensus {
                 responder.answer(answer);
             }
             Ask::Join { member } => self.asked_to_join(member, responder),
+            Ask::Remove { id } => self.asked_to_remove(from, id, responder),
             Ask::Form { membership, .. } => {
                 let lineage = self.raft.status().membership.lineage();
                 let answer = if membership.lineage() == lineage {
@@ -58,7 +60,7 @@ impl Consensus {
             // while the founding members have no majority yet and so no leader.
             let settled = status.membership_position.index <= status.commit;
             let answer = if known.name != member.name {
-                Answer::Refused {
+                Answer::KeptOut {
                     message: format!(
                         "this data directory belongs to node {}: start it as {} or give node {} a directory of its own",
                         known.name, known.name, member.name
@@ -82,7 +84,12 @@ impl Consensus {
             responder.answer(answer);
             return;
         }
-        if let Some((_, known)) = status.membership.by_name(&member.name) {
+        if let Some((id, known)) = status.membership.by_name(&member.name) {
+            if self.is_in_touch(id) {
+                let answer = self.keep_out(&member, &known.clone());
+                responder.answer(answer);
+                return;
+            }
             tracing::warn!(
                 node = member.name,
                 lost = %known.directory,
@@ -104,6 +111,31 @@ impl Consensus {
             pending,
             Operation::ChangeMembership(vec![Change::AddLearner(member)]),
         );
+    }
+
+    /// Refuses a node that comes with the name of a member that runs: two machines have the same name, or somebody
+    /// started a second process for one node. Whoever lost its data is taken in when the last of its former process is
+    /// gone.
+    fn keep_out(&mut self, newcomer: &Member, known: &Member) -> Answer {
+        let now = self.ports.clock.now();
+        if self.peers.notices.due(&newcomer.name, now, AGAIN) {
+            tracing::warn!(
+                node = newcomer.name,
+                address = newcomer.cluster_address,
+                found = %newcomer.directory,
+                member = %known.directory,
+                member_address = known.cluster_address,
+                "refused a node that wants to join under the name of a member that is connected and has another data \
+                 directory: stop the member, or give the newcomer another --node-id"
+            );
+        }
+        Answer::KeptOut {
+            message: format!(
+                "a node named {} with another data directory is connected, at {}: stop it, or give this one another \
+                 --node-id",
+                known.name, known.cluster_address
+            ),
+        }
     }
 
     /// Names the leader to a node that asked this one for what only the leader can do.

@@ -12,7 +12,7 @@ use quorate_api::{
     AddMember, ClusterStatus, Consistency, Leadership, MemberChanged, NodeName, NodesAnswer, Readiness,
 };
 use quorate_core::Instant;
-use quorate_core::raft::{Change, Index};
+use quorate_core::raft::{Index, Membership, NodeId, ReadMode};
 use quorate_core::state::{Command, KeyRange, KeyValue, Reply, Revision, StateMachine};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -27,6 +27,8 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::port::{BoxFuture, Clock};
 
+/// The pause before a removal is asked for again that found something else under way.
+const REMOVE_AGAIN: Duration = Duration::from_millis(20);
 /// How long a step-down waits to name the next leader.
 const NEXT_LEADER: Duration = Duration::from_secs(1);
 
@@ -52,6 +54,15 @@ impl NodeBackend {
         })
     }
 
+    /// Says at once that no leader will answer, when this node has lost the quorum.
+    fn check_quorum(&self) -> Result<(), BackendError> {
+        if self.view.borrow().read_only {
+            Err(BackendError::QuorumLost)
+        } else {
+            Ok(())
+        }
+    }
+
     /// Waits for the answer to a request; `late` when none comes in time.
     pub(super) async fn answer<T>(
         &self,
@@ -68,6 +79,8 @@ impl NodeBackend {
     }
 
     async fn replicate(&self, write: Write, options: WriteOptions) -> Result<WriteReply, BackendError> {
+        self.membership()?;
+        self.check_quorum()?;
         let command = command(write).encode();
         let (reply, answer) = oneshot::channel();
         let WriteOptions { deadline, forward } = options;
@@ -130,9 +143,21 @@ impl NodeBackend {
         options: ReadOptions,
         read: impl FnOnce(&StateMachine) -> T,
     ) -> Result<T, BackendError> {
-        if options.consistency == Consistency::Linearizable {
+        self.membership()?;
+        if options.consistency != Consistency::Serializable {
+            self.check_quorum()?;
+        }
+        if self.config.witness {
+            return Err(self.refuse_read(options.consistency));
+        }
+        let mode = match options.consistency {
+            Consistency::Linearizable => Some(ReadMode::ReadIndex),
+            Consistency::Lease => Some(ReadMode::Lease),
+            Consistency::Serializable => None,
+        };
+        if let Some(mode) = mode {
             let (reply, answer) = oneshot::channel();
-            self.request(Request::Read { reply })?;
+            self.request(Request::Read { mode, reply })?;
             let index = match self
                 .answer(answer, options.deadline, BackendError::TimedOut)
                 .await?
@@ -153,23 +178,53 @@ impl NodeBackend {
         Ok(read(&self.state.read().unwrap_or_else(PoisonError::into_inner)))
     }
 
+    /// A witness names the leader to a reader, or says that it cannot serve one that wants what this node holds.
+    fn refuse_read(&self, consistency: Consistency) -> BackendError {
+        if consistency == Consistency::Serializable {
+            return BackendError::Witness;
+        }
+        let view = self.view.borrow();
+        let members = view.membership.as_ref().map(Membership::members);
+        let leader = view.leader.and_then(|leader| members?.get(&leader));
+        leader.map_or(BackendError::NoLeader, |leader| BackendError::NotLeader {
+            leader: leader.client_address.clone(),
+        })
+    }
+
     async fn administer(
         &self,
         request: Request,
         answer: oneshot::Receiver<AdminOutcome>,
         deadline: Instant,
     ) -> Result<(), BackendError> {
+        self.check_quorum()?;
         self.request(request)?;
-        match self
+        let outcome = self
             .answer(answer, deadline, BackendError::UnknownOutcome)
-            .await?
-        {
-            AdminOutcome::Done => Ok(()),
-            AdminOutcome::NotLeader(Some(leader)) => Err(BackendError::NotLeader { leader }),
-            AdminOutcome::NotLeader(None) => Err(BackendError::NoLeader),
-            AdminOutcome::Refused(reason) => Err(BackendError::Refused(reason)),
-            AdminOutcome::Unknown => Err(BackendError::UnknownOutcome),
+            .await?;
+        administered(outcome)
+    }
+
+    /// Lets a member go; asks again while something else is under way.
+    async fn remove(&self, id: NodeId, deadline: Instant) -> Result<(), BackendError> {
+        loop {
+            let (reply, answer) = oneshot::channel();
+            self.request(Request::Remove { id, reply })?;
+            let outcome = self
+                .answer(answer, deadline, BackendError::UnknownOutcome)
+                .await?;
+            let again = self.clock.now() + REMOVE_AGAIN;
+            if !matches!(outcome, AdminOutcome::Pending(_)) || again >= deadline {
+                return administered(outcome);
+            }
+            self.clock.sleep_until(again).await;
         }
+    }
+
+    /// The membership that this node knows.
+    pub(super) fn membership(&self) -> Result<Membership, BackendError> {
+        let membership = self.view.borrow().membership.clone();
+        membership.ok_or(BackendError::NoCluster)
     }
 
     fn shown(&self) -> show::Shown<'_> {
@@ -203,7 +258,9 @@ impl Backend for NodeBackend {
         let mut view = self.view.clone();
         Box::pin(async move {
             // When the view ends the node is stopping, and the next request says so.
-            let _ = view.wait_for(|view| view.leader.is_some()).await;
+            let _ = view
+                .wait_for(|view| view.leader.is_some() || view.read_only)
+                .await;
         })
     }
 
@@ -238,21 +295,11 @@ impl Backend for NodeBackend {
         deadline: Instant,
     ) -> BoxFuture<'_, Result<MemberChanged, BackendError>> {
         Box::pin(async move {
-            let found = self
-                .view
-                .borrow()
-                .membership
-                .as_ref()
-                .and_then(|membership| membership.by_name(name.as_str()).map(|(id, _)| id));
+            let found = self.membership()?.by_name(name.as_str()).map(|(id, _)| id);
             let Some(id) = found else {
                 return Err(BackendError::NoSuchMember(name));
             };
-            let (reply, answer) = oneshot::channel();
-            let request = Request::Change {
-                changes: vec![Change::Remove(id)],
-                reply,
-            };
-            self.administer(request, answer, deadline).await?;
+            self.remove(id, deadline).await?;
             let message = "it is no member any more; stop it".to_owned();
             Ok(MemberChanged {
                 success: true,
@@ -268,12 +315,21 @@ impl Backend for NodeBackend {
         deadline: Instant,
     ) -> BoxFuture<'_, Result<Leadership, BackendError>> {
         Box::pin(async move {
+            self.membership()?;
             let leader = |view: &View| view.leader_name().and_then(|name| NodeName::new(name).ok());
             let previous_leader = leader(&self.view.borrow());
             let (reply, answer) = oneshot::channel();
+            let leads_already = target.is_some() && target == previous_leader;
             let target = target.map(|name| name.as_str().to_owned());
             self.administer(Request::StepDown { target, reply }, answer, deadline)
                 .await?;
+            if leads_already {
+                return Ok(Leadership {
+                    success: true,
+                    leader: previous_leader.clone(),
+                    previous_leader,
+                });
+            }
             // The next leader is known a moment after this one has given up.
             let mut view = self.view.clone();
             let next = view.wait_for(|view| {
@@ -295,6 +351,16 @@ impl Backend for NodeBackend {
 
     fn metrics_text(&self) -> String {
         self.metrics.encode()
+    }
+}
+
+fn administered(outcome: AdminOutcome) -> Result<(), BackendError> {
+    match outcome {
+        AdminOutcome::Done => Ok(()),
+        AdminOutcome::NotLeader(Some(leader)) => Err(BackendError::NotLeader { leader }),
+        AdminOutcome::NotLeader(None) => Err(BackendError::NoLeader),
+        AdminOutcome::Pending(reason) | AdminOutcome::Refused(reason) => Err(BackendError::Refused(reason)),
+        AdminOutcome::Unknown => Err(BackendError::UnknownOutcome),
     }
 }
 

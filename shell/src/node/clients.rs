@@ -33,6 +33,8 @@ pub(super) enum Pending {
     },
     Read(oneshot::Sender<ReadOutcome>),
     Admin(oneshot::Sender<AdminOutcome>),
+    /// The leadership goes to another node, so that this one can be removed.
+    HandOver(oneshot::Sender<AdminOutcome>),
     /// Another node asked to be taken in.
     Join {
         name: String,

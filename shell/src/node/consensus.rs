@@ -27,7 +27,7 @@ use super::view::View;
 use crate::metrics::Metrics;
 use crate::port::Ports;
 use crate::storage::DataDirectory;
-use crate::transport::{Event, Events, ForwardResult, Frame, Transport};
+use crate::transport::{Event, Events, ForwardResult, Frame, Refusal, RefusalCode, RefusedBy, Transport};
 
 /// Inputs taken in before their effects are carried out.
 const ROUND_MAX: usize = 512;
@@ -46,7 +46,8 @@ pub(super) struct Consensus {
     pub(super) measured: Measured,
     effects: Effects,
     duties_due: Instant,
-    pub(super) promoting: bool,
+    /// Whether a change of the membership is under way that this node proposed by itself.
+    pub(super) duty_pending: bool,
     /// Why the node must stop.
     failure: Option<String>,
     view: watch::Sender<View>,
@@ -125,7 +126,7 @@ impl Consensus {
             measured: Measured::default(),
             effects: Effects::default(),
             duties_due: now,
-            promoting: false,
+            duty_pending: false,
             failure: None,
             view,
             _directory: directory,
@@ -137,7 +138,7 @@ impl Consensus {
     }
 
     /// Shows readers what this node knows.
-    fn publish(&mut self) {
+    pub(super) fn publish(&mut self) {
         let view = self.view();
         self.view.send_replace(view);
     }
@@ -202,6 +203,7 @@ impl Consensus {
         self.clients.tick(now);
         if now >= self.duties_due {
             self.duties_due = now + DUTIES_INTERVAL;
+            self.record_moves();
             self.promote_learners();
             self.look_after_peers();
             self.show_gauges();
@@ -233,6 +235,18 @@ impl Consensus {
             }
             Event::Stranger { hello } => self.peers.met_stranger(&hello),
             Event::Invited { .. } => self.disowned(),
+            Event::Greeted { hello } => self.greeted(&hello),
+            Event::Refused(Refusal {
+                code: RefusalCode::Removed,
+                by: RefusedBy::Them,
+                message,
+                ..
+            }) => self.dismissed(message),
+            Event::Refused(Refusal {
+                code: RefusalCode::Identity,
+                by: RefusedBy::Them,
+                ..
+            }) => self.disowned(),
             Event::Refused(_) => {}
         }
     }
@@ -250,7 +264,7 @@ impl Consensus {
             Frame::ForwardAnswer { request, answer } => {
                 self.clients.forward_answered(peer, request, answer);
             }
-            Frame::Report(report) => self.peers.reported(peer, report, self.ports.clock.now()),
+            Frame::Report(report) => self.reported(peer, report),
         }
     }
 
@@ -280,13 +294,11 @@ impl Consensus {
                 });
                 self.write(command, Waiter::Local(reply), forward);
             }
-            Request::Read { reply } => {
+            Request::Read { mode, reply } => {
                 let token = self.clients.expect(Pending::Read(reply));
-                self.step(Input::Read { token });
+                self.step(Input::Read { token, mode });
             }
-            Request::Change { changes, reply } => {
-                self.administer(Pending::Admin(reply), Operation::ChangeMembership(changes));
-            }
+            Request::Remove { id, reply } => self.remove(id, reply),
             Request::StepDown { target, reply } => self.hand_over(target, reply),
             Request::Invite { invitation, reply } => self.invite(invitation, reply),
             Request::Stop => {}

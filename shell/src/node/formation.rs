@@ -16,7 +16,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use quorate_core::Instant;
 use quorate_core::raft::{
     Base, DirectoryId, DiskError, Lineage, Member, Membership, NodeId, Position, Write, WriteId,
 };
@@ -24,6 +23,7 @@ use tokio::sync::mpsc;
 
 use super::inbox::{AdminOutcome, ReadOutcome, Request, WriteOutcome};
 use super::invite::Invited;
+use super::notices::{AGAIN, Notices};
 use crate::config::{Config, Formation, StaticNode};
 use crate::port::Ports;
 use crate::storage::{Assignment, DataDirectory, Log, StorageError};
@@ -101,6 +101,8 @@ enum Round {
     Part(Part),
     /// Nothing yet; what the operator may want to know of it.
     Nothing(Option<String>),
+    /// An operator must do something before this node gets a part.
+    KeptOut(String),
 }
 
 impl Blank<'_> {
@@ -111,20 +113,24 @@ impl Blank<'_> {
     pub(super) async fn run(mut self) -> Result<Base, FormationError> {
         let listen_until = self.ports.clock.now() + LISTEN;
         let mut pause = PAUSES.0;
-        let mut reminded: Option<Instant> = None;
+        let mut notices = Notices::default();
         loop {
             let now = self.ports.clock.now();
             let alone = self.seeker.founds_alone() && self.addresses.is_empty() && now >= listen_until;
             let round = self.seeker.clone().round(self.addresses.clone(), alone);
-            let reminder = match self.attend(round).await? {
+            match self.attend(round).await? {
                 Round::Part(part) => return self.accept(part).await,
-                Round::Nothing(reminder) => reminder,
-            };
-            if let Some(reminder) = reminder
-                && reminded.is_none_or(|reminded| now.since(reminded) >= REMIND)
-            {
-                reminded = Some(now);
-                tracing::info!("{reminder}");
+                Round::Nothing(None) => {}
+                Round::Nothing(Some(reminder)) => {
+                    if notices.due("waiting", now, REMIND) {
+                        tracing::info!("{reminder}");
+                    }
+                }
+                Round::KeptOut(message) => {
+                    if notices.due(&message, now, AGAIN) {
+                        tracing::warn!("{message}");
+                    }
+                }
             }
             let sleep = self.ports.clock.sleep_until(self.ports.clock.now() + pause);
             let slept = async {
@@ -196,6 +202,7 @@ impl Blank<'_> {
                 let message = format!("node {} belongs to no cluster itself yet", self.seeker.own.name);
                 answer.answer(Answer::Refused { message });
             }
+            Ask::Remove { .. } => answer.answer(Answer::Again),
             Ask::Form { membership, id } => {
                 if let Err(message) = self.seeker.judge(&membership, id) {
                     tracing::warn!(founder = from.name, message, "did not agree to found a cluster");
@@ -272,6 +279,7 @@ impl Seeker {
         ports.entropy.fill(&mut bytes)?;
         let own = Member {
             promote: true,
+            witness: config.witness,
             ..Member::new(
                 config.node_name.as_str(),
                 directory,
@@ -310,7 +318,10 @@ impl Seeker {
 
     async fn round(self, addresses: Vec<String>, alone: bool) -> Round {
         if alone {
-            tracing::info!("no peers are configured and no member knows this node: founding a cluster");
+            tracing::warn!(
+                "no peers are configured and no member knows this node: founding a cluster; if it should belong to one \
+                 that exists, stop it and start it with an empty data directory and --peers"
+            );
             return Round::Part(self.found_alone());
         }
         let questions = addresses.iter().map(|address| {
@@ -380,12 +391,15 @@ impl Seeker {
     /// Founds the cluster of the static list: every other node agrees before this one counts.
     async fn found(&self, nodes: &[(StaticNode, DirectoryId)]) -> Round {
         let numbered = nodes.iter().enumerate().map(|(place, (node, directory))| {
-            let member = Member::new(
-                node.name.as_str(),
-                *directory,
-                &node.cluster_address,
-                &node.client_address,
-            );
+            let member = Member {
+                witness: node.witness,
+                ..Member::new(
+                    node.name.as_str(),
+                    *directory,
+                    &node.cluster_address,
+                    &node.client_address,
+                )
+            };
             (number_of(nodes, place), member)
         });
         let membership = &Membership::bootstrap(self.lineage, numbered.collect());
@@ -456,6 +470,9 @@ impl Seeker {
                 Ok(Answer::Refused { message }) => {
                     return Round::Nothing(Some(format!("{address} does not take this node in: {message}")));
                 }
+                Ok(Answer::KeptOut { message }) => {
+                    return Round::KeptOut(format!("{address} does not take this node in: {message}"));
+                }
                 Ok(_) => break,
                 Err(error) => return Round::Nothing(Some(format!("joining at {address}: {error}"))),
             }
@@ -479,18 +496,21 @@ impl Seeker {
                 self.config.node_name
             ));
         }
-        let theirs: Vec<(&str, &str)> = membership
+        let theirs: Vec<(&str, &str, bool)> = membership
             .members()
             .values()
-            .map(|member| (&*member.name, &*member.cluster_address))
+            .map(|member| (&*member.name, &*member.cluster_address, member.witness))
             .collect();
         let missing = nodes
             .iter()
-            .find(|node| !theirs.contains(&(node.name.as_str(), &*node.cluster_address)));
+            .find(|node| !theirs.contains(&(node.name.as_str(), &*node.cluster_address, node.witness)));
         match missing {
             Some(node) => Err(format!(
-                "the lists of nodes differ: node {} has {} at {}, the founder does not; make the lists the same",
-                self.config.node_name, node.name, node.cluster_address
+                "the lists of nodes differ: node {} has {} at {}{}, the founder does not; make the lists the same",
+                self.config.node_name,
+                node.name,
+                node.cluster_address,
+                if node.witness { " as a witness" } else { "" }
             )),
             None if nodes.len() != theirs.len() => Err(format!(
                 "the lists of nodes differ: node {} has {} nodes, the founder {}; make the lists the same",
@@ -507,9 +527,9 @@ impl Seeker {
 pub(super) fn refuse(request: Request) {
     match request {
         Request::Write { reply, .. } => drop(reply.send(WriteOutcome::NoLeader)),
-        Request::Read { reply } => drop(reply.send(ReadOutcome::NoLeader)),
-        Request::Change { reply, .. } | Request::StepDown { reply, .. } => {
-            drop(reply.send(AdminOutcome::NotLeader(None)))
+        Request::Read { reply, .. } => drop(reply.send(ReadOutcome::NoLeader)),
+        Request::Remove { reply, .. } | Request::StepDown { reply, .. } => {
+            drop(reply.send(AdminOutcome::NotLeader(None)));
         }
         Request::Invite { reply, .. } => {
             let message = "this node belongs to no cluster itself yet".to_owned();

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use quorate_core::Instant;
 use quorate_core::raft::{
-    Change, DiskError, Entry, FetchError, FetchId, Index, NodeId, SnapshotEvent, WriteId,
+    DiskError, Entry, FetchError, FetchId, Index, NodeId, ReadMode, SnapshotEvent, WriteId,
 };
 use tokio::sync::oneshot;
 
@@ -28,13 +28,15 @@ pub(super) enum Request {
     },
     /// Find the index that a linearizable read must have seen.
     Read {
+        /// What the answer may rely on.
+        mode: ReadMode,
         /// Takes the answer.
         reply: oneshot::Sender<ReadOutcome>,
     },
-    /// Change the membership. Only the leader can.
-    Change {
-        /// The change.
-        changes: Vec<Change>,
+    /// Let a member go.
+    Remove {
+        /// The member.
+        id: NodeId,
         /// Takes the answer.
         reply: oneshot::Sender<AdminOutcome>,
     },
@@ -116,6 +118,8 @@ pub(super) enum ReadOutcome {
 pub(super) enum AdminOutcome {
     /// Done.
     Done,
+    /// Nothing was done, as something else is under way: the same may be done in a moment. The text says what.
+    Pending(String),
     /// This node does not lead; the leader's client address, when it is known.
     NotLeader(Option<String>),
     /// It was refused, and why.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use quorate_api::{AddMember, MemberChanged};
 use quorate_core::Instant;
+use quorate_core::raft::{DirectoryId, Member};
 use tokio::sync::oneshot;
 
 use super::backend::NodeBackend;
@@ -32,11 +33,19 @@ pub(super) struct Invitation {
     pub(super) learner: bool,
 }
 
+impl Invitation {
+    /// Whether `member` is the node that is meant: it is at the address, or has the data directory that was `found`
+    /// there. An address can be written in more than one way.
+    fn is_of(&self, member: &Member, found: Option<DirectoryId>) -> bool {
+        member.cluster_address == self.address || found == Some(member.directory)
+    }
+}
+
 /// What came of an invitation.
 #[derive(Debug)]
 pub(super) enum Invited {
-    /// It heard of this cluster and joins, or belongs to it already.
-    Coming,
+    /// It heard of this cluster and joins, or belongs to it already; its data directory.
+    Coming(DirectoryId),
     /// Nobody answered; the text says how. It may not be up yet.
     Absent(String),
     /// It will not come; the text says why and what to do.
@@ -55,8 +64,11 @@ impl NodeBackend {
             learner: request.learner,
         };
         let mut absent = "it has not joined yet; ask again".to_owned();
+        // The data directory of the node that answered at the address.
+        let mut found = None;
+        self.membership()?;
         loop {
-            if let Some(message) = self.describe_member(&invitation.name) {
+            if let Some(message) = self.describe_member(&invitation, found) {
                 return Ok(MemberChanged {
                     success: true,
                     id: request.id,
@@ -64,11 +76,7 @@ impl NodeBackend {
                 });
             }
             if self.clock.now() >= deadline {
-                return Err(BackendError::Refused(format!(
-                    "node {} is no member yet: {absent}. Start it with --node-id {} and an address that other nodes \
-                     reach as {}, with the secret of this cluster",
-                    invitation.name, invitation.name, invitation.address
-                )));
+                return Err(BackendError::Refused(self.why_not_added(&invitation, &absent)));
             }
             let (reply, answer) = oneshot::channel();
             self.request(Request::Invite {
@@ -76,20 +84,24 @@ impl NodeBackend {
                 reply,
             })?;
             match self.answer(answer, deadline, BackendError::TimedOut).await {
-                Ok(Invited::Coming) | Err(BackendError::TimedOut) => {}
+                Ok(Invited::Coming(directory)) => found = Some(directory),
+                Err(BackendError::TimedOut) => {}
                 Ok(Invited::Absent(how)) => absent = how,
                 Ok(Invited::Refuses(why)) => return Err(BackendError::Refused(why)),
                 Err(error) => return Err(error),
             }
-            self.wait_for_member(&invitation.name, deadline).await;
+            self.wait_for_member(&invitation, found, deadline).await;
         }
     }
 
-    /// What an operator may want to know of the member called `name`; none when there is none.
-    fn describe_member(&self, name: &str) -> Option<String> {
+    /// What an operator may want to know of the member that was meant; none when it is none.
+    fn describe_member(&self, invitation: &Invitation, found: Option<DirectoryId>) -> Option<String> {
         let view = self.view.borrow();
         let membership = view.membership.as_ref()?;
-        let (id, member) = membership.by_name(name)?;
+        let (id, member) = membership.by_name(&invitation.name)?;
+        if !invitation.is_of(member, found) {
+            return None;
+        }
         let part = if membership.is_voter(id) {
             "it is a member and votes"
         } else if member.promote {
@@ -103,11 +115,31 @@ impl NodeBackend {
         ))
     }
 
-    async fn wait_for_member(&self, name: &str, deadline: Instant) {
+    /// Why the node is no member by the deadline, or a member that is elsewhere.
+    fn why_not_added(&self, invitation: &Invitation, absent: &str) -> String {
+        let Invitation { name, address, .. } = invitation;
+        let view = self.view.borrow();
+        let membership = view.membership.as_ref();
+        match membership.and_then(|membership| membership.by_name(name)) {
+            Some((_, member)) => format!(
+                "node {name} is a member already, and other nodes reach it at {}, not at {address} ({absent}). If it \
+                 moved, start it with its data directory and the new address: it tells the others itself. If this is \
+                 to be another node, give it another name",
+                member.cluster_address
+            ),
+            None => format!(
+                "node {name} is no member yet: {absent}. Start it with --node-id {name} and an address that other nodes \
+                 reach as {address}, with the secret of this cluster"
+            ),
+        }
+    }
+
+    async fn wait_for_member(&self, invitation: &Invitation, found: Option<DirectoryId>, deadline: Instant) {
         let mut view = self.view.clone();
         let known = view.wait_for(|view| {
             let membership = view.membership.as_ref();
-            membership.is_some_and(|membership| membership.by_name(name).is_some())
+            let member = membership.and_then(|membership| membership.by_name(&invitation.name));
+            member.is_some_and(|(_, member)| invitation.is_of(member, found))
         });
         let until = (self.clock.now() + JOIN_TIME).min(deadline);
         tokio::select! {
@@ -139,9 +171,9 @@ impl Consensus {
                         "node {name} at {address} belongs to another cluster, lineage {lineage}: to take it in here, \
                          stop it, move its data directory aside and start it again"
                     )),
-                    _ => Invited::Coming,
+                    _ => Invited::Coming(hello.directory),
                 },
-                Ok(Answer::Refused { message }) => Invited::Refuses(message),
+                Ok(Answer::Refused { message } | Answer::KeptOut { message }) => Invited::Refuses(message),
                 Ok(_) => Invited::Refuses(format!("the node at {address} gave no answer that makes sense")),
                 Err(ConnectError::Refused(refusal)) => Invited::Refuses(refusal.to_string()),
                 Err(error) => Invited::Absent(error.to_string()),

@@ -9,6 +9,7 @@
 
 mod asks;
 mod backend;
+mod change;
 mod clients;
 mod consensus;
 mod formation;
@@ -16,10 +17,12 @@ mod inbox;
 mod invite;
 mod lanes;
 mod measure;
+mod notices;
 mod outcomes;
 mod peers;
 mod show;
 mod view;
+mod whereabouts;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -45,6 +48,7 @@ use self::lanes::apply::{ApplyLane, SharedState};
 use self::lanes::snapshot::{SnapshotLane, SnapshotOrder};
 use self::peers::Peers;
 use self::view::View;
+use self::whereabouts::Whereabouts;
 use crate::api::backend::Backend;
 use crate::api::server::{self, Server};
 use crate::config::{Config, Formation};
@@ -63,6 +67,8 @@ const REQUESTS_MAX: usize = 16_384;
 const TAIL_BYTES_MAX: u64 = 4 << 20;
 /// Changes that wait for the state store, in bytes.
 const STATE_QUEUE_BYTES: u64 = 32 << 20;
+/// A member heard of within so many of the largest election time-outs is in touch.
+const IN_TOUCH_TIMEOUTS: u32 = 2;
 /// How long a stopping leader waits for another to take over.
 const HANDOVER_TIME: Duration = Duration::from_secs(2);
 /// How long a stopping node waits for its lanes to write out what they have.
@@ -282,7 +288,9 @@ impl Durable {
         }
         let snapshots = Snapshots::open(ports, &directory.snapshots_path())?;
         let path = directory.state_path();
-        let store = StateStore::open_behind(ports, &path, &snapshots, recovered.base.as_ref()).await?;
+        // A witness keeps no state that its log could be ahead of.
+        let log_base = recovered.base.as_ref().filter(|_| !config.witness);
+        let store = StateStore::open_behind(ports, &path, &snapshots, log_base).await?;
         let mut rows = Vec::new();
         let loaded = store.load(|key, value| rows.push((key.to_vec(), value.to_vec())))?;
         let position = loaded.applied;
@@ -478,6 +486,8 @@ impl Running {
         let peers = Peers::new(
             config.node_name.as_str().to_owned(),
             config.client_address.clone(),
+            IN_TOUCH_TIMEOUTS * config.raft.election_timeout_max,
+            Whereabouts::new(&config),
             ports.clock.now(),
         );
         let surroundings = Surroundings {
@@ -581,9 +591,17 @@ fn boot(config: &Config, ports: &Ports, durable: &Durable) -> Result<Raft, NodeE
         election_timeout_max: timing.election_timeout_max,
         heartbeat_interval: timing.heartbeat_interval,
         read_timeout: timing.rpc_timeout,
+        lease_reads: timing.lease_reads,
+        witness: config.witness,
         ..raft::Config::default()
     };
     let recovered = &durable.recovered;
+    // A witness has no state; what its log no longer has is settled.
+    let applied = if config.witness {
+        base.position.index
+    } else {
+        durable.applied
+    };
     let boot = Boot {
         id: assignment.node,
         hard_state: recovered.hard_state,
@@ -592,7 +610,7 @@ fn boot(config: &Config, ports: &Ports, durable: &Durable) -> Result<Raft, NodeE
         memberships: recovered.memberships.clone(),
         last: recovered.last,
         tail: recovered.tail.clone(),
-        applied: durable.applied,
+        applied,
     };
     let mut seed = [0; 32];
     ports.entropy.fill(&mut seed).map_err(NodeError::Entropy)?;
@@ -608,10 +626,10 @@ fn warn_of_differences(config: &Config, membership: &Membership) {
         .by_name(config.node_name.as_str())
         .map(|(_, member)| member);
     if let Some(own) = own.filter(|own| own.cluster_address != config.cluster_address) {
-        tracing::warn!(
+        tracing::info!(
             configured = config.cluster_address,
             in_force = own.cluster_address,
-            "the other members know this node at another address than its configuration says"
+            "this node moved: it tells the other members its address"
         );
     }
     let Formation::Static(nodes) = &config.formation else {

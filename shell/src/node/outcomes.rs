@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use quorate_core::raft::{Change, NodeId, Operation, Outcome, Token, TraceEvent};
+use quorate_core::raft::{Change, NodeId, Operation, Outcome, Refusal, Token, TraceEvent};
 use tokio::sync::oneshot;
 
 use super::clients::{Forwardable, Pending};
@@ -31,7 +31,8 @@ impl Consensus {
                 let answer = self.join_answer(&name, outcome);
                 responder.answer(answer);
             }
-            Some(Pending::Duty) => self.promoting = false,
+            Some(Pending::HandOver(reply)) => drop(reply.send(self.handed_over(outcome))),
+            Some(Pending::Duty) => self.duty_pending = false,
         }
     }
 
@@ -110,12 +111,13 @@ impl Consensus {
             .send(node, &Frame::ForwardAnswer { request, answer });
     }
 
-    fn admin_outcome(&self, outcome: Outcome) -> AdminOutcome {
+    pub(super) fn admin_outcome(&self, outcome: Outcome) -> AdminOutcome {
         match outcome {
             Outcome::Done => AdminOutcome::Done,
             Outcome::NotLeader { leader } => {
                 AdminOutcome::NotLeader(leader.and_then(|leader| self.client_address(leader)))
             }
+            Outcome::Refused(refusal @ Refusal::ChangePending) => AdminOutcome::Pending(refusal.to_string()),
             Outcome::Refused(refusal) => AdminOutcome::Refused(refusal.to_string()),
             Outcome::Busy | Outcome::Unknown | Outcome::ReadReady { .. } => AdminOutcome::Unknown,
         }
@@ -184,19 +186,23 @@ impl Consensus {
             TraceEvent::Campaign {
                 term,
                 pre_vote: false,
-            } => tracing::info!(%term, "asking for votes"),
+            } => tracing::info!(term = term.0, "asking for votes"),
             TraceEvent::Campaign { pre_vote: true, .. } | TraceEvent::VoteReceived { .. } => {
                 tracing::debug!(?event, "election");
             }
-            TraceEvent::Elected { term } => tracing::info!(%term, "this node was elected leader"),
+            TraceEvent::Elected { term } => tracing::info!(term = term.0, "this node was elected leader"),
             TraceEvent::Following { leader, term } => {
-                tracing::info!(leader = name(leader), %term, "following")
+                tracing::info!(leader = name(leader), term = term.0, "following")
             }
             TraceEvent::LeaderLost { leader, term } => {
-                tracing::warn!(leader = name(leader), %term, "lost the leader");
+                tracing::warn!(leader = name(leader), term = term.0, "lost the leader");
             }
             TraceEvent::SteppedDown { term, reason } => {
-                tracing::warn!(%term, reason = reason.explain(), "this node leads no longer");
+                tracing::warn!(
+                    term = term.0,
+                    reason = reason.explain(),
+                    "this node leads no longer"
+                );
             }
             TraceEvent::HandsOver { to, reason } => {
                 tracing::warn!(
@@ -205,8 +211,15 @@ impl Consensus {
                     "handing the leadership over"
                 );
             }
+            TraceEvent::ClockDrifts { peer } => {
+                tracing::warn!(
+                    peer = name(peer),
+                    "the peer's clock drifts further than clock_drift_ppm: its promises count for no lease, and reads by \
+                     lease ask a majority; check its clock"
+                );
+            }
             TraceEvent::Truncated { from } => {
-                tracing::info!(%from, "replaced entries that were never committed")
+                tracing::info!(from = from.0, "replaced entries that were never committed")
             }
             // Of several that came at once only the last one is in force.
             TraceEvent::MembershipChanged { position } => {
@@ -221,7 +234,7 @@ impl Consensus {
                         .join(",")
                 };
                 tracing::info!(
-                    index = %position.index,
+                    index = position.index.0,
                     voters = names(status.membership.voters()),
                     outgoing = names(status.membership.outgoing()),
                     learners = names(status.membership.learners()),
@@ -231,8 +244,12 @@ impl Consensus {
             }
             TraceEvent::SnapshotNeeded { to } => tracing::info!(to = name(to), "a node needs a snapshot"),
             TraceEvent::SnapshotAccepted { position } => {
-                tracing::info!(index = %position.index, "a snapshot replaces the log");
+                tracing::info!(index = position.index.0, "a snapshot replaces the log");
             }
+            TraceEvent::QuorumLost => tracing::warn!(
+                "no leader with a majority is known: this node is read-only until there is one again"
+            ),
+            TraceEvent::QuorumRegained => tracing::info!("a leader is known again: this node takes writes"),
             TraceEvent::Unfit(error) => tracing::error!(%error, "this node does not fit into the cluster"),
             TraceEvent::DiskFailed { error } => tracing::error!(error, "the disk failed"),
         }
@@ -240,12 +257,12 @@ impl Consensus {
 
     /// Asks consensus to promote the learner that caught up, if there is one.
     pub(super) fn promote_learners(&mut self) {
-        if self.promoting {
+        if self.duty_pending {
             return;
         }
         if let Some(id) = self.learner_to_promote() {
             tracing::info!(node = self.name_of(id), "promoting a learner that caught up");
-            self.promoting = true;
+            self.duty_pending = true;
             let change = vec![Change::Promote(id)];
             self.administer(Pending::Duty, Operation::ChangeMembership(change));
         }

@@ -7,17 +7,18 @@ use std::time::Duration;
 
 use quorate_core::Instant;
 use quorate_core::duties::{Learner, PromotionLimits, Situation, learner_to_promote};
-use quorate_core::raft::{LinkEvent, NodeId, Role};
+use quorate_core::raft::{Change, LinkEvent, NodeId, Operation, Role};
 
+use super::clients::Pending;
 use super::consensus::Consensus;
+use super::notices::{AGAIN, Notices};
 use super::view::{PeerView, View};
+use super::whereabouts::{Met, Whereabouts};
 use crate::port::Machine;
-use crate::transport::{Ask, Frame, Hello, NodeReport, Peer};
+use crate::transport::{Ask, Frame, Hello, NodeReport, Peer, TakenIn};
 
 /// How often a node tells the others of itself, in looks at its duties (10 a second).
 const REPORT_EVERY: u64 = 10;
-/// How often the operator is told the same.
-const WARN_AGAIN: Duration = Duration::from_secs(60);
 /// How long an absent member may take to answer.
 const ASK_TIME: Duration = Duration::from_millis(400);
 /// How often a member that is not connected is asked who it is, in looks at the duties.
@@ -34,12 +35,23 @@ pub(super) struct Peers {
     own: NodeReport,
     looks: u64,
     began: Instant,
-    /// When the operator was last told that the others disown this node.
-    warned: Option<Instant>,
+    /// How long ago a member may have been heard of to be in touch.
+    patience: Duration,
+    whereabouts: Whereabouts,
+    /// Why this node is no member any more, once it is none.
+    removed: Option<String>,
+    /// What the operator was told of other nodes.
+    pub(super) notices: Notices,
 }
 
 impl Peers {
-    pub(super) fn new(name: String, client_address: String, now: Instant) -> Peers {
+    pub(super) fn new(
+        name: String,
+        client_address: String,
+        patience: Duration,
+        whereabouts: Whereabouts,
+        now: Instant,
+    ) -> Peers {
         let own = NodeReport {
             client_address,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -52,7 +64,10 @@ impl Peers {
             own,
             looks: 0,
             began: now,
-            warned: None,
+            patience,
+            whereabouts,
+            removed: None,
+            notices: Notices::default(),
         }
     }
 
@@ -65,10 +80,6 @@ impl Peers {
 
     pub(super) fn connected(&self) -> usize {
         self.connected.len()
-    }
-
-    pub(super) fn reported(&mut self, peer: NodeId, report: NodeReport, now: Instant) {
-        self.reports.insert(peer, (now, report));
     }
 
     pub(super) fn own_report(&self) -> &NodeReport {
@@ -101,6 +112,12 @@ impl Consensus {
                 by_name.insert(&member.name, peer);
             }
         }
+        self.peers.whereabouts.forget_all_but(status.membership);
+        for newcomer in self.peers.whereabouts.newcomers() {
+            if newcomer.name != self.peers.name {
+                by_name.insert(&newcomer.name, newcomer.clone());
+            }
+        }
         let peers: Vec<Peer> = by_name.into_values().collect();
         self.peers
             .connected
@@ -109,18 +126,125 @@ impl Consensus {
             .reports
             .retain(|id, _| peers.iter().any(|peer| peer.id == *id));
         self.transport.set_peers(peers);
+        self.dial_elsewhere();
+    }
+
+    /// Tells the transport where members may be that are not where the membership has them.
+    fn dial_elsewhere(&self) {
+        for (id, member) in self.raft.status().membership.members() {
+            let addresses = self.peers.whereabouts.elsewhere(*id, member);
+            self.transport.set_elsewhere(*id, addresses);
+        }
+    }
+
+    /// A node said who and where it is.
+    pub(super) fn greeted(&mut self, hello: &Hello) {
+        let membership = self.raft.status().membership;
+        let (now, connected) = (self.ports.clock.now(), &self.peers.connected);
+        let met = self
+            .peers
+            .whereabouts
+            .met(membership, hello, |id| connected.contains(&id), now);
+        if let Met::Twice { name, other } = &met
+            && self.peers.notices.due(&format!("twice {name}"), now, AGAIN)
+        {
+            tracing::warn!(
+                node = name,
+                here = hello.cluster_address,
+                there = other,
+                "a member is now here and now there: if nobody moved it, two processes run on copies of one data \
+                 directory, and acknowledged writes can be lost: stop the newer one and delete its copy"
+            );
+        }
+        match met {
+            Met::Known => {}
+            Met::Moved | Met::Twice { .. } => self.dial_elsewhere(),
+            Met::Newcomer => self.meet_members(),
+        }
+    }
+
+    pub(super) fn reported(&mut self, peer: NodeId, report: NodeReport) {
+        let membership = self.raft.status().membership;
+        let news = self.peers.whereabouts.heard(membership, &report.whereabouts);
+        self.peers.reports.insert(peer, (self.ports.clock.now(), report));
+        if news {
+            self.dial_elsewhere();
+        }
+    }
+
+    /// As a leader, records where a member is that moved.
+    pub(super) fn record_moves(&mut self) {
+        let status = self.raft.status();
+        let changing = status.membership.is_joint() || status.membership_position.index > status.commit;
+        if self.duty_pending || changing || status.role != Role::Leader {
+            return;
+        }
+        let connected = &self.peers.connected;
+        let change = self
+            .peers
+            .whereabouts
+            .change(status.id, status.membership, |id| connected.contains(&id));
+        let Some(change) = change else { return };
+        if let Change::Update {
+            id, cluster_address, ..
+        } = &change
+        {
+            let (now, name) = (self.ports.clock.now(), self.name_of(*id));
+            // Asked for again while another change is under way.
+            if self
+                .peers
+                .notices
+                .due(&format!("{name} moved to {cluster_address}"), now, AGAIN)
+            {
+                tracing::info!(
+                    node = name,
+                    address = cluster_address,
+                    "a member moved; the membership gets its new address"
+                );
+            }
+        }
+        self.duty_pending = true;
+        self.administer(Pending::Duty, Operation::ChangeMembership(vec![change]));
+    }
+
+    /// Notices that this node was removed, or is a member after all.
+    fn look_at_own_part(&mut self) {
+        let status = self.raft.status();
+        let settled = !status.membership.is_joint() && status.membership_position.index <= status.commit;
+        let taken_in = settled.then(|| TakenIn {
+            below: status.membership.next_id(),
+            index: status.membership_position.index,
+        });
+        self.transport.set_taken_in(taken_in);
+        let is_member = status.membership.members().contains_key(&status.id);
+        let led = status.leader.is_some_and(|leader| leader != status.id);
+        if is_member && led {
+            self.peers.removed = None;
+        } else if !is_member && settled {
+            let message = format!(
+                "this node was removed from the cluster: the membership at index {} is without it. Stop it; to take it \
+                 in again, start it with an empty data directory and --peers",
+                status.membership_position.index
+            );
+            self.dismissed(message);
+        }
+    }
+
+    /// This node is no member any more; `message` says how it knows and what to do.
+    pub(super) fn dismissed(&mut self, message: String) {
+        if self.peers.removed.is_none() {
+            self.peers.removed = Some(message.clone());
+            // Whoever reads the line and asks finds the same.
+            self.publish();
+            tracing::warn!("{message}");
+        }
     }
 
     /// A member takes this node's data for lost. It may lag behind a change of the membership, so this alone is no
     /// reason to stop; a node that really was replaced finds no leader, and its operator finds this line.
     pub(super) fn disowned(&mut self) {
         let now = self.ports.clock.now();
-        if self
-            .peers
-            .warned
-            .is_none_or(|warned| now.since(warned) >= WARN_AGAIN)
-        {
-            self.peers.warned = Some(now);
+        if self.peers.notices.due("disowned", now, AGAIN) {
             tracing::warn!(
                 "a member knows this node with another data directory; if it stays so, this one is an old copy: move \
                  it aside and start the node again, and it comes back as a learner and catches up from the others"
@@ -128,12 +252,33 @@ impl Consensus {
         }
     }
 
+    /// Whether this node leads and knows that a member runs: it is this node, a connection to it stands, or it was heard
+    /// of lately.
+    pub(super) fn is_in_touch(&self, id: NodeId) -> bool {
+        let status = self.raft.status();
+        let now = self.ports.clock.now();
+        let heard = status
+            .peers
+            .iter()
+            .find(|peer| peer.id == id)
+            .map(|peer| peer.heard);
+        id == status.id
+            || self.peers.connected.contains(&id)
+            || heard.is_some_and(|heard| now.since(heard) < self.peers.patience)
+    }
+
     pub(super) fn look_after_peers(&mut self) {
+        self.look_at_own_part();
         self.peers.looks += 1;
         let looks = self.peers.looks;
         if looks % REPORT_EVERY == 1 {
             self.peers.own.applied = self.raft.status().applied;
             self.peers.own.measure(&*self.ports.machine);
+            let connected = &self.peers.connected;
+            self.peers.own.whereabouts = self
+                .peers
+                .whereabouts
+                .told(self.raft.status().id, |id| connected.contains(&id));
             for peer in self.peers.connected.clone() {
                 let _ = self.transport.send(peer, &Frame::Report(self.peers.own.clone()));
                 if let Some(round_trip) = self.transport.peer_rtt(peer) {
@@ -147,23 +292,29 @@ impl Consensus {
         }
     }
 
-    /// Asks members that are not connected who they are: a node that lost its data learns so of its cluster.
+    /// Asks members that are not connected who they are, wherever they may be: a node that lost its data learns so of
+    /// its cluster, and one that moved tells where it is.
     fn ask_absent(&mut self) {
         let status = self.raft.status();
+        let mut questions: Vec<(String, Option<String>)> = Vec::new();
         for (id, member) in status.membership.members() {
             if *id == status.id || member.name == self.peers.name || self.peers.connected.contains(id) {
                 continue;
             }
-            let (transport, member) = (self.transport.clone(), member.clone());
+            let elsewhere = self.peers.whereabouts.elsewhere(*id, member);
+            let addresses = [member.cluster_address.clone()].into_iter().chain(elsewhere);
+            questions.extend(addresses.map(|address| (address, Some(member.name.clone()))));
+        }
+        if !questions.is_empty() {
+            let unnamed = self.peers.whereabouts.unnamed().iter();
+            questions.extend(unnamed.map(|address| (address.clone(), None)));
+        }
+        for (address, name) in questions {
+            let transport = self.transport.clone();
             tokio::task::spawn_local(async move {
-                // Whatever it answers, it has heard of us.
+                // Whatever it answers, both have heard of each other.
                 let _ = transport
-                    .ask(
-                        &member.cluster_address,
-                        Some(&member.name),
-                        Ask::WhoAreYou,
-                        ASK_TIME,
-                    )
+                    .ask(&address, name.as_deref(), Ask::WhoAreYou, ASK_TIME)
                     .await;
             });
         }
@@ -174,6 +325,8 @@ impl Consensus {
         if status.role != Role::Leader || status.membership.learners().is_empty() {
             return None;
         }
+        // A witness stays a learner while the cluster has as many as it can have.
+        let may_vote = |id: &NodeId| status.membership.changed(&[Change::Promote(*id)]).is_ok();
         let learners: Vec<Learner> = status
             .peers
             .iter()
@@ -184,7 +337,7 @@ impl Consensus {
                     .membership
                     .members()
                     .get(&peer.id)
-                    .is_some_and(|member| member.promote),
+                    .is_some_and(|member| member.promote && may_vote(&peer.id)),
                 matched: peer.matched,
                 reachable: self.peers.connected.contains(&peer.id),
             })
@@ -223,7 +376,12 @@ impl Consensus {
                 .collect(),
             progress: status.peers,
             own: self.peers.own.clone(),
-            waiting_for: status.leader.is_none().then(|| "no leader is known".to_owned()),
+            read_only: status.read_only,
+            waiting_for: match &self.peers.removed {
+                Some(removed) => Some(removed.clone()),
+                None => status.leader.is_none().then(|| "no leader is known".to_owned()),
+            },
+            outside: self.peers.removed.clone(),
         }
     }
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use quorate_api::{
-    ClusterHealth, ClusterStatus, NodeHealth, NodeName, NodeView, NodesAnswer, PeerStatus, Role as ApiRole,
+    ClusterHealth, ClusterStatus, Mode, NodeHealth, NodeName, NodeView, NodesAnswer, PeerStatus,
+    Role as ApiRole,
 };
 use quorate_core::raft::{Member, Membership, NodeId, Role};
 use time::OffsetDateTime;
@@ -43,6 +44,11 @@ impl Shown<'_> {
             applied_index: view.applied.0,
             last_index: view.last.0,
             health: health(view),
+            mode: if view.read_only {
+                Mode::ReadOnly
+            } else {
+                Mode::ReadWrite
+            },
             voters,
             quorum: if voters == 0 { 0 } else { voters / 2 + 1 },
             feature_level: view
@@ -51,6 +57,7 @@ impl Shown<'_> {
                 .map_or(0, |membership| membership.level().0),
             wal_sync: self.config.storage.wal_sync,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            reason: view.outside.clone(),
             peers: view
                 .peers
                 .iter()

@@ -6,6 +6,9 @@ use quorate_core::raft::{Index, Membership, NodeId, PeerStatus, Role, Term};
 
 use crate::transport::NodeReport;
 
+/// Of a node that has no part in a cluster.
+pub(super) const NO_CLUSTER: &str = "this node belongs to no cluster yet";
+
 /// A node's knowledge of the cluster.
 #[derive(Clone, Debug)]
 pub(super) struct View {
@@ -31,8 +34,12 @@ pub(super) struct View {
     pub(super) peers: Vec<PeerView>,
     /// What this node says of itself.
     pub(super) own: NodeReport,
+    /// Whether it has lost the quorum.
+    pub(super) read_only: bool,
     /// Why it is not ready, when it waits for something.
     pub(super) waiting_for: Option<String>,
+    /// Why it is in no cluster, when it is in none.
+    pub(super) outside: Option<String>,
 }
 
 /// What a node knows of another member.
@@ -62,7 +69,9 @@ impl View {
             progress: Vec::new(),
             peers: Vec::new(),
             own: NodeReport::default(),
-            waiting_for: Some("this node belongs to no cluster yet".to_owned()),
+            waiting_for: Some(NO_CLUSTER.to_owned()),
+            outside: Some(NO_CLUSTER.to_owned()),
+            read_only: false,
         }
     }
 }

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use quorate_core::raft::{
-    Base, Body, Change, DirectoryId, DiskHealth, Entry, FeatureLevel, HardState, Index, Lineage, Member,
-    Membership, Message, NodeId, Payload, Position, PreVote, Term, Write, WriteId,
+    Base, Body, Change, DirectoryId, DiskHealth, Entry, FeatureLevel, HardState, Index, LeaseGrant,
+    LeaseRequest, Lineage, Member, Membership, Message, NodeId, Payload, Position, PreVote, Term, Write,
+    WriteId,
 };
 use quorate_core::wire::{self, Kind};
 use serde::Serialize;
@@ -61,6 +62,7 @@ fn membership() -> Membership {
     let founded = Membership::bootstrap(Lineage(0xfeed), founders.into());
     let mut learner = member("gamma");
     learner.promote = true;
+    learner.witness = true;
     let grown = founded.changed(&[Change::AddLearner(learner)]).expect("it fits");
     grown
         .changed(&[Change::Promote(NodeId(3)), Change::Demote(NodeId(1))])
@@ -87,6 +89,7 @@ fn entries() -> Vec<Entry> {
         Payload::Command(Bytes::from_static(b"put \x00 something")),
         Payload::Membership(Box::new(membership())),
         Payload::Command(Bytes::from(vec![0; 700])),
+        Payload::Omitted,
     ];
     let entry = |(index, payload)| Entry {
         position: position(4, index),
@@ -104,7 +107,7 @@ fn bodies() -> Vec<Body> {
         },
         Body::VoteRequest {
             last: position(4, 5),
-            transfer: true,
+            transfer: Some(999_999),
         },
         Body::VoteResponse { granted: false },
         Body::Append {
@@ -120,6 +123,10 @@ fn bodies() -> Vec<Body> {
         Body::Heartbeat {
             commit: Index(301),
             round: 1_000_000,
+            lease: Some(LeaseRequest {
+                sent: 5_000_000_000,
+                duration: 150_000_000,
+            }),
         },
         Body::HeartbeatResponse {
             round: 1_000_000,
@@ -129,9 +136,17 @@ fn bodies() -> Vec<Body> {
                 stalled: false,
             },
             features: FeatureLevel(3),
+            lease: Some(LeaseGrant {
+                sent: 5_000_000_000,
+                clock: 7_000_000_000,
+            }),
         },
-        Body::TimeoutNow,
-        Body::ReadRequest { request: 9 },
+        Body::TimeoutNow { released: 1_000_001 },
+        Body::ReadRequest {
+            request: 9,
+            lease: true,
+        },
+        Body::Begin { base: base() },
         Body::ReadResponse {
             request: 9,
             index: Some(Index(301)),
@@ -222,7 +237,7 @@ fn a_segment_of_the_log() {
         assert_eq!(recovered.base, Some(base()));
         assert_eq!(recovered.terms, [position(4, 301)]);
         assert_eq!(recovered.memberships, [(position(4, 303), membership())]);
-        assert_eq!((recovered.last, recovered.tail), (Index(304), entries()));
+        assert_eq!((recovered.last, recovered.tail), (Index(305), entries()));
     });
 }
 

@@ -100,10 +100,15 @@ impl Shared {
             .ok_or(ServeError::TooSlow)?;
         let (mut send, receive, hello) = greeted.map_err(|error| ServeError::message(error, None))?;
         let epoch = self.identity().epoch;
+        let known = self
+            .check_names(connection, &hello)
+            .and_then(|()| self.check_not_removed(connection, &hello));
+        if known.is_ok() {
+            self.greeted(&hello);
+        }
         let judgement = match hello.purpose {
-            Purpose::Ask => self.check_names(connection, &hello).map(|()| None),
-            Purpose::Peer | Purpose::Bulk => self
-                .check_names(connection, &hello)
+            Purpose::Ask => known.map(|()| None),
+            Purpose::Peer | Purpose::Bulk => known
                 .and_then(|()| self.check_caller(connection, &hello))
                 .map(Some),
         };

@@ -12,6 +12,8 @@ use super::hello::RefusalCode;
 
 /// How long the same trouble is not mentioned again.
 const QUIET: Duration = Duration::from_secs(60);
+/// How long it is not mentioned again that a node was removed: that stays so.
+const QUIET_REMOVED: Duration = Duration::from_secs(3_600);
 /// How long a node may be no member before that is mentioned: a node that joins dials the others a moment before they
 /// learn of it.
 const GRACE: Duration = Duration::from_secs(1);
@@ -47,6 +49,7 @@ impl Complaints {
             mentioned: None,
         });
         let due = match memory.mentioned {
+            Some(last) if refusal.code == RefusalCode::Removed => now.since(last) >= QUIET_REMOVED,
             Some(last) => now.since(last) >= QUIET,
             None => refusal.code != RefusalCode::NotMember || now.since(memory.began) >= GRACE,
         };
@@ -58,6 +61,8 @@ impl Complaints {
         let node = refusal.name.as_deref().unwrap_or("unknown");
         let (address, code) = (&refusal.address, refusal.code);
         match refusal.by {
+            // Every member says so; the node itself says it once.
+            RefusedBy::Them if code == RefusalCode::Removed => {}
             RefusedBy::Us => warn!(node, %address, ?code, "connection refused: {refusal}"),
             RefusedBy::Them => {
                 warn!(node, %address, ?code, "connection refused by the other node: {refusal}")

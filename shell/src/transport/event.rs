@@ -43,6 +43,11 @@ pub enum Event {
         /// Name and cluster address of every member.
         members: Vec<(String, String)>,
     },
+    /// A node of this cluster said who and where it is; its name is verified. May be lost when much happens.
+    Greeted {
+        /// What it says of itself.
+        hello: Hello,
+    },
     /// A node asks something.
     Ask {
         /// Who asks; its name and cluster are verified.

@@ -81,6 +81,8 @@ pub struct NodeReport {
     pub applied: Index,
     /// The 99th percentile of its recent fdatasync calls, in microseconds.
     pub fsync_p99_us: u32,
+    /// Where it reaches the members that it is connected to: `host:port` for other nodes.
+    pub whereabouts: Vec<(NodeId, String)>,
 }
 
 impl Frame {
@@ -240,6 +242,7 @@ mod tests {
                 body: Body::Heartbeat {
                     commit: Index(8),
                     round: 77,
+                    lease: None,
                 },
             }),
             Frame::Raft(Message {

@@ -102,11 +102,13 @@ pub enum RefusalCode {
     Busy = 12,
     /// TLS failed in another way.
     Tls = 13,
+    /// The other was a member and was removed.
+    Removed = 14,
 }
 
 impl RefusalCode {
     /// Every code, in the order of their numbers.
-    const ALL: [RefusalCode; 13] = [
+    const ALL: [RefusalCode; 14] = [
         RefusalCode::Secret,
         RefusalCode::Clock,
         RefusalCode::Version,
@@ -120,6 +122,7 @@ impl RefusalCode {
         RefusalCode::Malformed,
         RefusalCode::Busy,
         RefusalCode::Tls,
+        RefusalCode::Removed,
     ];
 
     pub(super) fn from_number(number: u64) -> Option<RefusalCode> {
@@ -175,6 +178,11 @@ pub enum Ask {
         /// The node that wants in.
         member: Member,
     },
+    /// "Let this member go": members that do not lead ask the leader.
+    Remove {
+        /// The member.
+        id: NodeId,
+    },
     /// "Found the cluster with us": the first membership, and which of its ids is yours.
     Form {
         /// The first membership.
@@ -214,8 +222,17 @@ pub enum Answer {
     },
     /// To [`Ask::Form`]: it is done.
     Formed,
-    /// No.
+    /// To [`Ask::Remove`]: it is no member any more.
+    Removed,
+    /// To [`Ask::Remove`]: nothing was done, as the node does not lead, or is busy; ask again.
+    Again,
+    /// Not now.
     Refused {
+        /// What is wrong and what to do.
+        message: String,
+    },
+    /// To [`Ask::Join`]: not before an operator has done something.
+    KeptOut {
         /// What is wrong and what to do.
         message: String,
     },

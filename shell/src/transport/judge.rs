@@ -24,6 +24,7 @@ impl Shared {
         hello: &Hello,
     ) -> Result<(), Refusal> {
         self.check_names(connection, hello)?;
+        self.greeted(hello);
         let address = connection.remote_address();
         if let Some(name) = expected.name().filter(|name| *name != hello.name) {
             let message = format!(
@@ -173,6 +174,35 @@ impl Shared {
             return Err(refusal(RefusalCode::Certificate, message));
         }
         Ok(())
+    }
+
+    /// Tells the owner who and where another node is.
+    pub(super) fn greeted(&self, hello: &Hello) {
+        self.events.put_if_room(Event::Greeted { hello: hello.clone() });
+    }
+
+    /// Whether the node that greets was a member once and is none any more. One that came back under its name without
+    /// its data is a member.
+    pub(super) fn check_not_removed(&self, connection: &Connection, hello: &Hello) -> Result<(), Refusal> {
+        let state = self.state();
+        let (Some((lineage, own)), Some(taken_in), Some(id)) = (state.identity.of, state.taken_in, hello.id)
+        else {
+            return Ok(());
+        };
+        let is_member = id == own
+            || hello.name == self.own.name
+            || state.peers.contains_key(&id)
+            || state.peers.values().any(|peer| peer.peer.name == hello.name);
+        if is_member || hello.lineage != Some(lineage) || id >= taken_in.below {
+            return Ok(());
+        }
+        drop(state);
+        let message = format!(
+            "node `{}` was removed from the cluster: the membership at index {}, which node `{}` has, is without it. \
+             Stop it; to take it in again, start it with an empty data directory and --peers",
+            hello.name, taken_in.index, self.own.name
+        );
+        Err(self.refusal(RefusalCode::Removed, connection, hello, message))
     }
 
     /// A refusal by this node.

@@ -21,7 +21,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use quorate_core::raft::{DirectoryId, Lineage, NodeId};
+use quorate_core::raft::{DirectoryId, Index, Lineage, NodeId};
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::SeedableRng;
 use thiserror::Error;
@@ -120,6 +120,15 @@ impl Peer {
     fn is_without_its_data(&self, hello: &Hello) -> bool {
         hello.name == self.name && hello.lineage.is_none()
     }
+}
+
+/// Which ids were ever given to members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TakenIn {
+    /// The id that is given next.
+    pub below: NodeId,
+    /// The index of the membership that says so.
+    pub index: Index,
 }
 
 /// Counts of one peer since it was made known, for metrics.
@@ -240,6 +249,7 @@ impl Transport {
             state: Mutex::new(State {
                 identity: Identity::default(),
                 peers: std::collections::BTreeMap::new(),
+                taken_in: None,
                 watched: None,
                 jitter: settings::split(&mut seeds),
             }),
@@ -311,6 +321,20 @@ impl Transport {
             state.peers.insert(id, Arc::clone(&handle));
             self.shared.spawn(handle.run(Arc::clone(&self.shared)));
         }
+    }
+
+    /// Says where a peer may be besides the address that it has as a member. The addresses are dialled in turn.
+    pub fn set_elsewhere(&self, peer: NodeId, addresses: Vec<String>) {
+        if let Some(handle) = self.peer(peer) {
+            handle.set_elsewhere(addresses);
+        }
+    }
+
+    /// Says up to which id members were ever taken in: a node of this history with a lower one that is no peer was
+    /// removed, and is told so. `index` is where the membership stands in the log. Nothing while that is not
+    /// committed.
+    pub fn set_taken_in(&self, taken_in: Option<TakenIn>) {
+        self.shared.state().taken_in = taken_in;
     }
 
     /// Sends a frame to a peer. Never waits: the frame leaves together with whatever else is queued by then, or it is

@@ -51,7 +51,12 @@ pub(super) struct PeerHandle {
 }
 
 struct PeerState {
+    /// Where the membership has the peer.
     address: String,
+    /// Where it may be besides.
+    elsewhere: Vec<String>,
+    /// How often it was dialled in vain: the addresses take turns.
+    turn: usize,
     /// The connection that carries the link.
     connection: Option<Connection>,
     /// A connection that the peer has dialled and its task has not taken over.
@@ -87,6 +92,8 @@ impl PeerHandle {
             watched: AtomicBool::new(false),
             state: Mutex::new(PeerState {
                 address: peer.cluster_address.clone(),
+                elsewhere: Vec::new(),
+                turn: 0,
                 connection: None,
                 arrived: None,
             }),
@@ -101,7 +108,32 @@ impl PeerHandle {
     }
 
     pub(super) fn set_address(&self, address: String) {
-        self.state().address = address;
+        let mut state = self.state();
+        if state.address != address {
+            state.address = address;
+            state.turn = 0;
+        }
+    }
+
+    /// Dials these addresses too, the first of them next.
+    pub(super) fn set_elsewhere(&self, addresses: Vec<String>) {
+        let mut state = self.state();
+        if state.elsewhere == addresses {
+            return;
+        }
+        state.elsewhere = addresses;
+        state.turn = 1;
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// The address whose turn it is.
+    fn address_in_turn(&self) -> String {
+        let state = self.state();
+        match state.turn % (1 + state.elsewhere.len()) {
+            0 => state.address.clone(),
+            other => state.elsewhere[other - 1].clone(),
+        }
     }
 
     pub(super) fn connection(&self) -> Option<Connection> {
@@ -212,9 +244,14 @@ impl PeerHandle {
             match dialled {
                 Ok(link) => return Some(link),
                 Err(error) => {
-                    debug!(peer = %self.peer.name, address = %self.address(), "cannot connect: {error}");
+                    debug!(peer = %self.peer.name, "cannot connect: {error}");
+                    let mut state = self.state();
+                    state.turn += 1;
+                    // Only of the one address that there is, its machine tells when it is worth another try.
                     absent = match error {
-                        ConnectError::NobodyListens { address } => Some(address),
+                        ConnectError::NobodyListens { address } if state.elsewhere.is_empty() => {
+                            Some(address)
+                        }
                         _ => None,
                     };
                 }
@@ -239,7 +276,7 @@ impl PeerHandle {
     }
 
     async fn dial(&self, shared: &Arc<Shared>, epoch: u64) -> Result<Link, ConnectError> {
-        let address = self.address();
+        let address = self.address_in_turn();
         let Greeted {
             connection,
             send,

@@ -12,6 +12,7 @@ use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::Rng;
 use tokio::sync::Semaphore;
 
+use super::TakenIn;
 use super::complaint::Complaints;
 use super::dial::close;
 use super::event::EventSender;
@@ -58,6 +59,8 @@ pub(super) struct Shared {
 pub(super) struct State {
     pub(super) identity: Identity,
     pub(super) peers: BTreeMap<NodeId, Arc<PeerHandle>>,
+    /// Which ids were ever given away, when that is certain.
+    pub(super) taken_in: Option<TakenIn>,
     /// The peer whose death must be noticed first.
     pub(super) watched: Option<NodeId>,
     pub(super) jitter: ChaCha12Rng,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{Ran, finish, quorate};
+use crate::support::{Ran, finish, quorate, run};
 
 /// Nothing here takes this long unless it hangs; the machine may be busy with builds.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -223,6 +223,30 @@ fn commands_tell_refusals_and_missing_things_by_their_exit_codes() {
     assert_eq!(dev.json(&["status"])["node_id"], "node1");
     assert_eq!(dev.json(&["nodes"])["nodes"][0]["role"], "leader");
 
+    let file = directory.path().join("big");
+    std::fs::write(&file, vec![b'x'; (1 << 20) + 1]).unwrap();
+    for _ in 0..10 {
+        let big = dev.run(&["kv", "put", "big", "--file", file.to_str().unwrap()]);
+        assert_eq!(big.code, Some(4), "{}", big.errors);
+        assert!(big.errors.contains("1048576"), "{}", big.errors);
+    }
+    let stepped = dev.run(&["step-down", "--target", "node1"]);
+    assert_eq!(
+        (stepped.code, stepped.output.as_str()),
+        (Some(0), "node1 leads already\n"),
+        "{}",
+        stepped.errors
+    );
+    let home = directory.path().join("dev");
+    let second = run(&["dev", "--fresh", "--data-dir", home.to_str().unwrap()]);
+    assert_eq!(second.code, Some(1));
+    assert!(second.errors.contains("runs already"), "{}", second.errors);
+    assert_eq!(
+        dev.run(&["kv", "get", "a/b c"]).code,
+        Some(0),
+        "it is still there"
+    );
+
     let bench = dev.json(&[
         "bench",
         "put",
@@ -241,6 +265,44 @@ fn commands_tell_refusals_and_missing_things_by_their_exit_codes() {
         bench["latency_ms"]["p99"].as_f64() >= bench["latency_ms"]["p50"].as_f64(),
         "{bench}"
     );
+    assert_eq!(dev.stop(), Some(0));
+}
+
+#[test]
+fn a_frozen_node_keeps_no_read_from_the_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let dev = Dev::start(&directory.path().join("dev"), &[]);
+    assert_eq!(dev.run(&["kv", "put", "greeting", "hello"]).code, Some(0));
+    let mut rows = dev.rows();
+    // The leader last: an election is another matter.
+    rows.sort_by_key(|row| row[1] == "leader");
+    let frozen = pid_of(&rows[0]);
+    let addresses: Vec<&str> = rows.iter().map(|row| row[2].as_str()).collect();
+    let endpoints = addresses.join(",");
+    signal(frozen, Signal::STOP);
+    for command in [
+        &["status"][..],
+        &["nodes"],
+        &["kv", "get", "greeting"],
+        &["kv", "list"],
+        &["kv", "put", "greeting", "hi"],
+        &[
+            "bench",
+            "get",
+            "--clients",
+            "4",
+            "--keys",
+            "10",
+            "--seconds",
+            "1",
+            "--warmup",
+            "0",
+        ],
+    ] {
+        let ran = run(&[command, &["--endpoint", &endpoints]].concat());
+        assert_eq!(ran.code, Some(0), "{command:?}: {}", ran.errors);
+    }
+    signal(frozen, Signal::CONT);
     assert_eq!(dev.stop(), Some(0));
 }
 

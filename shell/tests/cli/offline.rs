@@ -8,16 +8,18 @@ use std::process::Stdio;
 
 use crate::support::{finish, quorate, run};
 
-const COMMANDS: [&[&str]; 15] = [
+const COMMANDS: [&[&str]; 17] = [
     &["serve"],
     &["config"],
     &["dev"],
     &["status"],
     &["nodes"],
+    &["kv"],
     &["kv", "get"],
     &["kv", "put"],
     &["kv", "delete"],
     &["kv", "list"],
+    &["members"],
     &["members", "add"],
     &["members", "remove"],
     &["step-down"],
@@ -61,6 +63,19 @@ fn the_help_documents_the_exit_codes() {
     assert_eq!(run(&[]).code, Some(2), "no command is a usage error");
     assert_eq!(run(&["frobnicate"]).code, Some(2));
     assert_eq!(run(&["kv", "put", "key"]).code, Some(2));
+    for arguments in [
+        &["kv", "get", ""][..],
+        &["kv", "put", "", "v"],
+        &["kv", "delete", ""],
+    ] {
+        let ran = run(arguments);
+        assert_eq!(ran.code, Some(2));
+        assert!(
+            ran.errors.contains("a key has at least one character"),
+            "{}",
+            ran.errors
+        );
+    }
 }
 
 #[test]
@@ -80,6 +95,9 @@ fn a_cluster_that_is_not_there_is_told_with_the_endpoint() {
         assert!(ran.errors.contains(&endpoint), "{}", ran.errors);
         assert_eq!(ran.output, "");
     }
+    let before = run(&["--endpoint", &endpoint, "status"]);
+    assert_eq!(before.code, Some(3));
+    assert!(before.errors.contains(&endpoint), "{}", before.errors);
     let by_variable = finish(quorate(&["status"]).env("QUORATE_ENDPOINT", &endpoint));
     assert_eq!(by_variable.code, Some(3));
     assert!(by_variable.errors.contains(&endpoint), "{}", by_variable.errors);

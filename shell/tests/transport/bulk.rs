@@ -126,6 +126,7 @@ async fn heartbeats_keep_flowing_beside_a_big_transfer() {
                         let _ = stream.receiver.read_chunk().await;
                     });
                 }
+                Event::Greeted { .. } => {}
                 other => panic!("{other:?}"),
             }
         }

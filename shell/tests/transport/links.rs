@@ -151,6 +151,7 @@ async fn slow_reader_stops_the_sender_and_bounds_what_waits() {
                     assert_eq!(frame, forward(forwards, FRAME_BYTES));
                     forwards += 1;
                 }
+                Event::Greeted { .. } => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -263,4 +264,28 @@ async fn names_that_differ_only_in_the_directory_are_new_peers() {
     first.link(second.id, LinkEvent::Lost).await;
     let refusal = first.refusal().await;
     assert_eq!(refusal.code, quorate::transport::RefusalCode::Identity);
+}
+
+#[tokio::test]
+async fn peer_that_is_elsewhere_is_dialled_there_too_and_says_where_it_is() {
+    let secret = new_secret();
+    let mut first = Node::member(options("a", 1, &secret), 1);
+    let mut second = Node::member(options("b", 2, &secret), 2);
+    let nobody = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut peer = second.as_peer();
+    peer.cluster_address = nobody.local_addr().unwrap().to_string();
+    drop(nobody);
+    first.transport.set_peers(vec![peer]);
+    second.transport.set_peers(vec![first.as_peer()]);
+    let elsewhere = vec![second.address().to_string()];
+    first.transport.set_elsewhere(second.id, elsewhere);
+    first.link(second.id, LinkEvent::Connected).await;
+    second.link(first.id, LinkEvent::Connected).await;
+    for (node, other) in [(&mut first, "b"), (&mut second, "a")] {
+        let said = node.wait("a greeting", |event| match event {
+            Event::Greeted { hello } if hello.name == other => Some(hello.cluster_address.clone()),
+            _ => None,
+        });
+        assert_eq!(said.await, format!("{other}:1"));
+    }
 }

@@ -6,9 +6,10 @@ use std::time::{Duration, SystemTime};
 use quorate::port::{BoxFuture, Clock};
 use quorate::transport::{
     Ask, ConnectError, Event, Invitation, Options, Protocols, Refusal, RefusalCode, RefusedBy, Secret,
+    TakenIn,
 };
 use quorate_core::Instant;
-use quorate_core::raft::{DirectoryId, Lineage, NodeId};
+use quorate_core::raft::{DirectoryId, Index, Lineage, NodeId};
 
 use crate::support::{LINEAGE, Node, SOON, introduce, new_secret, options, system};
 
@@ -278,4 +279,51 @@ async fn clock_that_is_years_off_is_named_as_the_reason_on_both_sides() {
     introduce(&[&fast, &right]);
     let refusals = (fast.refusal().await, right.refusal().await);
     both_are(&refusals, RefusalCode::Clock);
+}
+
+#[tokio::test]
+async fn node_that_was_removed_is_told_so_whatever_it_wants_and_is_not_invited() {
+    let secret = new_secret();
+    let mut member = Node::member(options("b", 2, &secret), 2);
+    let mut removed = Node::member(options("a", 1, &secret), 1);
+    let newer = Node::member(options("c", 3, &secret), 3);
+    let taken_in = TakenIn {
+        below: NodeId(3),
+        index: Index(57),
+    };
+    member.transport.set_taken_in(Some(taken_in));
+    removed.transport.set_peers(vec![member.as_peer()]);
+    let refusals = (member.refusal().await, removed.refusal().await);
+    both_are(&refusals, RefusalCode::Removed);
+    for refusal in [&refusals.0, &refusals.1] {
+        let message = &refusal.message;
+        assert!(
+            message.contains("node `a` was removed") && message.contains("57"),
+            "{message}"
+        );
+    }
+    let address = member.address().to_string();
+    let asked = removed
+        .transport
+        .ask(&address, Some("b"), Ask::WhoAreYou, SOON)
+        .await;
+    assert!(matches!(asked, Err(ConnectError::Refused(refusal)) if refusal.code == RefusalCode::Removed));
+    // One that this member has yet to hear of may have joined just now.
+    newer.transport.set_peers(vec![member.as_peer()]);
+    let asking = newer.transport.ask(&address, Some("b"), Ask::WhoAreYou, SOON);
+    let answering = member.wait("the question", |event| match event {
+        Event::Ask { from, .. } => Some(from.name.clone()),
+        _ => None,
+    });
+    let name = tokio::select! {
+        biased;
+        name = answering => name,
+        answer = asking => panic!("answered by nobody: {answer:?}"),
+    };
+    assert_eq!(name, "c");
+    assert!(
+        removed
+            .try_next()
+            .is_none_or(|event| !matches!(event, Event::Invited { .. }))
+    );
 }

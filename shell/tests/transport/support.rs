@@ -196,6 +196,7 @@ pub(crate) fn heartbeat(round: u64) -> Frame {
         body: Body::Heartbeat {
             commit: Index(0),
             round,
+            lease: None,
         },
     })
 }

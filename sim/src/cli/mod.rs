@@ -7,6 +7,7 @@ mod interrupt;
 mod mutants;
 mod plan;
 mod replay;
+mod shrink;
 
 use std::process::ExitCode;
 
@@ -37,6 +38,10 @@ enum Command {
     /// Ends with 1 when the same violation shows at the same step of the same run, with 0 when the run ends well, and
     /// with 3 when it ends in another way.
     Replay(replay::Arguments),
+    /// Take nodes, faults, operations and time out of a failure while its violation stays.
+    ///
+    /// Writes the smaller failure to a folder of its own. Ends with 0, or with 3 when the violation does not show.
+    Shrink(shrink::Arguments),
     /// Visit every state of a small cluster that bounded faults can lead to.
     ///
     /// Ends with 1 and the shortest way to a violation when a property is broken.
@@ -58,6 +63,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Plan(arguments) => plan::run(&arguments),
         Command::Explore(arguments) => explore::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
+        Command::Shrink(arguments) => shrink::run(&arguments),
         #[cfg(feature = "planted-bugs")]
         Command::Mutants(arguments) => mutants::run(&arguments),
     };
@@ -66,6 +72,9 @@ pub(crate) fn run() -> ExitCode {
         ExitCode::from(2)
     })
 }
+
+/// A run ended in another way than recorded.
+const DIFFERS: u8 = 3;
 
 /// What keeps a command from doing its work, in words; a violation is no error.
 type CommandResult = Result<ExitCode, Box<dyn std::error::Error>>;

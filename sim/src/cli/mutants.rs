@@ -25,18 +25,22 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> CommandResult {
-    let wanted =
+    let chosen =
         |bug: &&PlantedBug| arguments.only.is_empty() || arguments.only.iter().any(|name| name == bug.name());
-    let bugs: Vec<PlantedBug> = PlantedBug::ALL.iter().filter(wanted).copied().collect();
+    let bugs: Vec<PlantedBug> = PlantedBug::ALL.iter().filter(chosen).copied().collect();
     if bugs.is_empty() {
         let names: Vec<&str> = PlantedBug::ALL.iter().map(|bug| bug.name()).collect();
         return Err(format!("no planted bug has such a name; they are: {}", names.join(", ")).into());
     }
-    let findings = search(&Search {
+    let wanted = Search {
         bugs,
         seconds: arguments.seconds,
         budget: Duration::from_secs(arguments.budget),
         jobs: super::jobs(arguments.jobs),
+    };
+    let findings = search(&wanted, |finding| match &finding.found {
+        Some((nodes, violation)) => eprintln!("{}: {nodes} nodes, {violation}", finding.bug.name()),
+        None => eprintln!("{}: not found", finding.bug.name()),
     });
     print!("{}", table(&findings));
     Ok(if findings.iter().all(|finding| finding.found.is_some()) {

@@ -8,9 +8,6 @@ use quorate_sim::failure::{Failure, Replay};
 
 use super::CommandResult;
 
-/// The run ended in another way than recorded.
-const DIFFERS: u8 = 3;
-
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The folder that a violation was written to.
@@ -43,7 +40,7 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
             println!(
                 "DIFFERS: the run does not end as it did. Either the code is another, or a run depends on more than its plan."
             );
-            Ok(ExitCode::from(DIFFERS))
+            Ok(ExitCode::from(super::DIFFERS))
         }
         Replay::EndsWell => {
             println!("NOT REPRODUCED: the run ends well now");

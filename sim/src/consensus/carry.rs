@@ -8,7 +8,7 @@ use quorate_core::wire::{self, Kind};
 
 use super::PlantedBug;
 use super::checker::client::{Request, RequestKind};
-use super::checker::{Breach, Verdict, demand};
+use super::checker::{Breach, Verdict, demand, lease, membership};
 use super::node::Run;
 use super::schedule::MICROSECOND;
 use super::world::{Event, World};
@@ -87,6 +87,9 @@ impl World {
         self.checkers
             .entries
             .written(write, &live.disk.written, own_term)?;
+        if let Some(term) = own_term {
+            membership::follow_each_other(write, &live.disk.written, term, status.commit)?;
+        }
         match &write.reset {
             Some(base) => self.checkers.committed.covers(base.position, "a snapshot"),
             None => Ok(()),
@@ -437,7 +440,18 @@ impl World {
             .elected(term, run.node, status.membership, &self.checkers.promises)?;
         self.checkers
             .committed
-            .leader_completeness(run.node, term, &node.disk.written)
+            .leader_completeness(run.node, term, &node.disk.written)?;
+        let now = self.schedule.now();
+        for (node, process) in self.nodes.processes() {
+            lease::over(
+                term,
+                run,
+                node.run(),
+                node.clock.shows(now),
+                &process.raft.status(),
+            )?;
+        }
+        Ok(())
     }
 
     /// Schedules an end for the queue of the log, when there is none.

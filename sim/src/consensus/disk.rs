@@ -1,7 +1,7 @@
 //! The disk under a node's log: writes become durable in order, some time after they were handed over.
 //!
 //! Invariant: `written` is `durable` with every queued operation carried out. A crash keeps any number of the queued
-//! operations from the front, and loses the others; one operation is never torn.
+//! operations from the front and perhaps the beginning of the next one, and loses the others.
 
 use std::collections::VecDeque;
 
@@ -102,17 +102,34 @@ impl Disk {
         first.map(|first| (first, done))
     }
 
-    /// The node stops: only what is durable remains. Returns what became durable without anyone hearing of it.
-    pub(super) fn crash(&mut self, random: &mut Stream) -> Vec<Done> {
+    /// The node stops: only what is durable remains. Returns what became durable without anyone hearing of it,
+    /// and whether a write was torn.
+    pub(super) fn crash(&mut self, random: &mut Stream) -> (Vec<Done>, bool) {
         self.syncing = 0;
         let mut done = Vec::new();
         if random.chance(500_000) {
             let kept = random.between(0, self.queue.len() as u64);
             done = self.make_durable(usize::try_from(kept).unwrap_or(0));
         }
+        let torn = random.chance(500_000) && self.tear(random, &mut done);
         self.queue.clear();
         self.written = self.durable.clone();
-        done
+        (done, torn)
+    }
+
+    /// The first write that is lost leaves its term and vote and some of its entries: records are durable or not each
+    /// by itself, in order.
+    fn tear(&mut self, random: &mut Stream, done: &mut Vec<Done>) -> bool {
+        let Some((_, Operation::Write(write))) = self.queue.front_mut() else {
+            return false;
+        };
+        if write.reset.is_some() || write.entries.is_empty() {
+            return false;
+        }
+        let kept = random.below(write.entries.len() as u64);
+        write.entries.truncate(usize::try_from(kept).unwrap_or(0));
+        done.extend(self.make_durable(1));
+        true
     }
 
     fn make_durable(&mut self, count: usize) -> Vec<Done> {

@@ -4,6 +4,7 @@ use quorate_core::raft::{LinkEvent, NodeId};
 
 use super::checker::Verdict;
 use super::network::{Cut, Weather};
+use super::node::Run;
 use super::plan::{Alarm, FaultKind, Shape, Who};
 use super::schedule::Time;
 use super::world::{Event, World};
@@ -40,6 +41,10 @@ impl World {
                 let (from, to) = (self.find(from), self.find(to));
                 self.network.clog(from, to, now + duration, each);
             }
+            FaultKind::Hold { shape, duration } => {
+                let links = self.cut_of(shape);
+                self.network.hold(&links, now + duration);
+            }
             FaultKind::FalseAlarm {
                 at_node,
                 peer,
@@ -69,6 +74,16 @@ impl World {
             }
             FaultKind::StalledDisk { victim, duration } => self.fault_stalled_disk(victim, now + duration),
             FaultKind::FailedSync { victim, down } => self.fault_failed_sync(victim, down),
+            FaultKind::CrashAt {
+                victim,
+                boundary,
+                down,
+            } => {
+                let victim = self.find(victim);
+                if let Some(node) = self.nodes.get_mut(victim).filter(|node| node.process.is_some()) {
+                    node.crash_at = Some((boundary, down));
+                }
+            }
             FaultKind::Rot { victim, down } => return self.fault_rot(victim, down),
             FaultKind::Wipe { victim } => return self.fault_wipe(victim),
         }
@@ -103,6 +118,16 @@ impl World {
         self.crash(victim)
     }
 
+    /// Kills a process that is in this life, and starts it again.
+    pub(super) fn kill(&mut self, run: Run, down: Time) -> Verdict {
+        if self.nodes.live(run).is_none() {
+            return Ok(());
+        }
+        self.statistics.boundary_crashes += 1;
+        self.schedule.after(down, Event::Start(run.node));
+        self.crash(run.node)
+    }
+
     fn fault_power_cut(&mut self, down: Time, apart: Time) -> Verdict {
         for (place, victim) in self.present().into_iter().enumerate() {
             self.schedule
@@ -131,9 +156,15 @@ impl World {
             Shape::Alone(victim) | Shape::Unheard(victim) | Shape::Deaf(victim) | Shape::Bridge(victim) => {
                 Some(self.find(victim))
             }
+            Shape::Two(one, _) | Shape::Link(one, _) => Some(self.find(one)),
             Shape::Sides(_) | Shape::Pairs(_) => None,
         };
+        let other = match shape {
+            Shape::Two(_, other) | Shape::Link(_, other) => Some(self.find(other)),
+            _ => None,
+        };
         let hit = |id: NodeId| Some(id) == victim;
+        let two = |id: NodeId| hit(id) || Some(id) == other;
         let mut cut = Cut::new();
         for (from_place, from) in nodes.iter().copied().enumerate() {
             for (to_place, to) in nodes.iter().copied().enumerate() {
@@ -142,6 +173,8 @@ impl World {
                     Shape::Unheard(_) => hit(from) && !hit(to),
                     Shape::Deaf(_) => hit(to) && !hit(from),
                     Shape::Bridge(_) => !hit(from) && !hit(to) && from != to,
+                    Shape::Two(..) => two(from) != two(to),
+                    Shape::Link(..) => hit(from) && Some(to) == other && from != to,
                     Shape::Sides(sides) => sides >> (from_place % 64) & 1 != sides >> (to_place % 64) & 1,
                     Shape::Pairs(pairs) => from != to && pairs >> ((8 * from_place + to_place) % 64) & 1 == 1,
                 };

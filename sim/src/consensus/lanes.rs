@@ -10,7 +10,8 @@ use super::PlantedBug;
 use super::checker::{Breach, Verdict};
 use super::disk::Done;
 use super::node::Run;
-use super::schedule::{MICROSECOND, MILLISECOND};
+use super::plan::Boundary;
+use super::schedule::{MICROSECOND, MILLISECOND, Time};
 use super::store::{self, Snapshot};
 use super::world::{Event, World};
 
@@ -32,8 +33,24 @@ impl World {
             self.now_durable(run.node, &done)?;
             return self.disk_failed(run, write);
         }
+        if let Some(down) = boundary_reached(live.crash_at, Boundary::BeforeSync) {
+            return self.kill(run, down);
+        }
         let mut writes = live.disk.end_sync();
+        let voted = writes.iter().any(|done| {
+            let vote = done.hard_state.and_then(|hard_state| hard_state.vote);
+            vote.is_some()
+        });
+        let after_sync = boundary_reached(live.crash_at, Boundary::AfterSync);
+        let after_vote = boundary_reached(live.crash_at, Boundary::AfterVote).filter(|_| voted);
         self.now_durable(run.node, &writes)?;
+        if let Some(down) = after_sync {
+            return self.kill(run, down);
+        }
+        if let Some(down) = after_vote {
+            let delay = self.random.disk.around(2 * MILLISECOND);
+            self.schedule.after(delay, Event::Kill(run, down));
+        }
         self.sync(run);
         if self.random.drivers.chance(800_000) {
             // An acknowledgement covers all before it.
@@ -347,6 +364,13 @@ impl World {
             nodes.join("; ")
         )
     }
+}
+
+/// How long a process stays down that is killed at this boundary; none when it is not.
+fn boundary_reached(crash_at: &Option<(Boundary, Time)>, reached: Boundary) -> Option<Time> {
+    crash_at
+        .filter(|(boundary, _)| *boundary == reached)
+        .map(|(_, down)| down)
 }
 
 /// The command with another value.

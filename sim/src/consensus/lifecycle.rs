@@ -3,6 +3,7 @@
 use quorate_core::raft::{self, BootError, FeatureLevel, LinkEvent, Member, Membership, NodeId, Raft};
 
 use super::PlantedBug;
+use super::checker::contact::Contact;
 use super::checker::progress::Progress;
 use super::checker::{Breach, Verdict, demand};
 use super::clock::Clock;
@@ -17,7 +18,8 @@ impl World {
     pub(super) fn create(&mut self, id: NodeId, member: &Member) {
         let mut random = self.machine(Draws::Character, id);
         let skew = self.knobs.clock_skew;
-        let rate = 1_000_000 - skew + random.between(0, 2 * skew);
+        let somewhere = random.between(0, 2 * skew);
+        let rate = 1_000_000 - skew + *random.pick(&[0, 2 * skew, somewhere]);
         let clock = Clock::new(random.below(1_000 * SECOND), rate);
         // What a newcomer takes for the membership before its log begins counts for nothing: it has no vote in it.
         let membership = if random.chance(500_000) {
@@ -146,6 +148,7 @@ impl World {
             to_apply: std::collections::VecDeque::new(),
             reads: Vec::new(),
             progress,
+            contact: Contact::default(),
             timer: None,
             drain_scheduled: false,
             apply_scheduled: false,
@@ -168,7 +171,8 @@ impl World {
         node.paused_until = 0;
         node.waiting.clear();
         node.disk_fails = false;
-        let done = node.disk.crash(&mut self.random.disk);
+        node.crash_at = None;
+        let (done, torn) = node.disk.crash(&mut self.random.disk);
         match planted {
             Some(PlantedBug::LyingDisk) => node.disk.lose_entries(3),
             Some(PlantedBug::ForgottenVote) => node.disk.lose_vote(),
@@ -178,6 +182,7 @@ impl World {
             node.store.flush(node.store.batches_behind());
         }
         self.statistics.crashes += 1;
+        self.statistics.torn += u64::from(torn);
         self.checkers.clients.stopped(run);
         self.log(|_| format!("{run} crashes"));
         self.links_change(id, LinkEvent::Refused);

@@ -60,6 +60,18 @@ impl DiskLog {
             .unwrap_or(&self.base.membership)
     }
 
+    /// The last membership before `index`, and where it stands.
+    pub(super) fn membership_before(&self, index: Index) -> (Index, &Membership) {
+        let entries = self.entries.iter().rev();
+        entries
+            .filter(|entry| entry.position.index < index)
+            .find_map(|entry| match &entry.payload {
+                Payload::Membership(membership) => Some((entry.position.index, &**membership)),
+                Payload::Empty | Payload::Command(_) | Payload::Omitted => None,
+            })
+            .unwrap_or((self.base.position.index, &self.base.membership))
+    }
+
     /// Carries out a write; says what is wrong with one that makes no sense.
     pub(super) fn write(&mut self, write: &Write) -> Result<(), String> {
         if let Some(hard_state) = write.hard_state {

@@ -14,6 +14,9 @@ pub(super) type Cut = Vec<(NodeId, NodeId)>;
 /// What a clogged link holds back at the most; what comes then is lost.
 const CLOG_MAX: Time = SECOND;
 
+/// How many of the messages that are late are very late, and out of order.
+const STRAGGLERS: PartsPerMillion = 150_000;
+
 /// How messages fare.
 #[derive(Debug)]
 pub(super) struct Network {
@@ -41,6 +44,8 @@ struct Link {
     cuts: u32,
     last_arrival: Time,
     clog: Option<Clog>,
+    /// Until then messages wait.
+    held_until: Time,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -110,6 +115,14 @@ impl Network {
         self.link(from, to).clog = Some(Clog { until, each });
     }
 
+    /// Messages of some links wait until then.
+    pub(super) fn hold(&mut self, links: &Cut, until: Time) {
+        for (from, to) in links {
+            let link = self.link(*from, *to);
+            link.held_until = link.held_until.max(until);
+        }
+    }
+
     /// Another weather until some time.
     pub(super) fn storm(&mut self, until: Time, weather: Weather) {
         self.storm = Some((until, weather));
@@ -118,7 +131,7 @@ impl Network {
     /// Everything is open from now on, and nothing is lost, repeated, held back or out of order.
     pub(super) fn calm(&mut self) {
         for link in self.links.iter_mut().flatten() {
-            (link.cuts, link.clog) = (0, None);
+            (link.cuts, link.clog, link.held_until) = (0, None, 0);
         }
         self.latency_mean = self.latency_mean.min(MILLISECOND);
         self.ordered = true;
@@ -143,6 +156,7 @@ impl Network {
                 cuts: 0,
                 last_arrival: 0,
                 clog: None,
+                held_until: 0,
             });
         }
         &mut row[column]
@@ -160,10 +174,19 @@ impl Link {
     ) -> Option<Time> {
         let mut delay = 50 * MICROSECOND + self.random.around(latency_mean);
         if self.random.chance(spike) {
-            delay += self.random.around(80 * MILLISECOND);
+            let straggles = self.random.chance(STRAGGLERS);
+            delay += self
+                .random
+                .around(if straggles { SECOND } else { 80 * MILLISECOND });
+            if straggles {
+                return Some(now + delay);
+            }
         }
         let mut arrival = now + delay;
-        if let Some(clog) = self.clog.filter(|clog| now < clog.until) {
+        if now < self.held_until {
+            arrival = arrival.max(self.held_until).max(self.last_arrival);
+            self.last_arrival = arrival;
+        } else if let Some(clog) = self.clog.filter(|clog| now < clog.until) {
             arrival = arrival.max(self.last_arrival + clog.each);
             if arrival > now + CLOG_MAX {
                 return None;

@@ -6,10 +6,12 @@ use std::fmt;
 use quorate_core::raft::{Apply, FeatureLevel, Index, Member, Membership, NodeId, Raft};
 use quorate_core::state::StateMachine;
 
+use super::checker::contact::Contact;
 use super::checker::progress::Progress;
 use super::clock::Clock;
 use super::disk::Disk;
 use super::log::DiskLog;
+use super::plan::Boundary;
 use super::schedule::Time;
 use super::store::Store;
 use super::world::Event;
@@ -52,6 +54,8 @@ pub(super) struct Node {
     pub(super) stalled_until: Time,
     /// The next sync fails.
     pub(super) disk_fails: bool,
+    /// Where its process is killed, and for how long.
+    pub(super) crash_at: Option<(Boundary, Time)>,
     /// It is a witness: its log has no commands, and it holds no state.
     pub(super) witness: bool,
     /// What its binary supports.
@@ -71,6 +75,7 @@ pub(super) struct Process {
     /// Indexes that reads wait for.
     pub(super) reads: Vec<Index>,
     pub(super) progress: Progress,
+    pub(super) contact: Contact,
     /// The next wake-up that is scheduled.
     pub(super) timer: Option<Time>,
     pub(super) drain_scheduled: bool,
@@ -88,6 +93,7 @@ pub(super) struct Live<'a> {
     pub(super) slow_by: Time,
     pub(super) stalled_until: Time,
     pub(super) disk_fails: &'a mut bool,
+    pub(super) crash_at: &'a mut Option<(Boundary, Time)>,
     pub(super) witness: bool,
 }
 
@@ -109,6 +115,7 @@ impl Node {
             slow_by: 0,
             stalled_until: 0,
             disk_fails: false,
+            crash_at: None,
             witness: member.witness,
             features,
             features_max: features,
@@ -168,6 +175,7 @@ impl Nodes {
             slow_by: node.slow_by,
             stalled_until: node.stalled_until,
             disk_fails: &mut node.disk_fails,
+            crash_at: &mut node.crash_at,
             witness: node.witness,
         })
     }

@@ -182,7 +182,7 @@ impl World {
         }
         let voters: Vec<NodeId> = membership.voters().iter().copied().collect();
         let learners: Vec<NodeId> = membership.learners().iter().copied().collect();
-        let nodes_max = usize::try_from(self.nodes_first).unwrap_or(usize::MAX) + 2;
+        let nodes_max = usize::try_from(self.nodes_first).unwrap_or(usize::MAX) + 3;
         let room = membership.members().len() < nodes_max;
         let spare = voters.len() > self.knobs.voters_min;
         let voter = |place| nth(&voters, place).expect("a membership has voters");
@@ -219,6 +219,13 @@ impl World {
                     _ => vec![Change::Promote(learner)],
                 }
             }
+            OperationKind::ReplaceMajority { voter: place } if learners.len() > voters.len() / 2 => {
+                let leaving =
+                    (0..=voters.len() as u64 / 2).map(|next| Change::Demote(voter(place % 64 + next)));
+                let coming = learners.iter().map(|id| Change::Promote(*id));
+                coming.chain(leaving).collect()
+            }
+            OperationKind::ReplaceMajority { .. } if room => vec![self.stranger(true)],
             OperationKind::PromoteAndRemove { voter: place, .. } if spare => {
                 vec![Change::Demote(voter(place))]
             }

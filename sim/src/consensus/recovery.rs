@@ -51,6 +51,7 @@ impl World {
             node.paused_until = 0;
             node.slow_until = 0;
             node.disk_fails = false;
+            node.crash_at = None;
             if std::mem::take(&mut node.stalled_until) > now {
                 stalled.push(node.run());
             }
@@ -230,6 +231,9 @@ impl World {
             process.machine.applied().index
         };
         let follows = id == leader || matches!(status.role, Role::Follower | Role::Learner | Role::Witness);
+        if status.read_only {
+            return Some(format!("member {id} is read-only"));
+        }
         if applied != wanted || !process.reads.is_empty() || !follows {
             return Some(format!("member {id} has applied {applied} of {wanted}"));
         }

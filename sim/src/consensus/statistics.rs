@@ -43,6 +43,10 @@ statistics! {
     messages: "messages",
     /// Processes that were killed.
     crashes: "crashes",
+    /// Processes that were killed at a boundary of their input and output.
+    boundary_crashes: "crashes at a boundary",
+    /// Writes of which a crash left the beginning.
+    torn: "torn writes",
     /// Disks that failed a sync.
     disk_errors: "disk errors",
     /// Disks that stood still.

@@ -1,7 +1,7 @@
 //! What clients do: writes that can be told from each other, conditional writes, removals, and linearizable reads.
 
 use bytes::Bytes;
-use quorate_core::raft::{Input, NodeId, Role};
+use quorate_core::raft::{Input, NodeId, ReadMode, Role};
 use quorate_core::state::{Command, Revision};
 
 use super::PlantedBug;
@@ -130,7 +130,13 @@ impl World {
             let outcome = quorate_core::raft::Outcome::ReadReady { index };
             return self.checkers.clients.outcome(run, token, &outcome).map(drop);
         }
-        self.input(run, Input::Read { token })
+        let leases = self.knobs.raft.lease_reads.is_some();
+        let mode = if leases && self.random.clients.chance(700_000) {
+            ReadMode::Lease
+        } else {
+            ReadMode::ReadIndex
+        };
+        self.input(run, Input::Read { token, mode })
     }
 
     /// Mostly the node that leads or is said to, often any.

@@ -10,7 +10,7 @@ use quorate_core::raft::{
 use super::checker::commit::CommittedLog;
 use super::checker::{Breach, Checkers, Verdict, demand};
 use super::network::{Cut, Network};
-use super::node::{Nodes, Run};
+use super::node::{Live, Nodes, Run};
 use super::operator::{DUTIES_INTERVAL, Operator};
 use super::plan::{Fault, Knobs, Operation, Plan};
 use super::recovery::Recovery;
@@ -68,6 +68,8 @@ pub(super) enum Event {
     },
     /// A process starts.
     Start(NodeId),
+    /// A process is killed, and starts again after some time.
+    Kill(Run, Time),
     /// A removed node is switched off for good.
     SwitchOff(NodeId),
     /// The binary of a node has stopped since it is too old.
@@ -309,6 +311,7 @@ impl World {
             Event::Sent { from, to, complete } => self.sent(from, to, complete),
             Event::Link { run, peer, event } => self.input(run, Input::Link { peer, event }),
             Event::Start(id) => self.start(id),
+            Event::Kill(run, down) => self.kill(run, down),
             Event::SwitchOff(id) => self.switch_off(id),
             Event::TooOld(run, needed) => self.upgrade(run, needed),
             Event::Resume(id) => {
@@ -340,9 +343,15 @@ impl World {
     }
 
     fn deliver(&mut self, from: NodeId, to: NodeId, message: Message) -> Verdict {
+        let now = self.schedule.now();
         match self.nodes.get(to) {
             Some(node) if node.process.is_some() => {
                 let run = node.run();
+                if self.conditions.checks
+                    && let Some(live) = self.nodes.live(run)
+                {
+                    live.process.contact.hears(from, now);
+                }
                 self.input(run, Input::Receive { from, message })
             }
             _ => Ok(()),
@@ -359,7 +368,10 @@ impl World {
         }
         live.process.timer = None;
         match live.process.raft.deadline() {
-            Some(deadline) if live.clock.when(deadline) <= now => self.input(run, Input::Timeout),
+            Some(deadline) if live.clock.when(deadline) <= now => {
+                self.input(run, Input::Timeout)?;
+                self.check_contact(run)
+            }
             _ => {
                 self.arm(run);
                 Ok(())
@@ -446,6 +458,23 @@ impl World {
             self.check_majority(run, commit)?;
         }
         Ok(())
+    }
+
+    fn check_contact(&mut self, run: Run) -> Verdict {
+        let (now, bound) = (self.schedule.now(), self.knobs.silence_endured());
+        if !self.conditions.checks {
+            return Ok(());
+        }
+        let Some(Live { process, .. }) = self.nodes.live(run) else {
+            return Ok(());
+        };
+        let status = process.raft.status();
+        match status.role {
+            Role::Leader => process
+                .contact
+                .leads(now, bound, run, status.term, status.membership),
+            _ => Ok(()),
+        }
     }
 
     fn check_majority(&self, run: Run, commit: quorate_core::raft::Index) -> Verdict {

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::time::Duration;
 
-use quorate_tests::{Cluster, Load, Node, SETTLE, new_secret, quorate, tail};
+use quorate_tests::{Cluster, Load, Node, SETTLE, new_secret, quorate, tail, wait_until};
 
 const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
 
@@ -237,6 +237,74 @@ fn wiped_node_comes_back_as_a_learner_and_is_promoted() {
         record.check(node.client_address());
     }
     cluster.wait_until_equal();
+}
+
+/// It cannot be told from the member by itself; the others know that the member has another directory now.
+#[test]
+fn old_copy_of_a_data_directory_is_kept_out_once_the_node_came_back_without_it() {
+    let mut cluster = Cluster::started(3);
+    cluster.nodes[0].put("key", "value");
+    let victim = (cluster.leader() + 1) % 3;
+    cluster.nodes[victim].stop();
+    let data = cluster.nodes[victim].data.clone();
+    let old = data.with_extension("old");
+    std::fs::rename(&data, &old).expect("the directory moves aside");
+    cluster.nodes[victim].start();
+    cluster.wait_for_voters(&["1", "2", "3"]);
+    cluster.wait_until_ready();
+    cluster.nodes[victim].stop();
+
+    cluster.nodes[victim].data = old;
+    let mark = cluster.nodes[victim].log_mark();
+    cluster.nodes[victim].start();
+    cluster.nodes[victim].wait_for_log(mark, "this one is an old copy: move it aside", SETTLE);
+    assert!(!cluster.nodes[victim].is_ready());
+    cluster.nodes[victim].stop();
+    cluster.nodes[victim].data = data;
+    cluster.nodes[victim].start();
+    cluster.wait_until_ready();
+    assert_eq!(cluster.wait_until_equal().len(), 1);
+}
+
+#[test]
+fn member_that_was_away_learns_of_a_leader_that_joined_meanwhile() {
+    let mut cluster = Cluster::started(3);
+    let leader = cluster.leader();
+    let away = (leader + 1) % 3;
+    cluster.nodes[away].stop();
+    let peers = [cluster.nodes[leader].cluster_address()];
+    let joined = cluster.add_with_flags("4", &peers);
+    cluster.nodes[joined].start();
+    cluster.wait_for_voters(&["1", "2", "3", "4"]);
+    wait_until(SETTLE, "node 4 leads", || {
+        let leader = cluster.leader();
+        let body = br#"{"target_node": 4}"#;
+        let _ = cluster.nodes[leader].request("POST", "/cluster/step-down", body);
+        cluster.leader() == joined
+    });
+    cluster.nodes[joined].put("written", "by a stranger");
+    cluster.nodes[away].start();
+    cluster.wait_until_ready();
+    cluster.wait_for_voters(&["1", "2", "3", "4"]);
+    assert_eq!(cluster.wait_until_equal().len(), 1);
+}
+
+#[test]
+fn node_in_no_cluster_answers_reads_and_writes_that_it_is_in_none() {
+    let mut cluster = Cluster::listed(3);
+    cluster.nodes[0].start();
+    cluster.nodes[0].wait_for_log(0, "waiting for every listed node", SETTLE);
+    let path = "/v1/kv/key?consistency=serializable";
+    for (method, path) in [
+        ("GET", path),
+        ("GET", "/v1/kv?consistency=serializable"),
+        ("PUT", "/v1/kv/key"),
+    ] {
+        let answer = cluster.nodes[0].request(method, path, b"").expect("an answer");
+        assert_eq!(answer.status, 503, "{method} {path}: {}", answer.text());
+        assert_eq!(answer.json()["code"], "unavailable", "{method} {path}");
+        assert_says(&answer.text(), &["this node belongs to no cluster yet"]);
+    }
 }
 
 #[test]

@@ -65,6 +65,10 @@ fn isolated_leader_acknowledges_nothing_steps_down_and_says_so() {
         assert_eq!(health.status, 200);
         assert_eq!(health.json()["status"], "degraded", "{}", health.text());
         assert!(!health.json()["reason"].as_str().unwrap_or_default().is_empty());
+        wait_until(SETTLE, "the old leader is read-only", || {
+            node.look("/cluster/status")["mode"] == "read-only"
+        });
+        assert_eq!(node.get("/health").json()["mode"], "read-only");
         assert_ne!(health.json()["cluster"]["role"], "leader", "{}", health.text());
         let ready = node.get("/readyz");
         assert_eq!(
@@ -100,6 +104,9 @@ fn isolated_leader_acknowledges_nothing_steps_down_and_says_so() {
         cluster.nodes[*place].thaw();
     }
     cluster.wait_until_ready();
+    wait_until(SETTLE, "the old leader takes writes", || {
+        node.look("/cluster/status")["mode"] == "read-write"
+    });
     let term = node.look("/cluster/status")["term"].as_u64();
     for node in &cluster.nodes {
         node.put(&format!("after/{}", node.name), "resumed");
@@ -117,7 +124,7 @@ fn isolated_leader_acknowledges_nothing_steps_down_and_says_so() {
 fn check_refusal(answer: &http::Answer, took: Duration) {
     assert_eq!(
         (answer.status, answer.code().as_str()),
-        (503, "no_leader"),
+        (503, "quorum_lost"),
         "{}",
         answer.text()
     );

@@ -103,3 +103,81 @@ fn node_that_is_not_there_or_belongs_elsewhere_is_answered_with_what_to_do() {
     );
     cluster.wait_for_voters(&["1"]);
 }
+
+/// Whoever is removed, and whichever node is asked: the answer is that it is done.
+#[test]
+fn any_node_removes_any_node_the_leader_too_and_says_that_it_is_done() {
+    let mut cluster = Cluster::started(5);
+    let mut names = vec!["1", "2", "3", "4", "5"];
+    for ask_the_leader in [true, false] {
+        let leader = cluster.leader();
+        let name = cluster.nodes[leader].name.clone();
+        let other = cluster
+            .running()
+            .position(|node| node.name != name)
+            .expect("another");
+        let asked = if ask_the_leader { leader } else { other };
+        let answer = cluster.nodes[asked]
+            .request("DELETE", &format!("/cluster/members/{name}"), b"")
+            .expect("an answer");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        names.retain(|known| *known != name);
+        let removed = cluster.nodes.remove(leader);
+        removed.wait_for_log(0, "was removed from the cluster: the membership at index", SETTLE);
+        drop(removed);
+        cluster.wait_for_voters(&names);
+    }
+    // A follower, asked of a follower.
+    let leader = cluster.leader();
+    let (asked, gone) = ((leader + 1) % 3, (leader + 2) % 3);
+    let path = format!("/cluster/members/{}", cluster.nodes[gone].name);
+    let answer = cluster.nodes[asked]
+        .request("DELETE", &path, b"")
+        .expect("an answer");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    names.retain(|known| *known != cluster.nodes[gone].name);
+    cluster.nodes.remove(gone);
+    cluster.wait_for_voters(&names);
+    cluster.nodes[0].put("still", "serving");
+}
+
+#[test]
+fn node_that_was_removed_while_it_was_away_says_so_and_what_to_do() {
+    let mut cluster = Cluster::started(4);
+    // The one that all others dial, and the one that dials all others.
+    for name in ["4", "1"] {
+        let gone = cluster
+            .nodes
+            .iter()
+            .position(|node| node.name == name)
+            .expect("it is there");
+        cluster.nodes[gone].stop();
+        let asked = cluster.leader();
+        let path = format!("/cluster/members/{name}");
+        let answer = cluster.nodes[asked]
+            .request("DELETE", &path, b"")
+            .expect("an answer");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let mark = cluster.nodes[gone].log_mark();
+        cluster.nodes[gone].start();
+        let words = "was removed from the cluster: the membership at index";
+        cluster.nodes[gone].wait_for_log(mark, words, SETTLE);
+        let node = &cluster.nodes[gone];
+        let reason = node.look("/health")["reason"].to_string();
+        assert!(reason.contains(words) && reason.contains("--peers"), "{reason}");
+        let reason = node.look("/cluster/status")["reason"].to_string();
+        assert!(reason.contains(words), "{reason}");
+        let ready = node.get("/readyz");
+        assert_eq!(ready.status, 503);
+        assert!(ready.text().contains(words), "{}", ready.text());
+        let log = node.log()[mark..].to_owned();
+        assert_eq!(log.matches(words).count(), 1, "{log}");
+        assert!(!log.contains("old copy"), "{log}");
+
+        // As it is told: with an empty directory it is taken in again.
+        cluster.nodes[gone].stop();
+        cluster.nodes[gone].wipe();
+        cluster.nodes[gone].start();
+        cluster.wait_for_voters(&["1", "2", "3", "4"]);
+    }
+}

@@ -1,8 +1,9 @@
 //! `quorate bench put|get`: a closed loop of clients against a running cluster.
 //!
-//! Each client has one request under way, one operation a request. Clients are spread evenly over the endpoints. What
-//! happens during the warm-up is not counted. All clients run in one thread, so that the load takes as little as
-//! possible from a cluster on the same machine.
+//! Each client has one request under way, one operation a request. Clients are spread evenly over the endpoints that
+//! answer at the start; a client whose endpoint fails moves on to the next one. What happens during the warm-up is not
+//! counted. All clients run in one thread, so that the load takes as little as possible from a cluster on the same
+//! machine.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -21,7 +22,7 @@ use report::{Figures, Report};
 
 use super::connect::ConnectArgs;
 use super::error::CliError;
-use super::output::{Format, print, print_json};
+use super::output::{Format, print, print_json, warn};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -33,6 +34,10 @@ Examples:
 const ERROR_PAUSE: Duration = Duration::from_millis(10);
 /// How many clients write the keys that `get` reads.
 const LOADERS: usize = 64;
+/// How often a key is tried at each endpoint before `get` gives up.
+const LOADING_ROUNDS: usize = 3;
+/// How long an endpoint may take to show that it is there.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Operation {
@@ -46,6 +51,8 @@ enum Operation {
 enum ReadMode {
     /// Through the leader's majority
     Linearizable,
+    /// From the leader alone while it holds a lease
+    Lease,
     /// From the node that is asked
     Serializable,
 }
@@ -98,9 +105,7 @@ struct Load {
 }
 
 pub(super) async fn run(args: BenchArgs) -> Result<(), CliError> {
-    let clients = clients(&args)?;
-    // A cluster that is not there is told before anything else.
-    clients[0].status().await?;
+    let clients: Rc<[Client]> = clients(&args).await?.into();
     if args.operation == Operation::Get {
         fill(&args, &clients).await?;
     }
@@ -109,6 +114,7 @@ pub(super) async fn run(args: BenchArgs) -> Result<(), CliError> {
         operation: args.operation,
         consistency: match args.consistency {
             ReadMode::Linearizable => Consistency::Linearizable,
+            ReadMode::Lease => Consistency::Lease,
             ReadMode::Serializable => Consistency::Serializable,
         },
         prefix: args.prefix.clone(),
@@ -120,30 +126,87 @@ pub(super) async fn run(args: BenchArgs) -> Result<(), CliError> {
     });
     let tasks = LocalSet::new();
     for index in 0..args.clients {
-        let client = clients[index as usize % clients.len()].clone();
-        tasks.spawn_local(worker(Rc::clone(&load), client, u64::from(index)));
+        let place = Place::new(&clients, index as usize);
+        tasks.spawn_local(worker(Rc::clone(&load), place, u64::from(index)));
     }
     tasks.spawn_local(progress(Rc::clone(&load), args.warmup + args.seconds));
     tasks.await;
-    let report = Report::new(&args, &load.figures.borrow());
+    let figures = load.figures.borrow();
+    let report = Report::new(&args, &figures);
     match args.connect.format {
-        Format::Json => print_json(&report),
-        Format::Table => print(&report.to_text(&load.figures.borrow())),
+        Format::Json => print_json(&report)?,
+        Format::Table => print(&report.to_text(&figures))?,
     }
+    if figures.operations() == 0 {
+        return Err(CliError::Other("not one operation succeeded".to_owned()));
+    }
+    Ok(())
 }
 
-/// One client an endpoint, with its share of the connections. Nothing is repeated: every failure is counted.
-fn clients(args: &BenchArgs) -> Result<Vec<Client>, CliError> {
+/// One client for each endpoint that answers. Nothing is repeated: every failure is counted.
+async fn clients(args: &BenchArgs) -> Result<Vec<Client>, CliError> {
     let endpoints = args.connect.endpoint.len();
-    let connections = args.connections.unwrap_or(args.clients).min(args.clients) as usize;
-    let client = |endpoint: &String| {
-        let builder = Client::builder(endpoint)?
-            .timeout(Duration::from_millis(args.connect.timeout))
-            .rounds_max(1)
-            .connections_max(connections.div_ceil(endpoints));
-        Ok(builder.build())
+    let timeout = Duration::from_millis(args.connect.timeout);
+    let connections_max = match args.connections {
+        Some(connections) => connections.min(args.clients).div_ceil(endpoints as u32),
+        // One each, wherever it has to move.
+        None => args.clients,
     };
-    args.connect.endpoint.iter().map(client).collect()
+    let builder = |endpoint: &String| {
+        let builder = Client::builder(endpoint)?.rounds_max(1);
+        Ok(builder.connections_max(connections_max as usize))
+    };
+    let builders = args.connect.endpoint.iter().map(builder);
+    let builders = builders.collect::<Result<Vec<_>, CliError>>()?;
+    let probes = builders.iter().map(|builder| async move {
+        let probe = builder.clone().timeout(timeout.min(PROBE_TIMEOUT)).build();
+        probe.status().await
+    });
+    let answers = futures_util::future::join_all(probes).await;
+    let mut clients = Vec::new();
+    let mut failures = Vec::new();
+    for ((builder, answer), endpoint) in builders.into_iter().zip(answers).zip(&args.connect.endpoint) {
+        match answer {
+            Ok(_) => clients.push(builder.timeout(timeout).build()),
+            Err(error) => failures.push((endpoint, error)),
+        }
+    }
+    if clients.is_empty()
+        && let Some((_, error)) = failures.pop()
+    {
+        return Err(error.into());
+    }
+    for (endpoint, error) in failures {
+        warn(&format!("{endpoint} is left out: {error}"));
+    }
+    Ok(clients)
+}
+
+/// The endpoint that a client uses at present.
+struct Place {
+    clients: Rc<[Client]>,
+    index: usize,
+}
+
+impl Place {
+    fn new(clients: &Rc<[Client]>, index: usize) -> Place {
+        Place {
+            clients: Rc::clone(clients),
+            index,
+        }
+    }
+
+    fn client(&self) -> &Client {
+        &self.clients[self.index % self.clients.len()]
+    }
+
+    /// Goes to the next endpoint when `error` says that this one does not answer.
+    fn leave(&mut self, error: &Error) {
+        use Error::{Connection, Protocol, TimedOut, UnknownOutcome};
+        if let Connection { .. } | Protocol { .. } | TimedOut { .. } | UnknownOutcome { .. } = error {
+            self.index += 1;
+        }
+    }
 }
 
 fn value(size: u32) -> Bytes {
@@ -151,21 +214,16 @@ fn value(size: u32) -> Bytes {
     (0..size).map(|_| b'a' + (random.next() % 26) as u8).collect()
 }
 
-/// Writes every key once.
-async fn fill(args: &BenchArgs, clients: &[Client]) -> Result<(), CliError> {
+/// Writes every key.
+async fn fill(args: &BenchArgs, clients: &Rc<[Client]>) -> Result<(), CliError> {
     let bar = bar(u64::from(args.keys), "writing keys  {bar:30} {pos}/{len}");
     let value = value(args.size);
     let writers = (0..LOADERS as u32).map(|first| {
-        let (bar, value, client) = (&bar, &value, &clients[first as usize % clients.len()]);
+        let (bar, value) = (&bar, &value);
+        let mut place = Place::new(clients, first as usize);
         async move {
             for number in (first..args.keys).step_by(LOADERS) {
-                client
-                    .put(
-                        key(&args.prefix, number).as_bytes(),
-                        value.clone(),
-                        Put::default(),
-                    )
-                    .await?;
+                load_key(&mut place, &key(&args.prefix, number), value).await?;
                 bar.inc(1);
             }
             Ok::<(), Error>(())
@@ -176,11 +234,28 @@ async fn fill(args: &BenchArgs, clients: &[Client]) -> Result<(), CliError> {
     Ok(())
 }
 
+/// Writes one key, at another endpoint when one fails: writing it twice does no harm.
+async fn load_key(place: &mut Place, key: &str, value: &Bytes) -> Result<(), Error> {
+    let mut tries = LOADING_ROUNDS * place.clients.len();
+    loop {
+        let put = place.client().put(key.as_bytes(), value.clone(), Put::default());
+        let Err(error) = put.await else {
+            return Ok(());
+        };
+        tries -= 1;
+        if tries == 0 {
+            return Err(error);
+        }
+        place.leave(&error);
+        sleep(ERROR_PAUSE).await;
+    }
+}
+
 fn key(prefix: &str, number: u32) -> String {
     format!("{prefix}{number:08}")
 }
 
-async fn worker(load: Rc<Load>, client: Client, seed: u64) {
+async fn worker(load: Rc<Load>, mut place: Place, seed: u64) {
     let mut random = Random::new(seed);
     loop {
         let number = (random.next() % u64::from(load.keys)) as u32;
@@ -189,6 +264,7 @@ async fn worker(load: Rc<Load>, client: Client, seed: u64) {
         if started >= load.end {
             return;
         }
+        let client = place.client();
         let result = match load.operation {
             Operation::Put => client
                 .put(key.as_bytes(), load.value.clone(), Put::default())
@@ -197,7 +273,13 @@ async fn worker(load: Rc<Load>, client: Client, seed: u64) {
             Operation::Get => client.get(key.as_bytes(), load.consistency).await.map(drop),
         };
         let finished = Instant::now();
-        let failed = result.is_err();
+        let failed = match &result {
+            Ok(()) => false,
+            Err(error) => {
+                place.leave(error);
+                true
+            }
+        };
         if finished >= load.begin && finished < load.end {
             let mut figures = load.figures.borrow_mut();
             match result {

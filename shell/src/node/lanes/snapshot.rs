@@ -195,7 +195,7 @@ impl Shared {
         } = self.lane.transport.open_bulk(to, &header).await?;
         let next: u64 = wire::decode(Kind::Frame, &receiver.read_message().await?)?;
         let (index, bytes) = (snapshot.position().index, snapshot.length());
-        tracing::info!(%to, %index, bytes, resumed_at = next, "sending a snapshot");
+        tracing::info!(%to, index = index.0, bytes, resumed_at = next, "sending a snapshot");
         for number in next..snapshot.pieces() {
             let piece = self.read_piece(&snapshot, number)?;
             let length = u32::try_from(piece.len()).map_err(|_| TransferError::TooLarge(piece.len()))?;
@@ -206,7 +206,7 @@ impl Shared {
         }
         // The receiver's word that it has everything; its content says nothing more.
         receiver.read_message().await?;
-        tracing::info!(%to, %index, bytes, "sent a snapshot");
+        tracing::info!(%to, index = index.0, bytes, "sent a snapshot");
         Ok(())
     }
 
@@ -233,7 +233,7 @@ impl Shared {
         let mut taken = self.lane.snapshots.receive(&offer.first)?;
         let base = taken.header().base.clone();
         let next = taken.next_piece();
-        tracing::info!(from = %peer, index = %base.position.index, resumed_at = next, "taking in a snapshot");
+        tracing::info!(from = %peer, index = base.position.index.0, resumed_at = next, "taking in a snapshot");
         sender.write_message(&wire::encode(Kind::Frame, &next)).await?;
         let mut whole = None;
         for number in next..offer.pieces {
@@ -313,7 +313,12 @@ impl Shared {
             applied_bytes: self.lane.applied_bytes.load(Ordering::Relaxed),
             length: snapshot.length(),
         };
-        tracing::info!(index = %last.index, bytes = last.length, rows = snapshot.rows(), "made a snapshot");
+        tracing::info!(
+            index = last.index.0,
+            bytes = last.length,
+            rows = snapshot.rows(),
+            "made a snapshot"
+        );
         self.lane.snapshots.retain(KEPT)
     }
 }

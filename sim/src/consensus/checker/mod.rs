@@ -6,16 +6,22 @@
 //! | [`log`] | one entry a position and one predecessor an entry ("Log Matching"); a leader never overwrites its own ("Leader Append-Only") |
 //! | [`commit`] | what is committed never changes, is on a majority's disks, and was committed by an entry of the leader's own term; every later leader has it ("Leader Completeness") |
 //! | [`state`] | the same index gives the same state on every node ("State Machine Safety") |
+//! | [`membership`] | a leader changes the membership only after the last change is committed, and quorums overlap (Raft dissertation, 4.3) |
 //! | [`promise`] | no vote and no acknowledgement leaves before the disk holds what it promises; no vote is given twice |
+//! | [`contact`] | a leader that no majority reaches steps down |
 //! | [`progress`] | terms, commit and applied indexes of a node only rise |
 //! | [`handover`] | leaders hand over of their own accord seldom, and not at all when no disk is worse than another |
+//! | [`lease`] | nobody is elected while another leader holds a lease, by that leader's own clock (Raft dissertation, section 6.4.1) |
 //! | [`client`] | every request gets one answer; what was acknowledged is in the log once; reads see what was acknowledged before |
 
 pub(super) mod client;
 pub(super) mod commit;
+pub(super) mod contact;
 pub(super) mod election;
 pub(super) mod handover;
+pub(super) mod lease;
 pub(super) mod log;
+pub(super) mod membership;
 pub(super) mod progress;
 pub(super) mod promise;
 pub(super) mod state;

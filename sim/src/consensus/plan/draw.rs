@@ -3,7 +3,7 @@
 //! Every draw has calm and wild outcomes, so that seeds differ in character: some runs hammer the network, some the
 //! disks, some the operators, and some are quiet.
 
-use super::fault::Alarm;
+use super::fault::{Alarm, Boundary};
 use super::{FORMAT, Fault, FaultKind, Knobs, Operation, OperationKind, Plan, Shape, Who};
 use crate::consensus::schedule::{MILLISECOND, SECOND, Time};
 use crate::random::{Concern, Stream};
@@ -49,11 +49,13 @@ struct Habits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Breaks {
     Crash,
+    CrashAt,
     CrashLoop,
     PowerCut,
     Partition,
     Flap,
     Clog,
+    OldNews,
     FalseAlarm,
     Storm,
     Pause,
@@ -74,7 +76,10 @@ impl Habits {
             }
         };
         use Breaks::{ClockStep, Clog, Crash, CrashLoop, FailedSync, FalseAlarm, Flap, Partition};
-        add(700_000, &[Crash, Crash, Crash, Crash, Breaks::PowerCut]);
+        add(
+            700_000,
+            &[Crash, Crash, Crash, Crash, Breaks::CrashAt, Breaks::PowerCut],
+        );
         add(200_000, &[CrashLoop]);
         add(700_000, &[Partition; 4]);
         add(400_000, &[Breaks::Pause; 2]);
@@ -83,11 +88,16 @@ impl Habits {
         add(200_000, &[FailedSync]);
         add(400_000, &[FalseAlarm, FalseAlarm, Flap]);
         add(300_000, &[Clog; 2]);
+        add(300_000, &[Breaks::OldNews; 2]);
         add(300_000, &[ClockStep]);
         add(300_000, &[Breaks::Wipe]);
         add(200_000, &[Breaks::Rot]);
         if nodes < 3 {
             faults.retain(|kind| !matches!(kind, Breaks::Wipe | Breaks::Rot));
+        }
+        if knobs.raft.lease_reads.is_some() {
+            // What leases rely on; without it they may break.
+            faults.retain(|kind| *kind != ClockStep);
         }
         if knobs.evenly_slow_disks {
             let alone = [Breaks::SlowDisk, Breaks::StalledDisk, Breaks::Pause, ClockStep];
@@ -120,11 +130,13 @@ fn faults(seed: u64, habits: &Habits, duration: Time) -> Vec<Fault> {
     let mut at = CALM_BEGINNING;
     while at < duration {
         let kind = *random.pick(&habits.faults);
-        if kind == Breaks::CrashLoop {
-            faults.extend(crash_loop(&mut random, at));
-        } else {
-            let kind = fault(&mut random, kind);
-            faults.push(Fault { at, kind });
+        match kind {
+            Breaks::CrashLoop => faults.extend(crash_loop(&mut random, at)),
+            Breaks::OldNews => faults.extend(old_news(&mut random, at)),
+            _ => {
+                let kind = fault(&mut random, kind);
+                faults.push(Fault { at, kind });
+            }
         }
         at += random.around(mean);
     }
@@ -145,6 +157,62 @@ fn crash_loop(random: &mut Stream, at: Time) -> Vec<Fault> {
             kind: FaultKind::Crash { victim, down },
         })
         .collect()
+}
+
+/// What was said to a leader reaches it when the world has moved on: it was not heard meanwhile, or only by one other
+/// node, and may even lead again.
+fn old_news(random: &mut Stream, at: Time) -> Vec<Fault> {
+    let fault = |at, kind| Fault { at, kind };
+    if random.chance(500_000) {
+        let held = 150 * MILLISECOND + random.around(150 * MILLISECOND);
+        let shape = Shape::Deaf(Who::Leader);
+        let unheard = Shape::Unheard(Who::Leader);
+        let duration = held + random.around(200 * MILLISECOND);
+        return vec![
+            fault(
+                at,
+                FaultKind::Hold {
+                    shape,
+                    duration: held,
+                },
+            ),
+            fault(
+                at,
+                FaultKind::Partition {
+                    shape: unheard,
+                    duration,
+                },
+            ),
+        ];
+    }
+    let friend = Who::Place(random.below(64));
+    let alone = Shape::Two(Who::Leader, friend);
+    let link = Shape::Link(friend, Who::Leader);
+    let apart = 300 * MILLISECOND + random.around(200 * MILLISECOND);
+    let held = apart + 500 * MILLISECOND + random.around(SECOND);
+    let mut faults = vec![
+        fault(
+            at,
+            FaultKind::Hold {
+                shape: link,
+                duration: held,
+            },
+        ),
+        fault(
+            at,
+            FaultKind::Partition {
+                shape: alone,
+                duration: apart,
+            },
+        ),
+    ];
+    let mut crash = at + apart;
+    for _ in 0..random.between(1, 4) {
+        crash += 20 * MILLISECOND + random.around(150 * MILLISECOND);
+        let (victim, down) = (Who::Leader, random.around(200 * MILLISECOND));
+        faults.push(fault(crash, FaultKind::Crash { victim, down }));
+    }
+    faults
 }
 
 /// A node to hit: often the leader.
@@ -187,6 +255,15 @@ fn fault(random: &mut Stream, kind: Breaks) -> FaultKind {
             to: who(random),
             each: *random.pick(&[MILLISECOND, 10 * MILLISECOND, 50 * MILLISECOND]),
             duration: about(random, &[300 * MILLISECOND, 2 * SECOND]),
+        },
+        Breaks::OldNews => FaultKind::Hold {
+            shape: shape(random),
+            duration: about(random, &[300 * MILLISECOND, 2 * SECOND]),
+        },
+        Breaks::CrashAt => FaultKind::CrashAt {
+            victim: who(random),
+            boundary: *random.pick(&[Boundary::BeforeSync, Boundary::AfterSync, Boundary::AfterVote]),
+            down: about(random, &[MILLISECOND, 100 * MILLISECOND]),
         },
         Breaks::FalseAlarm => FaultKind::FalseAlarm {
             at_node: who(random),
@@ -240,7 +317,9 @@ fn disk_fault(random: &mut Stream, kind: Breaks) -> FaultKind {
 
 fn shape(random: &mut Stream) -> Shape {
     let victim = who(random);
-    match random.below(6) {
+    match random.below(8) {
+        6 => Shape::Two(victim, Who::Place(random.below(64))),
+        7 => Shape::Link(victim, Who::Place(random.below(64))),
         0 => Shape::Alone(victim),
         1 => Shape::Unheard(victim),
         2 => Shape::Deaf(victim),
@@ -295,7 +374,7 @@ fn operation(random: &mut Stream, habits: &Habits, knobs: &Knobs) -> Option<Oper
 fn membership_change(random: &mut Stream, knobs: &Knobs) -> OperationKind {
     let (voter, learner) = (random.below(64), random.below(64));
     let promote = random.chance(800_000);
-    match random.below(16) {
+    match random.below(18) {
         0..=3 => OperationKind::AddLearner { promote },
         4..=5 => OperationKind::Remove { voter },
         6..=7 => OperationKind::Promote { learner },
@@ -308,7 +387,8 @@ fn membership_change(random: &mut Stream, knobs: &Knobs) -> OperationKind {
             voter,
             priority: *random.pick(&knobs.priorities),
         },
-        _ => OperationKind::Update { voter },
+        14..=15 => OperationKind::Update { voter },
+        _ => OperationKind::ReplaceMajority { voter },
     }
 }
 

@@ -57,6 +57,12 @@ pub(crate) enum FaultKind {
         #[serde(with = "duration")]
         duration: Time,
     },
+    /// Messages of some links wait, and all come when it is over, in order.
+    Hold {
+        shape: Shape,
+        #[serde(with = "duration")]
+        duration: Time,
+    },
     /// A transport says something of a link that is not so, and takes it back.
     FalseAlarm {
         at_node: Who,
@@ -105,6 +111,13 @@ pub(crate) enum FaultKind {
         #[serde(with = "duration")]
         down: Time,
     },
+    /// A process is killed at a boundary of its input and output, and started again.
+    CrashAt {
+        victim: Who,
+        boundary: Boundary,
+        #[serde(with = "duration")]
+        down: Time,
+    },
     /// A record that was durable is damaged, which the node notices when it starts again.
     Rot {
         victim: Who,
@@ -127,10 +140,26 @@ pub(crate) enum Shape {
     Deaf(Who),
     /// Only one node reaches all others: a bridge.
     Bridge(Who),
+    /// Two nodes, away from all others.
+    Two(Who, Who),
+    /// One direction of one link.
+    Link(Who, Who),
     /// Two sides: the bit at a node's place says which one it is on.
     Sides(u64),
     /// Single directed pairs: bit `8 * place of the sender + place of the receiver`, counted round.
     Pairs(u64),
+}
+
+/// Where a process is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Boundary {
+    /// When a sync is about to end: what it covers is durable in part or not at all.
+    BeforeSync,
+    /// When a sync has ended, before anybody hears of it.
+    AfterSync,
+    /// A moment after a vote has become durable.
+    AfterVote,
 }
 
 /// What a transport can get wrong.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quorate_core::raft::{self, Member};
+use quorate_core::raft::{self, LeaseReads, Member};
 use serde::{Deserialize, Serialize};
 
 use super::duration;
@@ -87,7 +87,7 @@ impl Knobs {
             snapshot_mean: *random.pick(&[MILLISECOND, 50 * MILLISECOND, 600 * MILLISECOND]),
             snapshot_failure: *random.pick(&[0, 100_000, 400_000]),
             boot_tail_max: *random.pick(&[0, 5, 10_000]),
-            clock_skew: *random.pick(&[0, 1_000, 50_000]),
+            clock_skew: *random.pick(&[0, 1_000, 50_000, 200_000]),
             request_mean: *random.pick(&[
                 2 * MILLISECOND,
                 5 * MILLISECOND,
@@ -101,6 +101,10 @@ impl Knobs {
             priorities: priorities(random),
             witnesses: *random.pick(&[0, 0, 0, 1, 2]),
         };
+        if random.chance(300_000) {
+            knobs.clock_skew = *random.pick(&[1_000, 50_000, 200_000, 200_000]);
+            knobs.raft.lease_reads = Some(lease_reads(random, knobs.clock_skew));
+        }
         if knobs.evenly_slow_disks {
             knobs.sync_mean = 60 * MILLISECOND;
         }
@@ -137,6 +141,11 @@ impl Knobs {
         self.at_most(nanoseconds(self.raft.disk_stall_bound())) + self.election_timeout()
     }
 
+    /// How long a leader that no majority reaches leads on at the most, in nanoseconds of any clock.
+    pub(crate) fn silence_endured(&self) -> Time {
+        self.at_most(self.election_timeout()) + 10 * MILLISECOND
+    }
+
     /// The simulated time between two hand-overs that leaders begin of their own accord, at the least: a leader whose
     /// time is over may not know it yet.
     pub(crate) fn handover_interval(&self) -> Time {
@@ -160,6 +169,18 @@ fn priorities(random: &mut Stream) -> Vec<u8> {
         return vec![Member::PRIORITY];
     }
     (0..4).map(|_| *random.pick(&[0, 50, 100, 200])).collect()
+}
+
+/// Leases that rely on what the clocks keep, and mostly on no more.
+fn lease_reads(random: &mut Stream, clock_skew: u64) -> LeaseReads {
+    // One clock as fast as they get, the other one as slow.
+    let apart = (2 * clock_skew * 1_000_000).div_ceil(1_000_000 - clock_skew);
+    let stated = *random.pick(&[apart, apart, apart + 1_000, 200_000]);
+    LeaseReads {
+        clock_drift_max: u32::try_from(stated).map_or(LeaseReads::CLOCK_DRIFT_LIMIT, |stated| {
+            stated.min(LeaseReads::CLOCK_DRIFT_LIMIT)
+        }),
+    }
 }
 
 /// Small limits bring about in seconds what production meets in months.

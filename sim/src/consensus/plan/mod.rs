@@ -12,12 +12,13 @@ mod duration;
 mod fault;
 mod knobs;
 mod operation;
+mod smaller;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub(super) use fault::{Alarm, Fault, FaultKind, Shape};
+pub(super) use fault::{Alarm, Boundary, Fault, FaultKind, Shape};
 pub(super) use knobs::Knobs;
 pub(super) use operation::{Operation, OperationKind};
 
@@ -94,6 +95,21 @@ impl Plan {
         (self.faults.len(), self.operations.len())
     }
 
+    /// How many faults and operations it has.
+    pub fn event_count(&self) -> usize {
+        self.faults.len() + self.operations.len()
+    }
+
+    /// The size of the run in words.
+    pub fn size(&self) -> String {
+        let (faults, operations) = self.events();
+        let duration = duration::text(self.duration);
+        format!(
+            "{} nodes, {duration}, {faults} faults, {operations} operations",
+            self.nodes
+        )
+    }
+
     /// The plan as JSON, one event a line.
     pub fn text(&self) -> String {
         let knobs = serde_json::to_string_pretty(&self.knobs).expect("knobs have names and plain values");
@@ -162,13 +178,7 @@ fn lines<T: Serialize>(items: &[T]) -> String {
 /// For people: the size of the run, and every event on a line.
 impl fmt::Display for Plan {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (faults, operations) = self.events();
-        writeln!(
-            formatter,
-            "{} nodes, {}, {faults} faults, {operations} operations",
-            self.nodes,
-            duration::text(self.duration)
-        )?;
+        writeln!(formatter, "{}", self.size())?;
         let faults = self.faults.iter().map(|fault| (fault.at, line_of(fault)));
         let operations = self
             .operations

@@ -39,6 +39,8 @@ pub(crate) enum OperationKind {
     PromoteAndRemove { learner: u64, voter: u64 },
     /// Make a learner a voter and a voter a learner, in one step.
     Swap { learner: u64, voter: u64 },
+    /// Make all learners voters and as many voters learners as make a majority, in one step.
+    ReplaceMajority { voter: u64 },
     /// Let a learner go.
     RemoveLearner { learner: u64 },
     /// Prefer a voter more or less as a leader.

@@ -1,0 +1,60 @@
+//! Overlapping quorums: a membership follows a committed one, and the majorities of both have a node in common.
+//!
+//! Two memberships that are in force at the same time, on different nodes, then cannot decide apart from each other
+//! (Raft dissertation, sections 4.1 and 4.3).
+
+use std::collections::BTreeSet;
+
+use quorate_core::raft::{Index, Membership, NodeId, Payload, Term, Write};
+
+use super::{Verdict, demand};
+use crate::consensus::log::DiskLog;
+
+/// The leader of `term`, which has committed up to `commit`, writes entries of its own after `before`.
+pub(in crate::consensus) fn follow_each_other(
+    write: &Write,
+    before: &DiskLog,
+    term: Term,
+    commit: Index,
+) -> Verdict {
+    let own = write.entries.iter().filter(|entry| entry.position.term == term);
+    let memberships = own.filter_map(|entry| match &entry.payload {
+        Payload::Membership(membership) => Some((entry.position, &**membership)),
+        Payload::Empty | Payload::Command(_) | Payload::Omitted => None,
+    });
+    let mut previous = None;
+    for (position, next) in memberships {
+        let (index, last) = previous.unwrap_or_else(|| before.membership_before(position.index));
+        demand(index <= commit, "memberships change one at a time", || {
+            format!(
+                "the leader of term {term} writes {next:?} at {position}; {last:?} at {index} is not committed"
+            )
+        })?;
+        demand(
+            before.term_at(commit) == Some(term),
+            "memberships change after the leader's first commit",
+            || {
+                format!(
+                    "the leader of term {term} writes {next:?} at {position}, and has committed up to {commit}"
+                )
+            },
+        )?;
+        demand(have_common_quorums(last, next), "quorums overlap", || {
+            format!("{next:?} at {position} follows {last:?}")
+        })?;
+        previous = Some((position.index, next));
+    }
+    Ok(())
+}
+
+/// Whether every quorum of one membership has a node in common with every quorum of the other: two of their halves, one
+/// of each, are so alike that their majorities always meet.
+fn have_common_quorums(one: &Membership, other: &Membership) -> bool {
+    let majority = |half: &BTreeSet<NodeId>| half.len() / 2 + 1;
+    let halves = |membership: &Membership| {
+        let halves = [membership.voters().clone(), membership.outgoing().clone()];
+        halves.into_iter().filter(|half| !half.is_empty())
+    };
+    halves(one)
+        .any(|one| halves(other).any(|other| majority(&one) + majority(&other) > one.union(&other).count()))
+}

@@ -1,0 +1,87 @@
+//! Plans with less in them, to find out what a violation needs.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use quorate_core::raft::{self, Member};
+
+use super::{Knobs, Plan};
+use crate::consensus::schedule::{MILLISECOND, Time};
+
+impl Plan {
+    /// The plan without some events; faults come first, then operations.
+    pub(crate) fn without(&self, places: Range<usize>) -> Plan {
+        let mut smaller = self.clone();
+        let mut place = 0;
+        let mut stays = || {
+            place += 1;
+            !places.contains(&(place - 1))
+        };
+        smaller.faults.retain(|_| stays());
+        smaller.operations.retain(|_| stays());
+        smaller
+    }
+
+    /// The plan with fewer voters at the beginning, the smallest first.
+    pub(crate) fn with_fewer_nodes(&self) -> Vec<Plan> {
+        let with = |nodes| Plan {
+            nodes,
+            ..self.clone()
+        };
+        (1..self.nodes).map(with).collect()
+    }
+
+    /// The plan with other noise; with its own when `more` is 0.
+    pub(crate) fn with_noise(&self, more: u64) -> Plan {
+        Plan {
+            noise: self.noise.wrapping_add(more),
+            ..self.clone()
+        }
+    }
+
+    /// How many places [`Plan::with_calmer_knobs`] knows.
+    pub(crate) const CALMER: usize = CALM.len() + 1;
+
+    /// The plan with all knobs at rest at place 0, and with one of them at the places after it.
+    pub(crate) fn with_calmer_knobs(&self, place: usize) -> Plan {
+        let mut calmer = self.clone();
+        let calm = match place {
+            0 => &CALM[..],
+            _ => &CALM[place - 1..place],
+        };
+        calm.iter().for_each(|calm| calm(&mut calmer.knobs));
+        calmer
+    }
+
+    /// The phase with faults ends right after `time`, unless it ends before.
+    pub(crate) fn end_faults_at(&mut self, time: Time) {
+        self.duration = self.duration.min(time + MILLISECOND);
+        self.settle();
+    }
+}
+
+/// Brings one knob to rest.
+type Calm = fn(&mut Knobs);
+
+const CALM: [Calm; 13] = [
+    |knobs| (knobs.loss, knobs.duplication, knobs.latency_spike) = (0, 0, 0),
+    |knobs| knobs.ordered_links = true,
+    |knobs| knobs.encode_messages = false,
+    |knobs| knobs.batching = 0,
+    |knobs| knobs.snapshot_failure = 0,
+    |knobs| knobs.clock_skew = 0,
+    |knobs| knobs.keys = 1,
+    |knobs| knobs.request_mean = 50 * MILLISECOND,
+    |knobs| knobs.features_max = 1,
+    |knobs| knobs.evenly_slow_disks = false,
+    |knobs| knobs.priorities = vec![Member::PRIORITY],
+    |knobs| knobs.boot_tail_max = 10_000,
+    |knobs| {
+        knobs.raft = raft::Config {
+            election_timeout_min: Duration::from_millis(150),
+            election_timeout_max: Duration::from_millis(300),
+            heartbeat_interval: Duration::from_millis(50),
+            ..raft::Config::default()
+        }
+    },
+];
