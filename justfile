@@ -15,10 +15,11 @@ test *arguments:
 sim nodes="3" seeds="1..1000":
     cargo run --release -p quorate-sim -- core --nodes {{nodes}} --seeds {{seeds}}
 
-# Consensus alone and beside raft-rs, then three nodes beside three of etcd: `just bench --only put --rounds 1`
+# Consensus alone, beside raft-rs, and its memory, then three nodes beside three of etcd: `just bench --only put --rounds 1`
 bench *arguments:
     cargo bench -p quorate-benches --bench core
     cargo bench -p quorate-benches --bench consensus -- --quick
+    cargo bench -p quorate-benches --bench memory
     cargo build --release -p quorate
     cargo run --release -p quorate-benches --bin compare -- {{arguments}}
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_core::Instant;
 use quorate_core::raft::{
-    Apply, Boot, Config, DirectoryId, Effects, Entry, Index, Input, Lineage, Member, Membership, Message,
-    NodeId, Raft, Role, SnapshotEvent, SnapshotOp, Token,
+    Apply, Boot, Config, DirectoryId, Effects, Entries, Index, Input, Lineage, Member, Membership, Message,
+    NodeId, Payload, Raft, Role, SnapshotEvent, SnapshotOp, Token,
 };
 
 /// Entries between two purges of the log, and entries that a purge leaves.
@@ -21,7 +21,7 @@ struct Node {
     raft: Raft,
     inbox: Vec<(NodeId, Message)>,
     /// What its disk holds.
-    log: VecDeque<Entry>,
+    log: VecDeque<Entries>,
     applied: Index,
     purged: Index,
     /// Commands applied, and what they came to.
@@ -137,14 +137,14 @@ impl Group {
         let node = &mut self.nodes[member];
         let mut written = None;
         for write in effects.write.drain(..) {
-            node.log.extend(write.entries);
+            node.log.push_back(write.entries);
             written = Some(write.id);
         }
         for apply in effects.apply.drain(..) {
             let Apply::Committed(committed) = apply else {
                 unreachable!("nobody needs a snapshot")
             };
-            node.apply(&committed.entry);
+            node.apply(&committed.entries);
         }
         for operation in effects.snapshot.drain(..) {
             let SnapshotOp::Purge(base) = operation else {
@@ -177,11 +177,13 @@ impl Node {
         }
     }
 
-    fn apply(&mut self, entry: &Entry) {
-        self.applied = entry.position.index;
-        if let quorate_core::raft::Payload::Command(command) = &entry.payload {
-            self.commands += 1;
-            self.sum = add(self.sum, command);
+    fn apply(&mut self, entries: &Entries) {
+        for entry in entries {
+            self.applied = entry.position.index;
+            if let Payload::Command(command) = &entry.payload {
+                self.commands += 1;
+                self.sum = add(self.sum, command);
+            }
         }
     }
 
@@ -197,8 +199,9 @@ impl Node {
     }
 
     fn purge(&mut self, index: Index) {
-        let kept = self.log.partition_point(|entry| entry.position.index <= index);
-        self.log.drain(..kept);
+        let is_purged =
+            |entries: &mut Entries| entries.last().is_none_or(|last| last.position.index <= index);
+        while self.log.pop_front_if(is_purged).is_some() {}
         self.purged = index;
     }
 }

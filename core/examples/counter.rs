@@ -53,14 +53,16 @@ fn run(id: NodeId, membership: Membership, inbox: &Receiver<Mail>, nodes: &[Send
                 let Apply::Committed(committed) = apply else {
                     unreachable!("no snapshots here")
                 };
-                if let Payload::Command(command) = &committed.entry.payload {
-                    counter += u64::from(command[0]);
+                for (entry, token) in committed.iter() {
+                    if let Payload::Command(command) = &entry.payload {
+                        counter += u64::from(command[0]);
+                    }
+                    if let Some(client) = token.and_then(|token| clients.remove(&token)) {
+                        client.send(Ok(counter)).unwrap();
+                    }
+                    let index = entry.position.index;
+                    raft.step(now(), Input::Applied { index });
                 }
-                if let Some(client) = committed.token.and_then(|token| clients.remove(&token)) {
-                    client.send(Ok(counter)).unwrap();
-                }
-                let index = committed.entry.position.index;
-                raft.step(now(), Input::Applied { index });
             }
             for (token, outcome) in effects.outcome {
                 clients.remove(&token).unwrap().send(Err(outcome)).unwrap();

@@ -160,7 +160,8 @@ fn frame(bytes: usize) -> Frame {
             entries: vec![Entry {
                 position,
                 payload: Payload::Command(Bytes::from(vec![7; bytes])),
-            }],
+            }]
+            .into(),
             commit: Index(1),
         },
     })

@@ -3,6 +3,7 @@
 pub mod api;
 pub mod cli;
 pub mod config;
+pub mod fuzzing;
 pub mod logging;
 pub mod metrics;
 pub mod node;

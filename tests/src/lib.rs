@@ -5,10 +5,12 @@
 //!   them. What it started it also ends, and the logs of a failed test are printed.
 //! - [`http`] talks to one node at a time, so that a test knows which node answered.
 //! - [`Load`] runs concurrent clients that record a [`History`]; [`linearizable`] judges it.
+//! - [`allocation`] counts what is allocated.
 //! - [`wait_until`] waits for a condition with a deadline: no test sleeps for a time.
 
 #![allow(clippy::unwrap_used, reason = "a test harness fails the test that uses it")]
 
+pub mod allocation;
 mod binary;
 mod cluster;
 mod history;

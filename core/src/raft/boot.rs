@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{Base, Entry, FeatureLevel, HardState, Index, Membership, NodeId, Position};
+use super::{Base, Entry, FeatureLevel, HardState, Index, Membership, NodeId, Payload, Position, Term};
 
 /// The durable state of a node, as its log recovered it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +45,144 @@ impl Boot {
             applied: Index::default(),
             repair: None,
         }
+    }
+}
+
+/// Passes when an invariant holds; names it when it does not.
+fn demand(holds: bool, broken: &'static str) -> Result<(), BootError> {
+    if holds {
+        Ok(())
+    } else {
+        Err(BootError::Inconsistent(broken))
+    }
+}
+
+impl Boot {
+    /// Whether a node can have come to this state: each invariant of what is stored, by its name.
+    pub(super) fn check(&self) -> Result<(), BootError> {
+        let base = self.base.position;
+        demand(self.last >= base.index, "the log ends before its base")?;
+        demand(
+            self.last.is_credible(),
+            "the log ends where no log can have come to",
+        )?;
+        demand(
+            self.base.membership.is_sound(),
+            "a membership breaks its rules: it has no voter, or more witnesses than voters with data",
+        )?;
+        self.check_terms()?;
+        self.check_memberships()?;
+        self.check_tail()?;
+        let last = self.term_at(self.last);
+        demand(
+            last.is_some_and(|term| term <= self.hard_state.term),
+            "the log has an entry of a later term than the node has seen",
+        )?;
+        demand(
+            self.hard_state.term.is_credible_after(Term(1 << 62)),
+            "the node has seen a term that no group can have come to",
+        )?;
+        demand(
+            self.repair.is_none_or(|until| until.term <= self.hard_state.term),
+            "the log that was damaged had an entry of a later term than the node has seen",
+        )?;
+        let (applied, last, base) = (self.applied, self.last, base.index);
+        if applied < base {
+            return Err(BootError::StateBehindLog { applied, base });
+        }
+        if applied > last {
+            return Err(BootError::StateAheadOfLog { applied, last });
+        }
+        Ok(())
+    }
+
+    /// The term of the entry at `index`, which is in the log or its base.
+    fn term_at(&self, index: Index) -> Option<Term> {
+        if index == self.base.position.index {
+            return Some(self.base.position.term);
+        }
+        let after = self.terms.partition_point(|start| start.index <= index);
+        after.checked_sub(1).map(|run| self.terms[run].term)
+    }
+
+    fn check_terms(&self) -> Result<(), BootError> {
+        let base = self.base.position;
+        let ascends = |pair: &[Position]| pair[0].term < pair[1].term && pair[0].index < pair[1].index;
+        demand(self.terms.windows(2).all(ascends), "terms do not ascend")?;
+        demand(
+            self.terms.last().is_none_or(|start| start.index <= self.last),
+            "a term begins after the end of the log",
+        )?;
+        demand(
+            self.last == base.index || self.term_at(base.index.next()).is_some(),
+            "the term of the first entry is not known",
+        )?;
+        let sound = |start: &Position| match start.index > base.index {
+            true => start.term >= base.term,
+            false => start.term <= base.term,
+        };
+        demand(
+            self.terms.iter().all(sound),
+            "the terms do not fit that of the base",
+        )
+    }
+
+    fn check_memberships(&self) -> Result<(), BootError> {
+        let base = self.base.position.index;
+        let ascends = |pair: &[(Position, Membership)]| pair[0].0.index < pair[1].0.index;
+        demand(
+            self.memberships.windows(2).all(ascends),
+            "memberships do not ascend",
+        )?;
+        for (position, membership) in &self.memberships {
+            let within = position.index > base && position.index <= self.last;
+            demand(within, "a membership is not within the log")?;
+            let term = self.term_at(position.index);
+            demand(
+                term == Some(position.term),
+                "a membership is not of the term that the log has at its index",
+            )?;
+            demand(
+                membership.is_sound(),
+                "a membership in the log breaks its rules: it has no voter, or more witnesses than voters with data",
+            )?;
+        }
+        Ok(())
+    }
+
+    fn check_tail(&self) -> Result<(), BootError> {
+        let Some(first) = self.tail.first().map(|entry| entry.position.index) else {
+            return Ok(());
+        };
+        let follows =
+            |pair: &[Entry]| pair[0].position.index.0.checked_add(1) == Some(pair[1].position.index.0);
+        demand(self.tail.windows(2).all(follows), "the last entries have a gap")?;
+        let last = self.tail.last().map(|entry| entry.position.index);
+        demand(
+            last == Some(self.last),
+            "the last entries do not reach the end of the log",
+        )?;
+        demand(
+            first > self.base.position.index,
+            "the last entries begin before the log does",
+        )?;
+        let of_term = |entry: &Entry| self.term_at(entry.position.index) == Some(entry.position.term);
+        demand(
+            self.tail.iter().all(of_term),
+            "an entry is not of the term that the log has at its index",
+        )?;
+        let held = self.tail.iter().filter_map(|entry| match &entry.payload {
+            Payload::Membership(membership) => Some((entry.position, &**membership)),
+            Payload::Empty | Payload::Omitted | Payload::Command(_) => None,
+        });
+        let told = self
+            .memberships
+            .iter()
+            .filter(|(position, _)| position.index >= first);
+        demand(
+            held.eq(told.map(|(position, membership)| (*position, membership))),
+            "the last entries hold other memberships than the log",
+        )
     }
 }
 
@@ -102,5 +240,115 @@ fn part(witness: bool) -> &'static str {
         "a witness"
     } else {
         "one that holds data"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{DirectoryId, Lineage, Member};
+    use super::*;
+
+    fn membership(ids: &[u64]) -> Membership {
+        let member = |id: u64| Member::named(id.to_string(), DirectoryId(u128::from(id)));
+        Membership::bootstrap(
+            Lineage(1),
+            ids.iter().map(|id| (NodeId(*id), member(*id))).collect(),
+        )
+    }
+
+    fn at(term: u64, index: u64) -> Position {
+        Position {
+            term: Term(term),
+            index: Index(index),
+        }
+    }
+
+    /// A log from 5 to 8, with a term that begins at 6 and a membership at 7.
+    fn sound() -> Boot {
+        let entry = |position, payload| Entry { position, payload };
+        Boot {
+            hard_state: HardState {
+                term: Term(4),
+                vote: None,
+            },
+            base: Base {
+                position: at(2, 4),
+                membership: membership(&[1, 2, 3]),
+            },
+            terms: vec![at(2, 3), at(4, 6)],
+            memberships: vec![(at(4, 7), membership(&[1, 2]))],
+            last: Index(8),
+            tail: vec![
+                entry(at(4, 7), Payload::Membership(Box::new(membership(&[1, 2])))),
+                entry(at(4, 8), Payload::Empty),
+            ],
+            applied: Index(6),
+            ..Boot::blank(NodeId(1), membership(&[1]))
+        }
+    }
+
+    /// A membership whose ids are used up.
+    fn impossible() -> Membership {
+        membership(&[u64::MAX - 1])
+    }
+
+    #[test]
+    fn each_broken_invariant_is_refused_by_its_name() {
+        assert_eq!(sound().check(), Ok(()));
+        type Damage = fn(&mut Boot);
+        let cases: [(&str, Damage); 21] = [
+            ("ends before its base", |boot| boot.last = Index(3)),
+            ("ends where no log", |boot| boot.last = Index(u64::MAX)),
+            ("a membership breaks its rules", |boot| {
+                boot.base.membership = impossible()
+            }),
+            ("terms do not ascend", |boot| boot.terms.reverse()),
+            ("begins after the end", |boot| boot.terms.push(at(9, 9))),
+            ("first entry is not known", |boot| boot.terms = vec![at(4, 6)]),
+            ("do not fit that of the base", |boot| {
+                boot.base.position.term = Term(5)
+            }),
+            ("memberships do not ascend", |boot| {
+                boot.memberships.push(boot.memberships[0].clone())
+            }),
+            ("not within the log", |boot| boot.memberships[0].0 = at(2, 4)),
+            ("a membership is not of the term", |boot| {
+                boot.memberships[0].0 = at(2, 7)
+            }),
+            ("a membership in the log breaks its rules", |boot| {
+                boot.memberships[0].1 = impossible()
+            }),
+            ("have a gap", |boot| boot.tail[0].position = at(4, 6)),
+            ("do not reach the end", |boot| drop(boot.tail.pop())),
+            ("begin before the log", |boot| {
+                let early = (3..=6).map(|index| Entry {
+                    position: at(2, index),
+                    payload: Payload::Empty,
+                });
+                boot.tail.splice(0..0, early).for_each(drop);
+            }),
+            ("an entry is not of the term", |boot| {
+                boot.tail[1].position = at(3, 8)
+            }),
+            ("other memberships", |boot| boot.tail[0].payload = Payload::Empty),
+            ("a later term than the node", |boot| {
+                boot.hard_state.term = Term(3)
+            }),
+            ("a term that no group", |boot| {
+                boot.hard_state.term = Term(u64::MAX)
+            }),
+            ("the log that was damaged", |boot| boot.repair = Some(at(5, 9))),
+            ("the state lost changes", |boot| boot.applied = Index(3)),
+            ("the log lost entries", |boot| boot.applied = Index(9)),
+        ];
+        for (name, damage) in cases {
+            let mut boot = sound();
+            damage(&mut boot);
+            let refusal = boot.check().map_err(|refusal| refusal.to_string());
+            assert!(
+                refusal.as_ref().is_err_and(|refusal| refusal.contains(name)),
+                "{name}: {refusal:?}"
+            );
+        }
     }
 }

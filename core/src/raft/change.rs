@@ -39,7 +39,7 @@ impl Raft {
     }
 
     pub(super) fn append_membership(&mut self, membership: Membership) {
-        let position = self.append_own(Payload::Membership(membership));
+        let position = self.append_own(Payload::Membership(Box::new(membership)));
         self.output.trace.push(TraceEvent::MembershipChanged { position });
         self.follow_membership();
     }
@@ -64,6 +64,7 @@ impl Raft {
                 leader.peers.entry(id).or_insert_with(newcomer);
             }
         }
+        leader.quorum_due = now;
         // Reads may have waited for a member that is no longer asked; the only voter left hears no more answers.
         self.confirm_reads();
     }

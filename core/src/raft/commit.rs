@@ -7,8 +7,9 @@
 use std::collections::VecDeque;
 
 use super::quorum::reached_by_majority;
+use super::role::Owed;
 use super::{
-    Apply, Base, Committed, Config, Entry, FetchId, FetchReason, Index, PlantedBug, Position, Raft, Token,
+    Apply, Base, Committed, Config, Entries, Entry, FetchId, FetchReason, Index, PlantedBug, Raft, Token,
 };
 
 /// How far the state machine is.
@@ -159,9 +160,9 @@ impl Raft {
         {
             let first = self.cursor.handed.next();
             let bytes_max = self.config.apply_bytes_max - self.cursor.bytes;
-            if self.log.holds(first) {
-                let entries = self.log.cached(first, limit, bytes_max);
-                self.hand_over(entries);
+            if self.log.tail().holds(first) {
+                let (entries, bytes) = self.log.tail().piece(first, limit, bytes_max);
+                self.hand_over(entries, bytes);
             } else {
                 let id = self.request_fetch(first, limit, bytes_max, FetchReason::Apply);
                 self.cursor.fetch = Some(id);
@@ -169,7 +170,7 @@ impl Raft {
         }
     }
 
-    pub(super) fn fetched_to_apply(&mut self, fetch: FetchId, entries: Option<Vec<Entry>>) {
+    pub(super) fn fetched_to_apply(&mut self, fetch: FetchId, entries: Option<Entries>) {
         if self.cursor.fetch != Some(fetch) {
             return;
         }
@@ -183,35 +184,37 @@ impl Raft {
             "the driver reads what it was asked"
         );
         let limit = self.commit.min(self.log.durable());
-        let entries = entries
-            .into_iter()
-            .take_while(|entry| entry.position.index <= limit)
-            .collect();
-        self.hand_over(entries);
+        let entries = entries.slice(0..entries.partition_point(|entry| entry.position.index <= limit));
+        let bytes = entries.iter().map(Entry::size).sum();
+        self.hand_over(entries, bytes);
     }
 
-    fn hand_over(&mut self, entries: Vec<Entry>) {
-        let bytes = entries.iter().map(Entry::size).sum();
+    fn hand_over(&mut self, entries: Entries, bytes: u64) {
         let Some(last) = entries.last().map(|entry| entry.position.index) else {
             return;
         };
-        for entry in entries {
-            let token = self.owed_for(entry.position);
-            self.output
-                .apply
-                .push(Apply::Committed(Committed { entry, token }));
-        }
+        let tokens = self.owed_for(&entries);
+        self.output
+            .apply
+            .push(Apply::Committed(Committed { entries, tokens }));
         self.cursor.handed = last;
         self.cursor.bytes += bytes;
         self.cursor.under_way.push_back((last, bytes));
     }
 
-    /// The client that waits for the entry at `position`.
-    fn owed_for(&mut self, position: Position) -> Option<Token> {
-        match self.owed.front() {
-            Some(owed) if owed.position == position => self.owed.pop_front().map(|owed| owed.token),
-            _ => None,
+    /// The clients that wait for some of `entries`.
+    fn owed_for(&mut self, entries: &Entries) -> Vec<(Index, Token)> {
+        let first = entries[0].position.index;
+        let is_of = |owed: &mut Owed| {
+            let place = owed.position.index.0.checked_sub(first.0);
+            let entry = place.and_then(|place| entries.get(usize::try_from(place).ok()?));
+            entry.is_some_and(|entry| entry.position == owed.position)
+        };
+        let mut tokens = Vec::new();
+        while let Some(owed) = self.owed.pop_front_if(is_of) {
+            tokens.push((owed.position.index, owed.token));
         }
+        tokens
     }
 
     pub(super) fn applied(&mut self, index: Index) {

@@ -1,6 +1,6 @@
 //! What must be on disk before it may be promised.
 //!
-//! One write carries everything that changed since the last one. A message that promises durability is held back until
+//! A write carries what changed since the last one. A message that promises durability is held back until
 //! the write that covers it, and every write before, was acknowledged. Invariants: held messages and writes are in
 //! order; an acknowledgement counts for a log index only if that index was not rewritten since the write left (A-B-A:
 //! truncation clips the writes under way).
@@ -119,8 +119,22 @@ impl Raft {
         }
     }
 
-    /// Emits one write with everything that changed.
+    /// Emits writes with everything that changed: one, but for entries that came in several batches.
     pub(super) fn write_what_changed(&mut self) {
+        let first = self.durability.last_write.next();
+        self.write_next();
+        while self.log.has_unwritten() {
+            self.write_next();
+        }
+        // What waits for the first of them waits for all.
+        let last = self.durability.last_write;
+        let held = self.durability.held.iter_mut().rev();
+        held.take_while(|held| held.after == first)
+            .for_each(|held| held.after = held.after.max(last));
+    }
+
+    /// Emits a write with what changed and the next unwritten entries.
+    fn write_next(&mut self) {
         let entries = self.log.take_unwritten();
         let apart = self.planted(PlantedBug::VoteIsWrittenApart);
         let entries_first = self.planted(PlantedBug::EntriesBeforeTerm) && !entries.is_empty();

@@ -3,8 +3,8 @@
 //! Each field is a lane. Lanes may run in parallel with each other; within a lane the order counts.
 
 use super::{
-    Base, BootError, ChangeError, Entry, FetchId, HardState, Index, Message, NodeId, Position, Term, Token,
-    WriteId,
+    Base, BootError, ChangeError, Entries, Entry, FetchId, HardState, Index, Message, NodeId, Position, Term,
+    Token, WriteId,
 };
 
 /// Collected by [`Raft::drain`](super::Raft::drain).
@@ -49,26 +49,37 @@ pub struct Write {
     /// The log begins anew after an installed snapshot; everything in it is gone. Comes before `entries`.
     pub reset: Option<Base>,
     /// Entries without a gap. Whatever the log holds at or after the first one's index is replaced.
-    pub entries: Vec<Entry>,
+    pub entries: Entries,
 }
 
 /// One step of the state machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Apply {
-    /// Apply a committed entry.
+    /// Apply committed entries.
     Committed(Committed),
     /// Replace the state by that of the received snapshot, then report
     /// [`SnapshotEvent::Installed`](super::SnapshotEvent::Installed).
     Install(Base),
 }
 
-/// A committed entry, and whom its reply goes to.
+/// Committed entries without a gap, and whom their replies go to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Committed {
-    /// The entry.
-    pub entry: Entry,
-    /// The request that it came from, when this node took it from a client.
-    pub token: Option<Token>,
+    /// The entries, at least one.
+    pub entries: Entries,
+    /// The requests of this node's clients among them, ascending.
+    pub tokens: Vec<(Index, Token)>,
+}
+
+impl Committed {
+    /// Each entry, with the request that it came from when this node took it from a client.
+    pub fn iter(&self) -> impl Iterator<Item = (&Entry, Option<Token>)> {
+        let mut tokens = self.tokens.iter().peekable();
+        self.entries.iter().map(move |entry| {
+            let token = tokens.next_if(|(index, _)| *index == entry.position.index);
+            (entry, token.map(|(_, token)| *token))
+        })
+    }
 }
 
 /// A request for entries that are no longer in memory.

@@ -378,6 +378,7 @@ impl Raft {
             round: 0,
             released: 0,
             heartbeat_due: self.now,
+            quorum_due: self.now,
             commit_notice_due: None,
             reads_waiting: Vec::new(),
             reads_asked: std::collections::VecDeque::new(),

@@ -24,7 +24,7 @@ pub enum Payload {
     Command(Bytes),
     /// A membership. It is in force from the moment at which it is in a node's log, committed or not
     /// (Raft dissertation, section 4.1).
-    Membership(Membership),
+    Membership(Box<Membership>),
     /// A command that a witness does without.
     Omitted,
 }

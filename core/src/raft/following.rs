@@ -4,7 +4,7 @@
 //! acceptance leaves only when everything that it speaks of is on disk.
 
 use super::role::{Follower, Part};
-use super::{Body, Entry, Index, NodeId, Payload, PlantedBug, Position, Raft, TraceEvent};
+use super::{Body, Entries, Entry, Index, NodeId, Payload, PlantedBug, Position, Raft, TraceEvent};
 
 impl Raft {
     /// The last index known to agree with the log of this term's leader; what is committed agrees with every leader.
@@ -19,7 +19,7 @@ impl Raft {
         &mut self,
         from: NodeId,
         previous: Position,
-        entries: Vec<Entry>,
+        entries: Entries,
         commit: Index,
     ) {
         if !self.is_well_formed(previous, &entries) || !self.follow(from) || !self.fits_entries(&entries) {
@@ -43,10 +43,8 @@ impl Raft {
             );
             return;
         }
-        for entry in entries {
-            if !self.take_in(entry) {
-                return;
-            }
+        if !self.take_in(entries) {
+            return;
         }
         if self.planted(PlantedBug::LateAppendTruncates)
             && last >= self.commit
@@ -98,13 +96,17 @@ impl Raft {
         self.log.last_possible_match(below)
     }
 
-    /// Takes over one entry of the leader. False when no leader can have sent it.
-    fn take_in(&mut self, entry: Entry) -> bool {
-        let position = entry.position;
+    /// Takes over the entries of the leader that are news. False when no leader can have sent them.
+    fn take_in(&mut self, entries: Entries) -> bool {
         // A late append may speak of what is long settled.
-        if position.index <= self.commit || self.log.term_at(position.index) == Some(position.term) {
+        let is_known = |entry: &Entry| {
+            let position = entry.position;
+            position.index <= self.commit || self.log.term_at(position.index) == Some(position.term)
+        };
+        let Some(place) = entries.iter().position(|entry| !is_known(entry)) else {
             return true;
-        }
+        };
+        let position = entries[place].position;
         let known = match &self.part {
             Part::Follower(follower) => follower.matched,
             Part::Candidate(_) | Part::Leader(_) => unreachable!("a follower takes entries in"),
@@ -117,10 +119,13 @@ impl Raft {
         if position.index <= self.log.last().index {
             self.truncate(position.index);
         }
-        if matches!(entry.payload, Payload::Membership(_)) {
-            self.output.trace.push(TraceEvent::MembershipChanged { position });
+        let news = entries.slice(place..entries.len());
+        for entry in &news {
+            if let (Payload::Membership(_), position) = (&entry.payload, entry.position) {
+                self.output.trace.push(TraceEvent::MembershipChanged { position });
+            }
         }
-        self.log.append(entry);
+        self.log.append_shared(news);
         true
     }
 

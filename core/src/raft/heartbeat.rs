@@ -40,10 +40,20 @@ impl Raft {
         })
     }
 
-    pub(super) fn run_leader_timers(&mut self) {
-        let Some(leader) = self.leading() else { return };
+    /// When a majority was last heard of, if that is the largest election time-out ago. Contacts only come later, so
+    /// there is nothing to count before the time at which the last count would be overdue.
+    fn quorum_lost_since(&mut self) -> Option<Instant> {
+        let leader = self.leading().filter(|leader| self.now >= leader.quorum_due)?;
         let contact = self.quorum_contact(leader);
-        if self.now.since(contact) >= self.config.election_timeout_max
+        let due = contact + self.config.election_timeout_max;
+        if let Some(leader) = self.leading_mut() {
+            leader.quorum_due = due;
+        }
+        (self.now >= due).then_some(contact)
+    }
+
+    pub(super) fn run_leader_timers(&mut self) {
+        if let Some(contact) = self.quorum_lost_since()
             && !self.planted(PlantedBug::LeaderWithoutQuorumStays)
         {
             self.quorum.led_until(contact);

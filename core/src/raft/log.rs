@@ -1,19 +1,13 @@
 //! The log as consensus sees it: where it begins and ends, the terms and memberships in it, and its last entries.
 //!
 //! The whole log lives on disk with the driver; this keeps what decisions need. Older entries come back through
-//! fetches. Invariants: `base <= durable <= last`; every entry that is not durable is in `tail`; `tail` ends at
+//! fetches. Invariants: `base <= durable <= last`; every entry that is not durable is in `tail`, which ends at
 //! `last`; `terms` and `memberships` ascend.
 
 use std::collections::VecDeque;
 
-use super::{Base, Boot, BootError, Entry, Index, Membership, Payload, Planted, PlantedBug, Position, Term};
-
-#[derive(Clone, Debug)]
-struct Cached {
-    entry: Entry,
-    /// Bytes of all entries that were ever cached up to and including this one: differences give sizes of ranges.
-    end: u64,
-}
+use super::tail::Tail;
+use super::{Base, Boot, Entries, Entry, Index, Membership, Payload, Planted, PlantedBug, Position, Term};
 
 #[derive(Clone, Debug)]
 pub(super) struct Log {
@@ -22,9 +16,7 @@ pub(super) struct Log {
     terms: Vec<Position>,
     memberships: VecDeque<(Position, Membership)>,
     last: Position,
-    tail: VecDeque<Cached>,
-    /// Bytes that were ever cached, up to the entry before the tail.
-    tail_start: u64,
+    tail: Tail,
     durable: Index,
     /// The first entry that was not handed to a write.
     unwritten: Index,
@@ -35,25 +27,14 @@ pub(super) struct Log {
 }
 
 impl Log {
-    pub(super) fn new(boot: &Boot, planted: Planted) -> Result<Log, BootError> {
-        let wrong = |reason| Err(BootError::Inconsistent(reason));
-        if boot.last < boot.base.position.index {
-            return wrong("the log ends before its base");
-        }
-        if boot
-            .terms
-            .windows(2)
-            .any(|pair| pair[0] >= pair[1] || pair[0].index >= pair[1].index)
-        {
-            return wrong("terms do not ascend");
-        }
+    /// The log that `boot` tells of, which was checked.
+    pub(super) fn new(boot: &Boot, planted: Planted) -> Log {
         let mut log = Log {
             base: boot.base.clone(),
             terms: boot.terms.clone(),
             memberships: boot.memberships.iter().cloned().collect(),
             last: boot.base.position,
-            tail: VecDeque::new(),
-            tail_start: 0,
+            tail: Tail::default(),
             durable: boot.last,
             unwritten: boot.last.next(),
             planted,
@@ -61,27 +42,13 @@ impl Log {
             committed: boot.applied,
         };
         log.last.index = boot.last;
-        match log.term_at(boot.last) {
-            Some(term) => log.last.term = term,
-            None => return wrong("the term of the last entry is not known"),
-        }
-        for entry in &boot.tail {
-            if log
-                .tail
-                .back()
-                .is_some_and(|before| before.entry.position.index.next() != entry.position.index)
-            {
-                return wrong("the last entries have a gap");
-            }
-            if log.term_at(entry.position.index) != Some(entry.position.term) {
-                return wrong("an entry is not of the term that the log has at its index");
-            }
-            log.cache(entry.clone());
-        }
-        if log.tail.back().is_some_and(|end| end.entry.position != log.last) {
-            return wrong("the last entries do not reach the end of the log");
-        }
-        Ok(log)
+        log.last.term = log
+            .term_at(boot.last)
+            .expect("the term of the last entry is known");
+        boot.tail.iter().cloned().for_each(|entry| log.tail.push(entry));
+        log.tail.seal();
+        log.committed(boot.applied);
+        log
     }
 
     pub(super) fn base(&self) -> &Base {
@@ -123,7 +90,7 @@ impl Log {
         {
             self.committed = index;
         }
-        let _ = index;
+        self.tail.committed(index);
     }
 
     /// Where the membership in force stands.
@@ -163,8 +130,22 @@ impl Log {
         self.base.position
     }
 
-    /// Adds one entry at the end.
+    /// Adds one entry of this leader's own at the end.
     pub(super) fn append(&mut self, entry: Entry) {
+        self.follow_on(&entry);
+        self.tail.push(entry);
+    }
+
+    /// Adds entries at the end, as they are.
+    pub(super) fn append_shared(&mut self, entries: Entries) {
+        for entry in &entries {
+            self.follow_on(entry);
+        }
+        self.tail.extend(entries);
+    }
+
+    /// The log ends with `entry` from here on.
+    fn follow_on(&mut self, entry: &Entry) {
         let position = entry.position;
         assert_eq!(position.index, self.last.index.next(), "an append leaves no gap");
         assert!(position.term >= self.last.term, "terms never go down along a log");
@@ -172,10 +153,9 @@ impl Log {
             self.terms.push(position);
         }
         if let Payload::Membership(membership) = &entry.payload {
-            self.memberships.push_back((position, membership.clone()));
+            self.memberships.push_back((position, (**membership).clone()));
         }
         self.last = position;
-        self.cache(entry);
     }
 
     /// Removes every entry from `from` on; a write that is under way for them counts no more.
@@ -185,13 +165,7 @@ impl Log {
             "what a snapshot covers is never truncated"
         );
         let before = from.previous();
-        while self
-            .tail
-            .back()
-            .is_some_and(|cached| cached.entry.position.index >= from)
-        {
-            self.tail.pop_back();
-        }
+        self.tail.truncate(from);
         self.terms.retain(|start| start.index < from);
         if !self.planted.is(PlantedBug::TruncationKeepsMembership) {
             self.memberships.retain(|(position, _)| position.index < from);
@@ -212,7 +186,6 @@ impl Log {
 
     /// Begins anew after a snapshot.
     pub(super) fn reset(&mut self, base: Base) {
-        self.tail_start = self.tail.back().map_or(self.tail_start, |cached| cached.end);
         self.tail.clear();
         self.terms.clear();
         let kept = self
@@ -249,13 +222,7 @@ impl Log {
             .partition_point(|start| start.index <= index.next())
             .saturating_sub(1);
         self.terms.drain(..runs_before);
-        while self
-            .tail
-            .front()
-            .is_some_and(|cached| cached.entry.position.index <= index)
-        {
-            self.forget_first();
-        }
+        self.tail.forget(index);
         self.base.clone()
     }
 
@@ -269,15 +236,14 @@ impl Log {
             .map_or(&self.base.membership, |place| &self.memberships[place].1)
     }
 
-    /// Takes the entries that no write carries yet.
-    pub(super) fn take_unwritten(&mut self) -> Vec<Entry> {
-        let first = self.unwritten;
-        self.unwritten = self.last.index.next();
-        if first > self.last.index {
-            Vec::new()
-        } else {
-            self.cached(first, self.last.index, u64::MAX)
+    /// Takes entries that no write carries yet, as they came; none when there are no more.
+    pub(super) fn take_unwritten(&mut self) -> Entries {
+        if !self.has_unwritten() {
+            return Entries::default();
         }
+        let entries = self.tail.joined(self.unwritten);
+        self.unwritten = Index(self.unwritten.0 + entries.len() as u64);
+        entries
     }
 
     pub(super) fn has_unwritten(&self) -> bool {
@@ -292,79 +258,19 @@ impl Log {
         self.durable = self.durable.max(index);
     }
 
-    /// Whether the entry at `index` is in memory.
-    pub(super) fn holds(&self, index: Index) -> bool {
-        self.tail
-            .front()
-            .is_some_and(|first| first.entry.position.index <= index)
-            && index <= self.last.index
+    /// The last entries, in memory.
+    pub(super) fn tail(&self) -> &Tail {
+        &self.tail
     }
 
-    /// Cached entries from `first` to at most `last`: as many as fit into `bytes_max`, but at least one.
-    pub(super) fn cached(&self, first: Index, last: Index, bytes_max: u64) -> Vec<Entry> {
-        assert!(self.holds(first), "the range begins in memory");
-        let offset = self.offset(first);
-        let count = usize::try_from(last.min(self.last.index).0 + 1 - first.0).unwrap_or(usize::MAX);
-        let available = self.tail.range(offset..).take(count);
-        let before = self.tail[offset].end - self.tail[offset].entry.size();
-        let fitting = available
-            .clone()
-            .take_while(|cached| cached.end - before <= bytes_max)
-            .count();
-        available
-            .take(fitting.max(1))
-            .map(|cached| cached.entry.clone())
-            .collect()
+    /// Puts what was appended into the form in which it is shared.
+    pub(super) fn seal(&mut self) {
+        self.tail.seal();
     }
 
-    /// Bytes of the cached entries after `index`.
-    pub(super) fn bytes_after(&self, index: Index) -> u64 {
-        let Some(end) = self.tail.back().map(|cached| cached.end) else {
-            return 0;
-        };
-        let start = if index >= self.last.index {
-            end
-        } else if self.holds(index) {
-            self.tail[self.offset(index)].end
-        } else {
-            self.tail_start
-        };
-        end - start
-    }
-
-    /// Lets go of durable, committed entries, the oldest first, while more than `bytes_max` are cached: the disk has
+    /// Lets go of durable, committed entries, the oldest first, while more than `bytes_max` are in memory: the disk has
     /// them for a state machine or a follower that lags. Those that are not committed stay, since their bytes count.
     pub(super) fn shrink(&mut self, commit: Index, bytes_max: u64) {
-        let index = commit.min(self.durable);
-        while self.tail.back().map_or(self.tail_start, |cached| cached.end) - self.tail_start > bytes_max
-            && self
-                .tail
-                .front()
-                .is_some_and(|cached| cached.entry.position.index <= index)
-        {
-            self.forget_first();
-        }
-    }
-
-    fn forget_first(&mut self) {
-        if let Some(cached) = self.tail.pop_front() {
-            self.tail_start = cached.end;
-        }
-    }
-
-    fn cache(&mut self, entry: Entry) {
-        let end = self.tail.back().map_or(self.tail_start, |cached| cached.end) + entry.size();
-        self.tail.push_back(Cached { entry, end });
-    }
-
-    fn offset(&self, index: Index) -> usize {
-        let first = self
-            .tail
-            .front()
-            .expect("the caller checked")
-            .entry
-            .position
-            .index;
-        usize::try_from(index.0 - first.0).unwrap_or(usize::MAX)
+        self.tail.shrink(commit.min(self.durable), bytes_max);
     }
 }

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Base, DiskHealth, Entry, FeatureLevel, Index, LeaseGrant, LeaseRequest, Position, Term};
+use super::{Base, DiskHealth, Entries, FeatureLevel, Index, LeaseGrant, LeaseRequest, Position, Term};
 
 /// A message between two members, with the sender's term.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,7 +62,7 @@ pub enum Body {
         /// The position just before the first entry.
         previous: Position,
         /// The entries, without a gap; none to probe where two logs agree.
-        entries: Vec<Entry>,
+        entries: Entries,
         /// The leader's commit index.
         commit: Index,
     },

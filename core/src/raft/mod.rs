@@ -24,6 +24,7 @@ mod disk;
 mod durability;
 mod effects;
 mod election;
+mod entries;
 mod entry;
 mod feature;
 mod fingerprint;
@@ -47,6 +48,7 @@ mod repair;
 mod replication;
 mod role;
 mod status;
+mod tail;
 mod transfer;
 mod witness;
 
@@ -75,6 +77,7 @@ pub use effects::{
     Apply, Committed, Effects, Fetch, HandoverReason, Outcome, Refusal, SnapshotOp, StepDown, TraceEvent,
     Write,
 };
+pub use entries::Entries;
 pub use entry::{Base, Entry, HardState, Payload};
 pub use feature::FeatureLevel;
 pub use id::{DirectoryId, FetchId, Index, Lineage, NodeId, Position, Term, Token, WriteId};
@@ -133,38 +136,11 @@ impl Raft {
     /// When the settings make no sense or the recovered parts contradict each other.
     pub fn new(config: Config, boot: Boot, seed: [u8; 32], now: Instant) -> Result<Raft, BootError> {
         config.validate()?;
-        let log = Log::new(&boot, config.planted)?;
-        let base = log.base().position.index;
-        if boot.applied < base {
-            return Err(BootError::StateBehindLog {
-                applied: boot.applied,
-                base,
-            });
-        }
-        if boot.applied > boot.last {
-            return Err(BootError::StateAheadOfLog {
-                applied: boot.applied,
-                last: boot.last,
-            });
-        }
+        boot.check()?;
+        let log = Log::new(&boot, config.planted);
         let memberships = boot.memberships.iter().map(|(_, membership)| membership);
         for membership in memberships.chain([&boot.base.membership]) {
             config.fits(boot.id, membership)?;
-            if !membership.is_sound() {
-                return Err(BootError::Inconsistent(
-                    "a membership breaks its rules: it has no voter, or more witnesses than voters with data",
-                ));
-            }
-        }
-        if boot.hard_state.term < log.last().term {
-            return Err(BootError::Inconsistent(
-                "the log has an entry of a later term than the node has seen",
-            ));
-        }
-        if boot.repair.is_some_and(|until| until.term > boot.hard_state.term) {
-            return Err(BootError::Inconsistent(
-                "the log that was damaged had an entry of a later term than the node has seen",
-            ));
         }
         let tail = boot.tail;
         let mut raft = Raft {
@@ -236,6 +212,7 @@ impl Raft {
     pub fn drain(&mut self, effects: &mut Effects) {
         if self.failed.is_none() {
             self.ask_reads();
+            self.log.seal();
             self.replicate();
             self.hand_over_committed();
             self.write_what_changed();
@@ -461,12 +438,11 @@ impl Raft {
             self.answer(token, Outcome::NotLeader { leader: None });
             return;
         }
-        let settled = if self.planted(PlantedBug::UncommittedBytesLeak) {
-            Index(0)
+        let uncommitted = if self.planted(PlantedBug::UncommittedBytesLeak) {
+            self.log.tail().bytes()
         } else {
-            self.commit
+            self.log.tail().uncommitted_bytes()
         };
-        let uncommitted = self.log.bytes_after(settled);
         if uncommitted > self.config.uncommitted_bytes_max || self.cursor.is_full(&self.config) {
             self.answer(token, Outcome::Busy);
             return;
@@ -510,8 +486,10 @@ impl Raft {
             return;
         }
         match reason {
-            FetchReason::Apply => self.fetched_to_apply(fetch, result.ok()),
-            FetchReason::Replicate(peer) => self.fetched_to_replicate(peer, fetch, result.ok()),
+            FetchReason::Apply => self.fetched_to_apply(fetch, result.ok().map(Entries::from)),
+            FetchReason::Replicate(peer) => {
+                self.fetched_to_replicate(peer, fetch, result.ok().map(Entries::from))
+            }
         }
     }
 

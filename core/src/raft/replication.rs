@@ -4,10 +4,13 @@
 //! Invariants: a follower's match index rises only on its own acceptance in this term; a late or repeated answer
 //! moves nothing back; what is in flight to one follower is bounded in bytes.
 
+use std::ops::Bound;
+
 use super::progress::{LastAppend, Progress, State};
 use super::role::Part;
 use super::{
-    Body, Entry, FetchId, FetchReason, Index, NodeId, PlantedBug, Position, Raft, SnapshotOp, TraceEvent,
+    Body, Entries, Entry, FetchId, FetchReason, Index, NodeId, PlantedBug, Position, Raft, SnapshotOp,
+    TraceEvent,
 };
 
 /// What to do for one follower next.
@@ -15,7 +18,8 @@ enum Step {
     Nothing,
     Send {
         previous: Position,
-        entries: Vec<Entry>,
+        entries: Entries,
+        bytes: u64,
         again: bool,
     },
     Fetch {
@@ -29,10 +33,13 @@ enum Step {
 impl Raft {
     /// Sends every follower what it lacks and may be sent.
     pub(super) fn replicate(&mut self) {
-        let Some(leader) = self.leading() else { return };
-        let peers: Vec<NodeId> = leader.peers.keys().copied().collect();
-        for peer in peers {
+        let mut next = Bound::Unbounded;
+        while let Some(leader) = self.leading()
+            && let Some((peer, _)) = leader.peers.range((next, Bound::Unbounded)).next()
+        {
+            let peer = *peer;
             self.replicate_to(peer);
+            next = Bound::Excluded(peer);
         }
         self.schedule_commit_notice();
     }
@@ -47,9 +54,10 @@ impl Raft {
                 Step::Send {
                     previous,
                     entries,
+                    bytes,
                     again,
                 } => {
-                    self.send_append(to, previous, entries);
+                    self.send_append(to, previous, entries, bytes);
                     if !again {
                         return;
                     }
@@ -86,10 +94,12 @@ impl Raft {
         let Some(term) = self.log.term_at(index) else {
             return Step::BeginAnew;
         };
-        let entries = if peer.next > last {
-            Vec::new()
-        } else if self.log.holds(peer.next) {
-            self.log.cached(peer.next, last, self.config.append_bytes_max)
+        let (entries, bytes) = if peer.next > last {
+            (Entries::default(), 0)
+        } else if self.log.tail().holds(peer.next) {
+            self.log
+                .tail()
+                .batch(peer.next, last, self.config.append_bytes_max)
         } else {
             return Step::Fetch {
                 first: peer.next,
@@ -99,17 +109,17 @@ impl Raft {
         Step::Send {
             previous: Position { term, index },
             entries,
+            bytes,
             again: pipelined,
         }
     }
 
-    fn send_append(&mut self, to: NodeId, previous: Position, entries: Vec<Entry>) {
-        let entries = self.fit_for(to, entries);
+    fn send_append(&mut self, to: NodeId, previous: Position, entries: Entries, bytes: u64) {
+        let (entries, bytes) = self.fit_for(to, entries, bytes);
         let commit = self.commit;
         let last = entries
             .last()
             .map_or(previous.index, |entry| entry.position.index);
-        let bytes = entries.iter().map(Entry::size).sum();
         let Part::Leader(leader) = &mut self.part else {
             unreachable!("only a leader replicates")
         };
@@ -143,13 +153,13 @@ impl Raft {
             return;
         };
         match self.log.term_at(index) {
-            Some(term) => self.send_append(to, Position { term, index }, Vec::new()),
+            Some(term) => self.send_append(to, Position { term, index }, Entries::default(), 0),
             // Purged: the follower starts over from what it is known to have.
             None => self.peer_mut(to, |peer| peer.probe(peer.matched.next())),
         }
     }
 
-    pub(super) fn fetched_to_replicate(&mut self, to: NodeId, fetch: FetchId, entries: Option<Vec<Entry>>) {
+    pub(super) fn fetched_to_replicate(&mut self, to: NodeId, fetch: FetchId, entries: Option<Entries>) {
         let Some(peer) = self.leading().and_then(|leader| leader.peers.get(&to)) else {
             return;
         };
@@ -170,6 +180,7 @@ impl Raft {
             Some(first),
             "the driver reads what it was asked"
         );
+        let bytes = entries.iter().map(Entry::size).sum();
         if let Some(term) = self.log.term_at(previous) {
             self.send_append(
                 to,
@@ -178,6 +189,7 @@ impl Raft {
                     index: previous,
                 },
                 entries,
+                bytes,
             );
         }
     }

@@ -45,6 +45,8 @@ pub(super) struct Leader {
     /// The last round whose promises were waived.
     pub(super) released: u64,
     pub(super) heartbeat_due: Instant,
+    /// Until then a majority was heard of recently enough.
+    pub(super) quorum_due: Instant,
     /// When followers are told of a commit that no append carried to them.
     pub(super) commit_notice_due: Option<Instant>,
     /// Reads that wait for the next heartbeat round.

@@ -29,7 +29,7 @@ use std::collections::BTreeSet;
 
 use super::progress::State;
 use super::role::{Leader, Part};
-use super::{Base, Body, Entry, Index, NodeId, Payload, PlantedBug, Raft};
+use super::{Base, Body, Entries, Entry, Index, NodeId, Payload, PlantedBug, Raft};
 use crate::time::Instant;
 
 /// Whether witnesses wait for a data voter.
@@ -54,10 +54,10 @@ impl Reach {
 impl Entry {
     /// The entry as a witness keeps it.
     #[must_use]
-    fn without_command(self) -> Entry {
-        let payload = match self.payload {
+    fn without_command(&self) -> Entry {
+        let payload = match &self.payload {
             Payload::Command(_) => Payload::Omitted,
-            payload => payload,
+            payload => payload.clone(),
         };
         Entry {
             position: self.position,
@@ -67,14 +67,17 @@ impl Entry {
 }
 
 impl Raft {
-    /// What a follower is sent of `entries`, which its log may hold up to [`Raft::limit_for`].
-    pub(super) fn fit_for(&self, id: NodeId, mut entries: Vec<Entry>) -> Vec<Entry> {
+    /// What a follower is sent of `entries` of so many bytes, which its log may hold up to [`Raft::limit_for`], and the
+    /// bytes of that.
+    pub(super) fn fit_for(&self, id: NodeId, entries: Entries, bytes: u64) -> (Entries, u64) {
         let Some(leader) = self.leading().filter(|leader| leader.is_witness(id)) else {
-            return entries;
+            return (entries, bytes);
         };
         let limit = self.limit_for(leader, id);
-        entries.retain(|entry| entry.position.index <= limit);
-        entries.into_iter().map(Entry::without_command).collect()
+        let held = entries.iter().take_while(|entry| entry.position.index <= limit);
+        let entries: Entries = held.map(Entry::without_command).collect();
+        let bytes = entries.iter().map(Entry::size).sum();
+        (entries, bytes)
     }
 
     /// The last index that a follower may be sent: everything, but to a witness only what is committed, and to one

@@ -36,7 +36,7 @@ impl State {
                 let (key, value) = text.split_once('=').unwrap_or((text.as_str(), ""));
                 self.values.insert(key.to_owned(), value.to_owned());
             }
-            Payload::Membership(membership) => self.membership = membership.clone(),
+            Payload::Membership(membership) => self.membership = (**membership).clone(),
         }
     }
 
@@ -184,7 +184,7 @@ impl Disk {
                 terms.push(entry.position);
             }
             if let Payload::Membership(membership) = &entry.payload {
-                memberships.push((entry.position, membership.clone()));
+                memberships.push((entry.position, (**membership).clone()));
             }
         }
         Boot {

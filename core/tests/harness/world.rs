@@ -10,11 +10,18 @@ use super::checks::{Before, Checks};
 use super::disk::{Disk, State};
 use super::words;
 
+/// One step of a state machine.
+#[derive(Clone, Debug)]
+pub(super) enum ToApply {
+    Entry(Entry, Option<Token>),
+    Install(Base),
+}
+
 /// One node: what its process holds, and is gone with it.
 pub(super) struct Node {
     pub(super) raft: Raft,
     pub(super) writes: VecDeque<Write>,
-    pub(super) applies: VecDeque<Apply>,
+    pub(super) applies: VecDeque<ToApply>,
     pub(super) fetches: VecDeque<Fetch>,
     pub(super) state: State,
     /// Reads that may be answered when the state machine has come so far.
@@ -229,15 +236,23 @@ impl World {
             self.nodes.get_mut(&id).unwrap().writes.push_back(write);
         }
         for apply in effects.apply {
-            match &apply {
+            match apply {
                 Apply::Committed(committed) => {
-                    self.tell_detail(format!("{name} commits {}", words::entry(&committed.entry)));
+                    for (entry, token) in committed.iter() {
+                        self.tell_detail(format!("{name} commits {}", words::entry(entry)));
+                        let one = ToApply::Entry(entry.clone(), token);
+                        self.nodes.get_mut(&id).unwrap().applies.push_back(one);
+                    }
                 }
                 Apply::Install(base) => {
                     self.tell(format!("{name} loads the snapshot at {}", base.position));
+                    self.nodes
+                        .get_mut(&id)
+                        .unwrap()
+                        .applies
+                        .push_back(ToApply::Install(base));
                 }
             }
-            self.nodes.get_mut(&id).unwrap().applies.push_back(apply);
         }
         for fetch in effects.fetch {
             self.tell_detail(format!(
@@ -341,7 +356,7 @@ impl World {
             return false;
         };
         match apply {
-            Apply::Committed(Committed { entry, token }) => {
+            ToApply::Entry(entry, token) => {
                 node.state.apply(&entry);
                 self.checks.applied(id, &entry);
                 let index = entry.position.index;
@@ -351,7 +366,7 @@ impl World {
                 }
                 self.step(id, Input::Applied { index });
             }
-            Apply::Install(base) => {
+            ToApply::Install(base) => {
                 let disk = self.disks.get_mut(&id).unwrap();
                 disk.load(&base);
                 node.state = disk.state.clone();

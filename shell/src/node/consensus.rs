@@ -398,24 +398,25 @@ impl Consensus {
     }
 
     fn hand_to_apply(&mut self, steps: impl Iterator<Item = Apply>) {
-        let mut entries: Vec<(Committed, Option<Waiter>)> = Vec::new();
+        let (mut batches, mut waiters) = (Vec::new(), Vec::new());
         for step in steps {
             match step {
-                Apply::Committed(committed) => {
-                    let waiter = committed.token.and_then(|token| self.take_waiter(token));
-                    entries.push((committed, waiter));
+                Apply::Committed(Committed { entries, tokens }) => {
+                    let waiter = |(index, token)| self.take_waiter(token).map(|waiter| (index, waiter));
+                    waiters.extend(tokens.into_iter().filter_map(waiter));
+                    batches.push(entries);
                 }
                 Apply::Install(base) => {
-                    if !entries.is_empty() {
-                        self.lanes
-                            .apply(ApplyOrder::Entries(std::mem::take(&mut entries)));
+                    if !batches.is_empty() {
+                        let (batches, waiters) = (std::mem::take(&mut batches), std::mem::take(&mut waiters));
+                        self.lanes.apply(ApplyOrder::Entries { batches, waiters });
                     }
                     self.lanes.apply(ApplyOrder::Install(base));
                 }
             }
         }
-        if !entries.is_empty() {
-            self.lanes.apply(ApplyOrder::Entries(entries));
+        if !batches.is_empty() {
+            self.lanes.apply(ApplyOrder::Entries { batches, waiters });
         }
     }
 }

@@ -247,7 +247,7 @@ impl Blank<'_> {
             id: WriteId(0),
             hard_state: None,
             reset: Some(part.base()),
-            entries: Vec::new(),
+            entries: Vec::new().into(),
         };
         self.log.append(&[write]).await?;
         self.directory.assign(assignment).await?;

@@ -88,7 +88,7 @@ fn entries() -> Vec<Entry> {
     let payloads = [
         Payload::Empty,
         Payload::Command(Bytes::from_static(b"put \x00 something")),
-        Payload::Membership(membership()),
+        Payload::Membership(Box::new(membership())),
         Payload::Command(Bytes::from(vec![0; 700])),
         Payload::Omitted,
     ];
@@ -113,7 +113,7 @@ fn bodies() -> Vec<Body> {
         Body::VoteResponse { granted: false },
         Body::Append {
             previous: position(3, 300),
-            entries: entries(),
+            entries: entries().into(),
             commit: Index(299),
         },
         Body::AppendAccepted { matched: Index(304) },
@@ -219,7 +219,7 @@ fn a_segment_of_the_log() {
             id: WriteId(1),
             hard_state: Some(hard_state()),
             reset: None,
-            entries: entries(),
+            entries: entries().into(),
         };
         log.append(&[write]).await.expect("written");
         drop(log);

@@ -27,6 +27,14 @@ mod small;
 mod snapshot;
 mod state;
 
+/// Decodes arbitrary bytes as everything that is in a file.
+pub(crate) fn feed(input: &[u8]) {
+    directory::feed(input);
+    log::feed(input);
+    snapshot::feed(input);
+    state::feed(input);
+}
+
 #[cfg(test)]
 mod golden;
 #[cfg(test)]

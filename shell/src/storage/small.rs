@@ -155,3 +155,13 @@ fn decode<T: DeserializeOwned>(format: &Format, bytes: &[u8]) -> Result<T, Undec
         other => Undecoded::Damaged(HEADER_BYTES as u64, other.to_string()),
     })
 }
+
+/// Decodes arbitrary bytes as a file of this kind, as they are and as the body of one that verifies.
+pub(super) fn feed<T: DeserializeOwned>(format: &Format, input: &[u8]) {
+    let _ = decode::<T>(format, input);
+    let mut bytes = format.magic.to_vec();
+    bytes.extend_from_slice(&u32::try_from(input.len()).unwrap_or(u32::MAX).to_le_bytes());
+    bytes.extend_from_slice(input);
+    bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
+    let _ = decode::<T>(format, &bytes);
+}

@@ -45,7 +45,7 @@ fn position(index: u64) -> Position {
 fn entry(index: u64) -> Entry {
     let payload = match index % 10 {
         0 => Payload::Empty,
-        5 => Payload::Membership(membership()),
+        5 => Payload::Membership(Box::new(membership())),
         _ => Payload::Command(Bytes::from(vec![index as u8; 100 + index as usize])),
     };
     Entry {
@@ -202,7 +202,7 @@ async fn lived_in() -> Disk {
         id: WriteId(1),
         hard_state: None,
         reset: Some(base),
-        entries: Vec::new(),
+        entries: Vec::new().into(),
     };
     log.append(&[begin]).await.expect("the log begins");
     let assignment = Assignment {
@@ -223,7 +223,7 @@ async fn lived_in() -> Disk {
             id: WriteId(1 + index),
             hard_state,
             reset: None,
-            entries: vec![entry(index)],
+            entries: vec![entry(index)].into(),
         };
         log.append(&[write]).await.expect("entries are appended");
     }
@@ -356,7 +356,7 @@ fn a_flipped_byte_in_any_file_of_a_killed_node_is_noticed_or_harmless() {
             id: WriteId(1),
             hard_state,
             reset: None,
-            entries: Vec::new(),
+            entries: Vec::new().into(),
         };
         log.append(&[write]).await.expect("the vote is written");
         disk.kill();

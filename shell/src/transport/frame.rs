@@ -203,6 +203,22 @@ fn announced(bytes: &[u8]) -> Result<Option<usize>, FrameError> {
     Ok(Some(length))
 }
 
+/// Reads arbitrary bytes as frames, in pieces as long as the first byte says.
+pub(super) fn feed(input: &[u8]) {
+    let size = 1 + usize::from(input.first().copied().unwrap_or_default());
+    let mut reader = FrameReader::default();
+    for piece in input.chunks(size) {
+        let mut piece = Bytes::copy_from_slice(piece);
+        loop {
+            match reader.next(&mut piece) {
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(_) => return,
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use quorate_core::raft::{Body, Entry, Payload, Position, Term};
@@ -233,7 +249,7 @@ mod tests {
                 term: Term(3),
                 body: Body::Append {
                     previous: position,
-                    entries: vec![entry(0), entry(300), entry(70_000)],
+                    entries: vec![entry(0), entry(300), entry(70_000)].into(),
                     commit: Index(8),
                 },
             }),

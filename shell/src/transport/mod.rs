@@ -75,6 +75,12 @@ const FAREWELL: Duration = Duration::from_millis(50);
 /// Connections that are no peer's link.
 const VISITORS_MAX: usize = 128;
 
+/// Decodes arbitrary bytes as everything that comes over a connection.
+pub(crate) fn feed(input: &[u8]) {
+    frame::feed(input);
+    hello::feed(input);
+}
+
 /// How a transport is set up.
 #[derive(Clone, Debug)]
 pub struct Options {

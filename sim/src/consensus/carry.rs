@@ -221,19 +221,8 @@ impl World {
         })?;
         match &apply {
             Apply::Committed(committed) => {
-                let position = committed.entry.position;
-                let Some(live) = self.nodes.live(run) else {
-                    return Ok(());
-                };
-                let durable = live.disk.durable.last().index;
-                demand(
-                    position.index <= durable,
-                    "what is applied is durable here",
-                    || format!("{run} applies {position}; its disk ends at {durable}"),
-                )?;
-                let term = live.process.progress.term();
-                if self.checkers.committed.committed(&committed.entry, term)? {
-                    self.newly_committed(position, &committed.entry.payload)?;
+                for entry in &committed.entries {
+                    self.hand_over_entry(run, entry)?;
                 }
             }
             Apply::Install(base) => self.checkers.committed.covers(base.position, "a snapshot")?,
@@ -242,6 +231,23 @@ impl World {
             live.process.to_apply.push_back(apply);
         }
         self.apply_later(run);
+        Ok(())
+    }
+
+    fn hand_over_entry(&mut self, run: Run, entry: &Entry) -> Verdict {
+        let Some(live) = self.nodes.live(run) else {
+            return Ok(());
+        };
+        let (position, durable) = (entry.position, live.disk.durable.last().index);
+        demand(
+            position.index <= durable,
+            "what is applied is durable here",
+            || format!("{run} applies {position}; its disk ends at {durable}"),
+        )?;
+        let term = live.process.progress.term();
+        if self.checkers.committed.committed(entry, term)? {
+            self.newly_committed(position, &entry.payload)?;
+        }
         Ok(())
     }
 
@@ -379,7 +385,7 @@ impl World {
     fn check_features(&self, run: Run, write: &Write) -> Verdict {
         let supported = self.nodes.get(run.node).map(|node| node.features);
         let entries = write.entries.iter().filter_map(|entry| match &entry.payload {
-            Payload::Membership(membership) => Some(membership),
+            Payload::Membership(membership) => Some(&**membership),
             Payload::Empty | Payload::Command(_) | Payload::Omitted => None,
         });
         let base = write.reset.iter().map(|base| &base.membership);

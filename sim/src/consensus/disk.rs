@@ -127,7 +127,7 @@ impl Disk {
             return false;
         }
         let kept = random.below(write.entries.len() as u64);
-        write.entries.truncate(usize::try_from(kept).unwrap_or(0));
+        write.entries = write.entries.slice(0..usize::try_from(kept).unwrap_or(0));
         done.extend(self.make_durable(1));
         true
     }

@@ -1,7 +1,8 @@
 //! What runs beside consensus on a node: the log's disk, the state machine, the state store, snapshots.
 
 use quorate_core::raft::{
-    Apply, Base, Committed, DiskError, Fetch, FetchError, Index, Input, NodeId, Payload, SnapshotEvent, Term,
+    Apply, Base, DiskError, Entry, Fetch, FetchError, Index, Input, NodeId, Payload, SnapshotEvent, Term,
+    Token,
 };
 use quorate_core::state::Command;
 
@@ -111,8 +112,10 @@ impl World {
         {
             match apply {
                 Apply::Committed(committed) => {
-                    self.apply_committed(run, &committed)?;
-                    applied = Some(committed.entry.position.index);
+                    for (entry, token) in committed.iter() {
+                        self.apply_entry(run, entry, token)?;
+                        applied = Some(entry.position.index);
+                    }
                 }
                 Apply::Install(base) => {
                     let index = base.position.index;
@@ -130,14 +133,14 @@ impl World {
         }
     }
 
-    fn apply_committed(&mut self, run: Run, committed: &Committed) -> Verdict {
+    fn apply_entry(&mut self, run: Run, entry: &Entry, token: Option<Token>) -> Verdict {
         let (planted, checks) = (self.conditions.driver(), self.conditions.checks);
         let Some(live) = self.nodes.live(run) else {
             return Ok(());
         };
-        let position = committed.entry.position;
+        let position = entry.position;
         let machine = &mut live.process.machine;
-        let rows = match &committed.entry.payload {
+        let rows = match &entry.payload {
             Payload::Command(command)
                 if planted == Some(PlantedBug::DivergentApply) && run.node == NodeId(1) =>
             {
@@ -147,7 +150,7 @@ impl World {
             }
             Payload::Command(command) => machine.apply(position, command).map(|applied| applied.rows),
             Payload::Membership(membership) => {
-                live.process.membership = membership.clone();
+                live.process.membership = (**membership).clone();
                 machine.apply_empty(position).map(|()| Vec::new())
             }
             Payload::Empty => machine.apply_empty(position).map(|()| Vec::new()),
@@ -166,12 +169,12 @@ impl World {
             self.checkers.states.reached(run.node, machine)?;
         }
         live.store.applied(position, rows);
-        let Some(token) = committed.token else {
+        let Some(token) = token else {
             return Ok(());
         };
-        self.checkers.clients.replied(run, token, committed)?;
+        self.checkers.clients.replied(run, token, entry)?;
         if planted == Some(PlantedBug::DoubleReply) {
-            self.checkers.clients.replied(run, token, committed)?;
+            self.checkers.clients.replied(run, token, entry)?;
         }
         Ok(())
     }

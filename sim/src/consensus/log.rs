@@ -65,7 +65,7 @@ impl DiskLog {
             .rev()
             .filter(|entry| entry.position.index <= index)
             .find_map(|entry| match &entry.payload {
-                Payload::Membership(membership) => Some(membership),
+                Payload::Membership(membership) => Some(&**membership),
                 Payload::Empty | Payload::Command(_) | Payload::Omitted => None,
             })
             .unwrap_or(&self.base.membership)
@@ -77,7 +77,7 @@ impl DiskLog {
         entries
             .filter(|entry| entry.position.index < index)
             .find_map(|entry| match &entry.payload {
-                Payload::Membership(membership) => Some((entry.position.index, membership)),
+                Payload::Membership(membership) => Some((entry.position.index, &**membership)),
                 Payload::Empty | Payload::Command(_) | Payload::Omitted => None,
             })
             .unwrap_or((self.base.position.index, &self.base.membership))
@@ -160,7 +160,7 @@ impl DiskLog {
                 terms.push(entry.position);
             }
             if let Payload::Membership(membership) = &entry.payload {
-                memberships.push((entry.position, membership.clone()));
+                memberships.push((entry.position, (**membership).clone()));
             }
         }
         let skip = self.entries.len().saturating_sub(tail_length);

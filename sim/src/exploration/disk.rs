@@ -85,7 +85,7 @@ impl Stored {
                 boot.terms.push(entry.position);
             }
             if let Payload::Membership(membership) = &entry.payload {
-                boot.memberships.push((entry.position, membership.clone()));
+                boot.memberships.push((entry.position, (**membership).clone()));
             }
             boot.last = entry.position.index;
         }

@@ -244,10 +244,11 @@ impl State {
                 let Apply::Committed(committed) = apply else {
                     return Err("a snapshot is installed, and there is none".to_owned());
                 };
-                let position = committed.entry.position;
-                node.applied.push(position);
-                let index = position.index;
-                node.raft.step(node.now, Input::Applied { index });
+                for entry in &committed.entries {
+                    node.applied.push(entry.position);
+                    let index = entry.position.index;
+                    node.raft.step(node.now, Input::Applied { index });
+                }
             }
             for (to, message) in effects.send.drain(..) {
                 self.check_promise(place, &message)?;

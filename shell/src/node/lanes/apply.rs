@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
-use quorate_core::raft::{Base, Committed, Index, Membership, NodeId, Payload, SnapshotEvent};
+use quorate_core::raft::{Base, Entries, Index, Membership, NodeId, Payload, SnapshotEvent};
 use quorate_core::state::{Reply, StateMachine};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -36,7 +36,12 @@ pub(in super::super) enum Waiter {
 /// What the lane is asked to do, in order.
 pub(in super::super) enum ApplyOrder {
     /// Apply committed entries.
-    Entries(Vec<(Committed, Option<Waiter>)>),
+    Entries {
+        /// The entries, without a gap.
+        batches: Vec<Entries>,
+        /// Who waits for the replies of some of them, ascending.
+        waiters: Vec<(Index, Waiter)>,
+    },
     /// Replace the state by that of the received snapshot.
     Install(Base),
 }
@@ -62,7 +67,7 @@ impl ApplyLane {
     pub(in super::super) async fn run(mut self, mut orders: mpsc::UnboundedReceiver<ApplyOrder>) {
         while let Some(order) = orders.recv().await {
             let done = match order {
-                ApplyOrder::Entries(entries) => self.apply(entries).await,
+                ApplyOrder::Entries { batches, waiters } => self.apply(&batches, waiters).await,
                 ApplyOrder::Install(base) => self.install(base).await,
             };
             if let Err(message) = done {
@@ -72,15 +77,17 @@ impl ApplyLane {
         }
     }
 
-    async fn apply(&mut self, entries: Vec<(Committed, Option<Waiter>)>) -> Result<(), String> {
+    async fn apply(&mut self, batches: &[Entries], waiters: Vec<(Index, Waiter)>) -> Result<(), String> {
         let begun = self.clock.now();
-        let count = entries.len();
+        let count: usize = batches.iter().map(|entries| entries.len()).sum();
         let mut rows = Vec::new();
         let mut replies = Vec::new();
         let mut bytes = 0;
+        let mut waiters = waiters.into_iter().peekable();
         let position = {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-            for (Committed { entry, token: _ }, waiter) in entries {
+            for entry in batches.iter().flatten() {
+                let waiter = waiters.next_if(|(index, _)| *index == entry.position.index);
                 bytes += entry.size();
                 match &entry.payload {
                     Payload::Command(command) => {
@@ -91,7 +98,7 @@ impl ApplyLane {
                             key: row.key,
                             value: row.value,
                         }));
-                        replies.extend(waiter.map(|waiter| (waiter, applied.reply)));
+                        replies.extend(waiter.map(|(_, waiter)| (waiter, applied.reply)));
                     }
                     Payload::Omitted => {
                         return Err(format!("entry {} has no command to apply", entry.position));
@@ -103,7 +110,7 @@ impl ApplyLane {
                         state
                             .apply_empty(entry.position)
                             .map_err(|error| error.to_string())?;
-                        self.membership = membership.clone();
+                        self.membership = (**membership).clone();
                         self.membership_changed = true;
                     }
                 }

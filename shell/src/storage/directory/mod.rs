@@ -228,3 +228,8 @@ async fn create(ports: &Ports, path: &Path, owner: &Owner) -> Result<Identity, S
     small::write(ports, &path.join(IDENTITY), &FORMAT, &identity).await?;
     Ok(identity)
 }
+
+/// Decodes arbitrary bytes as an identity.
+pub(super) fn feed(input: &[u8]) {
+    small::feed::<Identity>(&FORMAT, input);
+}

@@ -139,7 +139,7 @@ fn a_lost_identity_or_a_lost_log_is_noticed() {
                 vote: Some(NodeId(1)),
             }),
             reset: None,
-            entries: Vec::new(),
+            entries: Vec::new().into(),
         };
         log.append(&[vote]).await.expect("written");
         drop((log, directory));

@@ -432,3 +432,26 @@ pub(super) fn decode_body(kind: u8, body: &[u8]) -> Result<Record, FormatError> 
         other => Err(damaged(format!("a record of unknown kind {other}"))),
     }
 }
+
+/// Decodes arbitrary bytes as records, and as what precedes them.
+pub(in crate::storage) fn feed(input: &[u8]) {
+    let mut rest = input;
+    while let Ok((_, length)) = read_record(rest) {
+        rest = &rest[length..];
+    }
+    for kind in [ENTRY, HARD_STATE, RESET, PURGE, CHECKPOINT, SEAL] {
+        let _ = decode_body(kind, input);
+    }
+    for sector in input.chunks_exact(SECTOR_BYTES) {
+        let mut sector = sector.to_vec();
+        let _ = SegmentHeader::decode(&sector);
+        let checksum = crc32c::crc32c(&sector[..SECTOR_BYTES - 4]);
+        sector[SECTOR_BYTES - 4..].copy_from_slice(&checksum.to_le_bytes());
+        let _ = SegmentHeader::decode(&sector);
+        let checksum = sector_checksum(0, 1, &sector);
+        sector[..4].copy_from_slice(&checksum.to_le_bytes());
+        if let Sector::Written { data, .. } = read_sector(0, 1, &sector) {
+            let _ = GroupHeader::decode(data);
+        }
+    }
+}

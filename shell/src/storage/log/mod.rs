@@ -312,7 +312,7 @@ impl Log {
                 id: WriteId(0),
                 hard_state: None,
                 reset: Some(state.clone()),
-                entries: Vec::new(),
+                entries: Vec::new().into(),
             };
             self.append(&[write]).await?;
             recovered.base = Some(state.clone());
@@ -363,7 +363,7 @@ impl Log {
             id: WriteId(0),
             hard_state: None,
             reset: Some(base),
-            entries: Vec::new(),
+            entries: Vec::new().into(),
         };
         self.append(&[write]).await
     }
@@ -641,4 +641,10 @@ impl Log {
 
 fn sectors(length: u64) -> u32 {
     u32::try_from(length / SECTOR_BYTES as u64).expect("a segment has at most eight gigabytes")
+}
+
+/// Decodes arbitrary bytes as what the log's files hold.
+pub(super) fn feed(input: &[u8]) {
+    format::feed(input);
+    repair::feed(input);
 }

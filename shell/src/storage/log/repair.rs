@@ -197,3 +197,8 @@ async fn cut_off(ports: &Ports, directory: &Path, cut: Cut) -> Result<(), Storag
         .sync_directory(&log)
         .map_err(StorageError::io("sync", &log))
 }
+
+/// Decodes arbitrary bytes as the note of a repair.
+pub(super) fn feed(input: &[u8]) {
+    small::feed::<Note>(&FORMAT, input);
+}

@@ -143,7 +143,7 @@ impl Replay {
             self.terms.push(entry.position);
         }
         if let Payload::Membership(membership) = &entry.payload {
-            self.memberships.push((entry.position, membership.clone()));
+            self.memberships.push((entry.position, (**membership).clone()));
         }
         self.last = entry.position;
         self.locations.push_back(location);

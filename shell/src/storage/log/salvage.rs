@@ -192,7 +192,7 @@ impl Search<'_> {
                 Record::Reset(base) => self.membership = Some(base.membership),
                 Record::Entry(entry) => {
                     if let Payload::Membership(membership) = entry.payload {
-                        self.membership = Some(membership);
+                        self.membership = Some(*membership);
                     }
                 }
                 _ => {}

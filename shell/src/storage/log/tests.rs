@@ -61,7 +61,7 @@ fn write(hard_state: Option<HardState>, reset: Option<Base>, entries: Vec<Entry>
         id: WriteId(1),
         hard_state,
         reset,
-        entries,
+        entries: entries.into(),
     }
 }
 
@@ -145,7 +145,7 @@ impl Model {
                 terms.push(entry.position);
             }
             if let Payload::Membership(membership) = &entry.payload {
-                memberships.push((entry.position, membership.clone()));
+                memberships.push((entry.position, (**membership).clone()));
             }
         }
         if recovered.terms != terms || recovered.memberships != memberships {
@@ -182,7 +182,7 @@ fn random_payload(random: &mut Random) -> Payload {
     let length = [0, 20, 100, 500, 1_500][random.below(5) as usize];
     match random.below(10) {
         0 => Payload::Empty,
-        1 => Payload::Membership(membership(random.below(60_000))),
+        1 => Payload::Membership(Box::new(membership(random.below(60_000)))),
         // Zeros, so that whole sectors of data are zeros.
         2 => Payload::Command(Bytes::from(vec![0; length * 2])),
         _ => Payload::Command(Bytes::from(random.bytes(length))),
@@ -207,9 +207,10 @@ fn random_write(random: &mut Random, model: &Model) -> Write {
         next -= random.below((next - model.purged - 1).min(6) + 1);
     }
     let count = if random.chance(5) { 20 } else { random.below(4) };
-    for index in next..next + count {
-        result.entries.push(entry(term, index, random_payload(random)));
-    }
+    let entries = next..next + count;
+    result.entries = entries
+        .map(|index| entry(term, index, random_payload(random)))
+        .collect();
     result
 }
 

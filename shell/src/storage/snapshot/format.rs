@@ -212,3 +212,15 @@ pub(super) fn read_rows(mut body: &[u8]) -> Result<Vec<KeyValue>, FormatError> {
     }
     Ok(rows)
 }
+
+/// Decodes arbitrary bytes as the pieces of a snapshot, with their right hash and without, and as what is in them.
+pub(in crate::storage) fn feed(input: &[u8]) {
+    let _ = decode_piece(0, input);
+    for kind in [PieceKind::Header, PieceKind::Chunk, PieceKind::Trailer] {
+        let (piece, _) = encode_piece(0, kind, input);
+        assert!(decode_piece(0, &piece).is_ok(), "what was encoded is decoded");
+    }
+    let _ = decode_header(input);
+    let _ = decode_trailer(input);
+    let _ = read_rows(input);
+}

@@ -22,6 +22,7 @@ use std::time::Duration;
 use quorate_core::raft::{Index, Position, Term};
 use quorate_core::wire::{self, Kind};
 
+pub(super) use self::format::feed;
 use self::format::{Digest, MAGIC, PieceKind, Trailer};
 use super::StorageError;
 use crate::port::{File, OpenMode, Ports};

@@ -29,6 +29,7 @@ use redb::{
 };
 
 use self::engine::{Failure, Handle, Place};
+pub(super) use self::row::feed;
 use self::row::{Manifest, Sum};
 use super::snapshot::{Snapshot, SnapshotHeader, Snapshots};
 use super::{KeyValue, StorageError};

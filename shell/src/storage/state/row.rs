@@ -116,3 +116,14 @@ pub(in crate::storage) fn decode_manifest(bytes: &[u8]) -> Result<Manifest, Mani
         _ => Err(damaged("there is something else in the manifest's place")),
     }
 }
+
+/// Decodes arbitrary bytes as a row and as a manifest, as they are and as such that verify.
+pub(in crate::storage) fn feed(input: &[u8]) {
+    let (key, value) = input.split_at(input.len() / 4);
+    let _ = decode_row(key, value);
+    let _ = decode_manifest(input);
+    let mut bytes = vec![MANIFEST, VERSION];
+    bytes.extend_from_slice(input);
+    bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
+    let _ = decode_manifest(&bytes);
+}

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use quorate_core::raft::{Committed, Index, Outcome, Payload, Token};
+use quorate_core::raft::{Entry, Index, Outcome, Payload, Token};
 use quorate_core::state::Command;
 
 use super::{Breach, Verdict, demand};
@@ -165,13 +165,13 @@ impl Clients {
     }
 
     /// A committed entry was applied by a node that owes a client the reply.
-    pub(in crate::consensus) fn replied(&mut self, run: Run, token: Token, committed: &Committed) -> Verdict {
+    pub(in crate::consensus) fn replied(&mut self, run: Run, token: Token, entry: &Entry) -> Verdict {
         let request = self.answer(run, token, "a reply")?;
         let RequestKind::Command { serial, command, .. } = request.kind else {
             return Err(wrong_answer(token, "a reply to something else than a command"));
         };
-        let index = committed.entry.position.index;
-        let same = matches!(&committed.entry.payload, Payload::Command(applied) if *applied == command);
+        let index = entry.position.index;
+        let same = matches!(&entry.payload, Payload::Command(applied) if *applied == command);
         demand(same, "one answer a request", || {
             format!("{token:?} is answered with entry {index}, which holds another command")
         })?;

@@ -19,7 +19,7 @@ pub(in crate::consensus) fn follow_each_other(
 ) -> Verdict {
     let own = write.entries.iter().filter(|entry| entry.position.term == term);
     let memberships = own.filter_map(|entry| match &entry.payload {
-        Payload::Membership(membership) => Some((entry.position, membership)),
+        Payload::Membership(membership) => Some((entry.position, &**membership)),
         Payload::Empty | Payload::Command(_) | Payload::Omitted => None,
     });
     let mut previous = None;
