@@ -84,7 +84,7 @@ pub(crate) fn sound(dice: &mut Dice) -> (Boot, bool) {
     boot.applied = Index(boot.base.position.index.0 + dice.below(log.len() as u64 + 1));
     boot.repair = dice.one_in(4).then(|| Position {
         term: Term(dice.below(boot.hard_state.term.0 + 1)),
-        index: Index(1 + dice.near(boot.last.0)),
+        index: Index(boot.last.0 + dice.below(4)),
     });
     let skipped = dice.below(log.len() as u64 + 1) as usize;
     boot.tail = log.split_off(skipped);
