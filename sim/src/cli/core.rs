@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::str::FromStr;
 use std::time::Instant;
 
 use quorate_sim::batch::{Batch, Seeds};
@@ -12,6 +11,7 @@ use quorate_sim::consensus::{
 use quorate_sim::failure::Failure;
 use quorate_sim::report;
 
+use super::shard::Shard;
 use super::{CommandResult, interrupt};
 
 #[derive(Debug, clap::Args)]
@@ -46,29 +46,6 @@ pub(super) struct Arguments {
     /// Plant a mistake, to see what a violation looks like.
     #[arg(long, value_name = "NAME", hide = true)]
     plant: Option<Mistake>,
-}
-
-/// A part of the seeds.
-#[derive(Clone, Copy, Debug)]
-struct Shard {
-    part: u64,
-    parts: u64,
-}
-
-impl FromStr for Shard {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Shard, String> {
-        let parse = |text: &str| text.parse::<u64>().ok();
-        let (part, parts) = text
-            .split_once('/')
-            .and_then(|(part, parts)| Some((parse(part)?, parse(parts)?)))
-            .ok_or_else(|| format!("`{text}` is no part such as 2/4"))?;
-        if !(1..=parts).contains(&part) {
-            return Err(format!("`{text}`: the part must be between 1 and {parts}"));
-        }
-        Ok(Shard { part, parts })
-    }
 }
 
 pub(super) fn run(arguments: &Arguments) -> CommandResult {
@@ -110,12 +87,7 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
 }
 
 fn run_seeds(arguments: &Arguments, conditions: &Conditions, jobs: usize) -> std::io::Result<Batch> {
-    let Shard { part, parts } = arguments.shard;
-    let seeds: Vec<u64> = arguments
-        .seeds
-        .iter()
-        .filter(|seed| (seed - arguments.seeds.first) % parts == part - 1)
-        .collect();
+    let seeds = arguments.shard.of(arguments.seeds);
     let bar = report::progress(seeds.len() as u64);
     let verbose = arguments.verbose;
     let batch = Batch::run(&seeds, jobs, interrupt::is_interrupted, |seed| {

@@ -6,23 +6,23 @@
 //! (see the module `checker`).
 
 mod carry;
-mod checker;
-mod clock;
+pub(crate) mod checker;
+pub(crate) mod clock;
 mod disk;
 mod faults;
 mod journal;
 mod lanes;
 mod lifecycle;
 mod log;
-mod network;
-mod node;
+pub(crate) mod network;
+pub(crate) mod node;
 mod operator;
-mod plan;
+pub(crate) mod plan;
 mod recovery;
-mod schedule;
+pub(crate) mod schedule;
 mod statistics;
 mod store;
-mod trace;
+pub(crate) mod trace;
 mod workload;
 mod world;
 

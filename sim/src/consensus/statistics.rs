@@ -37,6 +37,8 @@ statistics! {
     requests: "requests",
     /// Commands whose client heard the reply.
     acknowledged: "acknowledged commands",
+    /// Requests whose client does not know what came of them.
+    unknown: "requests with an unknown fate",
     /// Linearizable reads that were answered.
     reads: "linearizable reads",
     /// Messages sent.
@@ -95,6 +97,8 @@ statistics! {
     memberships: "membership changes",
     /// Learners that the leader's duty promoted.
     promotions: "promotions by duty",
+    /// Keys whose history could not be judged in time.
+    undecided: "keys not judged in time",
     /// Nanoseconds from healing to full agreement.
     recovery: "nanoseconds of recovery",
 }

@@ -14,7 +14,7 @@ struct Committed {
 
 /// The log that was committed, as first seen on any node.
 #[derive(Debug, Default)]
-pub(in crate::consensus) struct CommittedLog {
+pub(crate) struct CommittedLog {
     entries: Vec<Committed>,
     /// The latest term that the last entry can have been committed in.
     term: Term,
@@ -22,11 +22,7 @@ pub(in crate::consensus) struct CommittedLog {
 
 impl CommittedLog {
     /// A node of `term` hands `entry` to its state machine. True when no node did before.
-    pub(in crate::consensus) fn committed(
-        &mut self,
-        entry: &Entry,
-        term: Term,
-    ) -> Result<bool, super::Breach> {
+    pub(crate) fn committed(&mut self, entry: &Entry, term: Term) -> Result<bool, super::Breach> {
         let position = entry.position;
         let seen = Committed {
             term: position.term,
@@ -53,7 +49,7 @@ impl CommittedLog {
     }
 
     /// The end of a received snapshot, or of a purged log, is a committed entry.
-    pub(in crate::consensus) fn covers(&self, position: Position, what: &str) -> Verdict {
+    pub(crate) fn covers(&self, position: Position, what: &str) -> Verdict {
         let known = self.get(position.index).map(|committed| committed.term);
         demand(
             position.index == Index(0) || known == Some(position.term),
@@ -117,12 +113,12 @@ impl CommittedLog {
     }
 
     /// The last committed index.
-    pub(in crate::consensus) fn last(&self) -> Index {
+    pub(crate) fn last(&self) -> Index {
         Index(self.entries.len() as u64)
     }
 
     /// The latest term that the last entry can have been committed in.
-    pub(in crate::consensus) fn term(&self) -> Term {
+    pub(crate) fn term(&self) -> Term {
         self.term
     }
 

@@ -1,0 +1,149 @@
+//! What breaks: the faults of the plan, carried out on machines that run the production node.
+
+use quorate_core::raft::NodeId;
+
+use super::world::{Event, World};
+use crate::consensus::network::{Cut, Weather};
+use crate::consensus::plan::{Boundary, FaultKind, Who};
+use crate::consensus::schedule::Time;
+
+/// A process that is killed in the middle of its work does so many operations on its disk before.
+const OPERATIONS_BEFORE_CRASH: u64 = 60;
+
+impl World {
+    pub(super) fn happen(&mut self, event: Event) {
+        match event {
+            Event::Fault(fault) => self.fault(fault),
+            Event::Heal(cut) => self.wires.with_network(|network| network.heal(&cut)),
+            Event::Flap { cut, period, left } => self.flap(cut, period, left),
+            Event::Start(id) => self.start(id),
+        }
+    }
+
+    fn fault(&mut self, fault: FaultKind) {
+        let now = self.now;
+        match fault {
+            FaultKind::Crash { victim, down } => {
+                let victim = self.find(victim);
+                self.crash(victim, down);
+            }
+            FaultKind::PowerCut { down, apart } => {
+                for (place, victim) in self.nodes().into_iter().enumerate() {
+                    self.crash(victim, down + apart * place as Time);
+                }
+            }
+            FaultKind::Partition { shape, duration } => {
+                let cut = shape.cut(&self.nodes(), |who| self.find(who));
+                self.statistics.partitions += 1;
+                self.wires.with_network(|network| network.cut(&cut));
+                self.schedule.at(now + duration, Event::Heal(cut));
+            }
+            FaultKind::Flap {
+                one,
+                other,
+                times,
+                period,
+            } => {
+                let (one, other) = (self.find(one), self.find(other));
+                if one != other {
+                    self.flap(vec![(one, other), (other, one)], period, times);
+                }
+            }
+            FaultKind::Clog {
+                from,
+                to,
+                each,
+                duration,
+            } => {
+                let (from, to) = (self.find(from), self.find(to));
+                self.wires
+                    .with_network(|network| network.clog(from, to, now + duration, each));
+            }
+            FaultKind::Hold { shape, duration } => {
+                let links = shape.cut(&self.nodes(), |who| self.find(who));
+                self.wires
+                    .with_network(|network| network.hold(&links, now + duration));
+            }
+            FaultKind::Storm {
+                loss,
+                duplication,
+                spike,
+                duration,
+            } => {
+                let weather = Weather {
+                    loss,
+                    duplication,
+                    spike,
+                };
+                self.wires
+                    .with_network(|network| network.storm(now + duration, weather));
+            }
+            FaultKind::ClockStep { victim, by } => self.host(self.find(victim)).clock.step(by),
+            FaultKind::SlowDisk { victim, by, duration } => {
+                self.host(self.find(victim)).disk.with_habits(|habits| {
+                    (habits.slow_until, habits.slow_by) = (now + duration, by);
+                });
+            }
+            FaultKind::StalledDisk { victim, duration } => {
+                self.statistics.stalls += 1;
+                self.host(self.find(victim)).disk.with_habits(|habits| {
+                    habits.stalled_until = habits.stalled_until.max(now + duration);
+                });
+            }
+            FaultKind::FailedSync { victim, .. } => {
+                // A node that was just refused its disk may be one of few that are up.
+                if self.hosts.iter().all(|host| host.runs()) {
+                    self.host(self.find(victim)).disk.fail_next_sync();
+                }
+            }
+            FaultKind::CrashAt { victim, boundary, .. } => self.crash_at(victim, boundary),
+            // Only transports of the core simulation are told lies; processes do not stand still here yet, and what a
+            // node does about a lost disk is not simulated yet.
+            FaultKind::FalseAlarm { .. }
+            | FaultKind::Pause { .. }
+            | FaultKind::Rot { .. }
+            | FaultKind::Wipe { .. } => {}
+        }
+    }
+
+    /// The node that an event is about.
+    fn find(&self, who: Who) -> NodeId {
+        let nodes = self.nodes();
+        match who {
+            Who::Leader => self.sight.leader().unwrap_or(nodes[0]),
+            Who::Place(place) => nodes[usize::try_from(place % nodes.len() as u64).unwrap_or(0)],
+        }
+    }
+
+    /// The power of a machine is cut, and comes back.
+    fn crash(&mut self, victim: NodeId, down: Time) {
+        self.kill(victim, true);
+        self.schedule.at(self.now + down, Event::Start(victim));
+    }
+
+    /// The power is cut in the middle of what a node does to its disk.
+    fn crash_at(&mut self, victim: Who, boundary: Boundary) {
+        let host = self.host(self.find(victim)).clone();
+        if host.runs() {
+            let salt = match boundary {
+                Boundary::BeforeSync => 1,
+                Boundary::AfterSync => 2,
+                Boundary::AfterVote => 3,
+            };
+            host.disk
+                .stop_after((self.now / 1_000_000 * 7 + salt) % OPERATIONS_BEFORE_CRASH);
+        }
+    }
+
+    /// Cuts a link that will be whole again for a while, and cut again.
+    fn flap(&mut self, cut: Cut, period: Time, left: u32) {
+        if left == 0 {
+            return;
+        }
+        self.wires.with_network(|network| network.cut(&cut));
+        self.schedule.at(self.now + period / 2, Event::Heal(cut.clone()));
+        let left = left - 1;
+        self.schedule
+            .at(self.now + period, Event::Flap { cut, period, left });
+    }
+}
