@@ -2,9 +2,9 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `failure.json` | seed, nodes, commit of the sources, planted mistake, and the violation with its step and trace hash |
+//! | `failure.json` | seed, nodes, what was run, commit of the sources, planted mistake, and the violation with its step and trace hash |
 //! | `plan.json` | the plan of the run |
-//! | `trace.txt` | everything that happened until the violation |
+//! | `trace.txt` | everything that happened until the violation; empty for production nodes, which log themselves |
 
 use std::fmt;
 use std::fs::{self, File};
@@ -14,7 +14,7 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
-use crate::consensus::{Conditions, Journal, Mistake, Plan, PlanError, Violation, run_with_journal};
+use crate::consensus::{Conditions, Engine, Journal, Mistake, Plan, PlanError, Violation, run_with_journal};
 
 /// A violation and the run that it showed in.
 #[derive(Debug)]
@@ -51,6 +51,7 @@ struct Head {
     format: u32,
     seed: u64,
     nodes: u64,
+    engine: Engine,
     commit: String,
     mistake: Option<String>,
     violation: Recorded,
@@ -136,6 +137,7 @@ impl Failure {
             format: FORMAT,
             seed: self.plan.seed(),
             nodes: self.plan.nodes(),
+            engine: self.conditions.engine,
             commit: self.commit.clone(),
             mistake: self.conditions.mistake.map(|mistake| mistake.to_string()),
             violation: self.recorded.clone(),
@@ -170,6 +172,7 @@ impl Failure {
         Ok(Failure {
             plan,
             conditions: Conditions {
+                engine: head.engine,
                 mistake,
                 ..Conditions::default()
             },

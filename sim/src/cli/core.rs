@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use quorate_sim::batch::{Batch, Seeds};
 use quorate_sim::consensus::{
-    Conditions, Journal, Mistake, NODES_MAX, Outcome, Plan, Violation, run as simulate, run_with_journal,
+    Conditions, Engine, Journal, Mistake, NODES_MAX, Outcome, Plan, Violation, run as simulate, run_with_journal,
 };
 use quorate_sim::failure::Failure;
 use quorate_sim::report;
@@ -140,14 +140,18 @@ fn loudly(plan: &Plan, conditions: &Conditions) -> std::io::Result<Result<Outcom
 }
 
 /// Writes a violation down, and says how to see it again.
-fn report_violation(
+pub(super) fn report_violation(
     failures: &Path,
     plan: Plan,
     conditions: Conditions,
     violation: &Violation,
 ) -> Result<(), Box<dyn std::error::Error>> {
     eprintln!("\nVIOLATION: {violation}");
-    let folder = failures.join(format!("core-{}-nodes-seed-{}", plan.nodes(), plan.seed()));
+    let engine = match conditions.engine {
+        Engine::Core => "core",
+        Engine::Nodes => "run",
+    };
+    let folder = failures.join(format!("{engine}-{}-nodes-seed-{}", plan.nodes(), plan.seed()));
     let failure = Failure::new(plan, conditions, violation);
     let same = failure.save(&folder).map_err(|error| {
         format!(

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use quorate_sim::batch::{Batch, Seeds};
-use quorate_sim::consensus::Plan;
+use quorate_sim::consensus::{Conditions, Engine, Plan};
 use quorate_sim::{full, report};
 
+use super::core::report_violation;
 use super::shard::Shard;
 use super::{CommandResult, interrupt};
 
@@ -37,10 +38,13 @@ pub(super) struct Arguments {
     /// Run a plan that was written down instead of seeds.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["nodes", "seeds", "shard", "seconds"])]
     plan: Option<PathBuf>,
+    /// Where a violation is written to, in a folder of its own.
+    #[arg(long, value_name = "FOLDER", default_value = "simulation-failures")]
+    failures: PathBuf,
     /// Print every seed with the hash over its run, and the summary as an error: two builds must print the same.
     #[arg(long)]
     hashes: bool,
-    /// Show what the nodes log, on simulated time: a level, or levels for targets; best with one seed.
+    /// Show what the nodes log, on simulated time: a level, or levels for targets; best with one seed, or a plan.
     #[arg(long, value_name = "LEVEL")]
     log: Option<String>,
 }
@@ -91,12 +95,10 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
     let Some((plan, violation)) = batch.violation else {
         return Ok(ExitCode::SUCCESS);
     };
-    eprintln!("\nVIOLATION: {violation}");
-    let (nodes, seed) = (plan.nodes(), plan.seed());
-    let calm = if arguments.calm { " --calm" } else { "" };
-    eprintln!(
-        "again: cargo run --release -p quorate-sim -- run --nodes {nodes} --seeds {seed} --seconds {}{calm} --log info",
-        arguments.seconds
-    );
+    let conditions = Conditions {
+        engine: Engine::Nodes,
+        ..Conditions::default()
+    };
+    report_violation(&arguments.failures, plan, conditions, &violation)?;
     Ok(ExitCode::FAILURE)
 }

@@ -33,6 +33,7 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 use quorate_core::raft;
+use serde::{Deserialize, Serialize};
 
 pub use journal::Journal;
 pub use plan::{NODES_MAX, Plan, PlanError};
@@ -43,6 +44,8 @@ use world::World;
 /// What a run is made under; it is no part of the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conditions {
+    /// What is run.
+    pub engine: Engine,
     /// A mistake to be found.
     pub mistake: Option<Mistake>,
     /// Whether the checkers look. A run without them goes the same way, faster, and finds nothing.
@@ -50,9 +53,10 @@ pub struct Conditions {
 }
 
 impl Default for Conditions {
-    /// Nothing is planted, and everything is checked.
+    /// The core simulation; nothing is planted, and everything is checked.
     fn default() -> Conditions {
         Conditions {
+            engine: Engine::Core,
             mistake: None,
             checks: true,
         }
@@ -74,6 +78,16 @@ impl Conditions {
             _ => raft::Planted::default(),
         }
     }
+}
+
+/// What a plan is run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Engine {
+    /// Consensus and the replicated state alone.
+    Core,
+    /// Production nodes ([`crate::full`]).
+    Nodes,
 }
 
 /// A mistake made on purpose.
@@ -184,6 +198,9 @@ pub fn run_with_journal(
     conditions: &Conditions,
     journal: Journal,
 ) -> (Result<Outcome, Violation>, Journal) {
+    if conditions.engine == Engine::Nodes {
+        return (crate::full::run(plan), journal);
+    }
     let mut world = World::new(plan, conditions, journal);
     let result = catch_unwind(AssertUnwindSafe(|| world.run()));
     let violation = |checker, seen| {

@@ -16,6 +16,7 @@ use std::time::{Duration, SystemTime};
 use quorate::port::{BoxFuture, Clock};
 use quorate_core::Instant;
 
+use super::gate::{Behind, Gate};
 use crate::consensus;
 use crate::consensus::schedule::Time;
 
@@ -197,16 +198,19 @@ impl Future for Alarm {
 
 /// What QUIC runs on: the runtime's tasks, and the machine's clock.
 #[derive(Debug)]
-pub(super) struct QuicRuntime(pub(super) Arc<MachineClock>);
+pub(super) struct QuicRuntime {
+    pub(super) clock: Arc<MachineClock>,
+    pub(super) gate: Arc<Gate>,
+}
 
 impl quinn::Runtime for QuicRuntime {
     fn new_timer(&self, at: std::time::Instant) -> Pin<Box<dyn quinn::AsyncTimer>> {
-        let due = self.0.shown_at(at);
-        Box::pin(QuicTimer(Alarm::new(Arc::clone(&self.0), due)))
+        let due = self.clock.shown_at(at);
+        Box::pin(QuicTimer(Alarm::new(Arc::clone(&self.clock), due)))
     }
 
     fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        tokio::spawn(future);
+        tokio::spawn(Behind::new(&self.gate, future));
     }
 
     fn wrap_udp_socket(&self, _socket: std::net::UdpSocket) -> io::Result<Arc<dyn quinn::AsyncUdpSocket>> {
@@ -216,7 +220,7 @@ impl quinn::Runtime for QuicRuntime {
     }
 
     fn now(&self) -> std::time::Instant {
-        self.0.std_instant()
+        self.clock.std_instant()
     }
 }
 

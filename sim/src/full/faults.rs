@@ -1,19 +1,26 @@
 //! What breaks: the faults of the plan, carried out on machines that run the production node.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use quorate_core::raft::NodeId;
 
+use super::machine::LOG;
 use super::world::{Event, World};
 use crate::consensus::network::{Cut, Weather};
 use crate::consensus::plan::{Boundary, FaultKind, Who};
-use crate::consensus::schedule::Time;
+use crate::consensus::schedule::{MILLISECOND, Time};
 
 /// A process that is killed in the middle of its work does so many operations on its disk before.
 const OPERATIONS_BEFORE_CRASH: u64 = 60;
+/// How long a machine is off whose disk is replaced by a blank one.
+const WIPED_DOWN: Time = 500 * MILLISECOND;
 
 impl World {
     pub(super) fn happen(&mut self, event: Event) {
         match event {
             Event::Fault(fault) => self.fault(fault),
+            Event::Operation(operation) => self.operate(&operation),
             Event::Heal(cut) => self.wires.with_network(|network| network.heal(&cut)),
             Event::Flap { cut, period, left } => self.flap(cut, period, left),
             Event::Start(id) => self.start(id),
@@ -97,17 +104,19 @@ impl World {
                 }
             }
             FaultKind::CrashAt { victim, boundary, .. } => self.crash_at(victim, boundary),
-            // Only transports of the core simulation are told lies; processes do not stand still here yet, and what a
-            // node does about a lost disk is not simulated yet.
-            FaultKind::FalseAlarm { .. }
-            | FaultKind::Pause { .. }
-            | FaultKind::Rot { .. }
-            | FaultKind::Wipe { .. } => {}
+            FaultKind::Pause { victim, duration } => {
+                self.statistics.pauses += 1;
+                self.host(self.find(victim)).gate.close(now + duration);
+            }
+            FaultKind::Rot { victim, down, .. } => self.rot(victim, down),
+            FaultKind::Wipe { victim } => self.wipe(victim),
+            // Only the simulated transport of the core simulation can be told to lie.
+            FaultKind::FalseAlarm { .. } => {}
         }
     }
 
     /// The node that an event is about.
-    fn find(&self, who: Who) -> NodeId {
+    pub(super) fn find(&self, who: Who) -> NodeId {
         let nodes = self.nodes();
         match who {
             Who::Leader => self.sight.leader().unwrap_or(nodes[0]),
@@ -119,6 +128,40 @@ impl World {
     fn crash(&mut self, victim: NodeId, down: Time) {
         self.kill(victim, true);
         self.schedule.at(self.now + down, Event::Start(victim));
+    }
+
+    /// A part of what a machine's disk holds of the log is damaged while it is off.
+    fn rot(&mut self, victim: Who, down: Time) {
+        if !self.can_spare() {
+            return;
+        }
+        let victim = self.find(victim);
+        self.crash(victim, down);
+        let host = Arc::clone(self.host(victim));
+        if host.disk.rot(Path::new(LOG)) {
+            self.statistics.rotten += 1;
+            self.spared = true;
+            host.sight.loses_disk(victim);
+        }
+    }
+
+    /// A machine loses everything on its disk, and its node starts without a memory.
+    fn wipe(&mut self, victim: Who) {
+        if !self.can_spare() {
+            return;
+        }
+        let victim = self.find(victim);
+        self.crash(victim, WIPED_DOWN);
+        let host = Arc::clone(self.host(victim));
+        host.disk.wipe();
+        host.sight.loses_disk(victim);
+        self.statistics.wiped += 1;
+        self.spared = true;
+    }
+
+    /// Whether the others can go on without what one node holds. That is so once in a run.
+    fn can_spare(&self) -> bool {
+        !self.spared && self.hosts.len() >= 3 && self.sight.agreed(&self.nodes()).is_some()
     }
 
     /// The power is cut in the middle of what a node does to its disk.

@@ -23,6 +23,7 @@ use tokio::sync::Notify;
 use super::clock::{ClockPort, MachineClock};
 use super::disk::Disk;
 use super::entropy::Seeded;
+use super::gate::{Behind, Gate};
 use super::network::Wires;
 use super::ports::{Idle, LocalTasks, NetworkPort};
 use super::watch::{Sight, Watch};
@@ -33,6 +34,11 @@ use crate::random::{Concern, Stream};
 pub(super) const CLIENT_PORT: u16 = 8000;
 /// Where nodes take each other.
 const CLUSTER_PORT: u16 = 4321;
+
+/// Where nodes keep their state.
+const DATA: &str = "/data";
+/// Where they keep the log.
+pub(super) const LOG: &str = "/data/log";
 
 /// The name of a node.
 pub(super) fn name(id: NodeId) -> NodeName {
@@ -88,7 +94,7 @@ impl Cluster {
                 lease_reads: raft.lease_reads,
             },
             storage: Storage {
-                data_dir: PathBuf::from("/data"),
+                data_dir: PathBuf::from(DATA),
                 wal_sync: true,
                 snapshot_interval: raft.retained_entries.max(20),
             },
@@ -118,6 +124,7 @@ pub(super) struct Host {
     pub(super) wires: Wires,
     pub(super) cluster: Arc<Cluster>,
     pub(super) sight: Arc<Sight>,
+    pub(super) gate: Arc<Gate>,
     /// Whether a process shall run.
     runs: AtomicBool,
     life: AtomicU64,
@@ -142,6 +149,7 @@ impl Host {
             wires: wires.clone(),
             cluster: Arc::clone(cluster),
             sight: Arc::clone(sight),
+            gate: Arc::default(),
             runs: AtomicBool::new(true),
             life: AtomicU64::new(0),
             stop: Notify::new(),
@@ -176,7 +184,8 @@ impl Host {
             let life = self.life.fetch_add(1, Ordering::Relaxed) + 1;
             self.sight.starts(self.id, life);
             let config = self.cluster.config(self.id);
-            let result = quorate::node::run(config, self.ports(life), self.stop.notified()).await;
+            let node = quorate::node::run(config, self.ports(life), self.stop.notified());
+            let result = Behind::new(&self.gate, Box::pin(node)).await;
             *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
         }
         std::future::pending().await
@@ -187,12 +196,13 @@ impl Host {
         Ports {
             clock: Arc::new(ClockPort(Arc::clone(&self.clock))),
             entropy: Arc::new(Seeded::new(random.seed())),
-            executor: Arc::new(LocalTasks),
+            executor: Arc::new(LocalTasks(Arc::clone(&self.gate))),
             files: Arc::new(self.disk.mount()),
             network: Arc::new(NetworkPort {
                 wires: self.wires.clone(),
                 clock: Arc::clone(&self.clock),
                 address: address(self.id),
+                gate: Arc::clone(&self.gate),
             }),
             machine: Arc::new(Idle),
             observer: Arc::new(Watch {

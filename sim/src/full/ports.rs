@@ -9,14 +9,15 @@ use turmoil::net::TcpListener;
 
 use super::clock::{MachineClock, QuicRuntime};
 use super::entropy;
+use super::gate::{Behind, Gate};
 use super::network::{Connected, Socket, Wires};
 
 /// Runs lanes as tasks of the machine's own thread, which is every machine's.
-pub(super) struct LocalTasks;
+pub(super) struct LocalTasks(pub(super) Arc<Gate>);
 
 impl Executor for LocalTasks {
     fn run(&self, _name: &str, lane: Lane) -> io::Result<()> {
-        tokio::task::spawn_local(lane());
+        tokio::task::spawn_local(Behind::new(&self.0, lane()));
         Ok(())
     }
 }
@@ -35,6 +36,7 @@ pub(super) struct NetworkPort {
     pub(super) wires: Wires,
     pub(super) clock: Arc<MachineClock>,
     pub(super) address: Ipv4Addr,
+    pub(super) gate: Arc<Gate>,
 }
 
 impl Network for NetworkPort {
@@ -43,7 +45,10 @@ impl Network for NetworkPort {
     }
 
     fn quic_runtime(&self) -> Arc<dyn quinn::Runtime> {
-        Arc::new(QuicRuntime(Arc::clone(&self.clock)))
+        Arc::new(QuicRuntime {
+            clock: Arc::clone(&self.clock),
+            gate: Arc::clone(&self.gate),
+        })
     }
 
     fn tls(&self) -> Arc<rustls::crypto::CryptoProvider> {

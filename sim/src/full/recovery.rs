@@ -42,6 +42,7 @@ impl World {
         knobs.calm();
         for id in self.nodes() {
             self.host(id).disk.heal(knobs.sync_mean);
+            self.host(id).gate.open();
             self.start(id);
         }
         self.phase = Phase::Recovery(Progress::Writing {

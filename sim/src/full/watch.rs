@@ -41,6 +41,7 @@ struct Seen {
     progress: Progress,
     promised: Promised,
     role: Option<Role>,
+    /// The leader that it knows, by its id as a member.
     leader: Option<NodeId>,
     last: Index,
     repairing: bool,
@@ -55,8 +56,8 @@ struct Inner {
     states: States,
     votes: BTreeMap<(NodeId, Term), NodeId>,
     seen: BTreeMap<NodeId, Seen>,
-    /// The leader of the latest term.
-    leader: Option<(Term, NodeId)>,
+    /// The leader of the latest term: its machine, and its id as a member.
+    leader: Option<(Term, NodeId, NodeId)>,
     breach: Option<Breach>,
     trace: Trace,
     statistics: Statistics,
@@ -91,6 +92,13 @@ impl Sight {
         }
     }
 
+    /// A node has lost its disk, or a part of it: its promises are void.
+    pub(super) fn loses_disk(&self, node: NodeId) {
+        if let Some(seen) = self.inner().seen.get_mut(&node) {
+            seen.promised = Promised::default();
+        }
+    }
+
     /// The first property that was broken.
     pub(super) fn take_breach(&self) -> Option<Breach> {
         self.inner().breach.take()
@@ -98,7 +106,7 @@ impl Sight {
 
     /// Who was elected last.
     pub(super) fn leader(&self) -> Option<NodeId> {
-        self.inner().leader.map(|(_, node)| node)
+        self.inner().leader.map(|(_, node, _)| node)
     }
 
     /// The state that every node has reached, when it is the same one and none is being repaired.
@@ -106,7 +114,7 @@ impl Sight {
         let inner = self.inner();
         let mut states = nodes.iter().map(|node| {
             let seen = inner.seen.get(node)?;
-            let leads = seen.leader == inner.leader.map(|(_, leader)| leader);
+            let leads = seen.leader == inner.leader.map(|(_, _, leader)| leader);
             (leads && !seen.repairing && seen.applied.0 == seen.last).then_some(seen.applied)
         });
         let first = states.next()??;
@@ -189,10 +197,10 @@ impl Inner {
             self.elections.leads(status.term, run)?;
         }
         for event in &effects.trace {
-            self.happened(run.node, event);
+            self.happened(run.node, status.id, event);
         }
         for (to, message) in &effects.send {
-            self.promises(run.node, *to, message.term, &message.body)?;
+            self.promises(run.node, (status.id, *to), message.term, &message.body)?;
         }
         for step in &effects.apply {
             match step {
@@ -243,8 +251,14 @@ impl Inner {
         )
     }
 
-    fn promises(&mut self, from: NodeId, to: NodeId, term: Term, body: &Body) -> Verdict {
-        let promised = &mut self.seen.entry(from).or_default().promised;
+    fn promises(
+        &mut self,
+        node: NodeId,
+        (from, to): (NodeId, NodeId),
+        term: Term,
+        body: &Body,
+    ) -> Verdict {
+        let promised = &mut self.seen.entry(node).or_default().promised;
         match body {
             Body::VoteResponse { granted: true } => {
                 promised.term = promised.term.max(term);
@@ -262,13 +276,13 @@ impl Inner {
         }
     }
 
-    fn happened(&mut self, node: NodeId, event: &TraceEvent) {
+    fn happened(&mut self, node: NodeId, id: NodeId, event: &TraceEvent) {
         let statistics = &mut self.statistics;
         match event {
             TraceEvent::Elected { term } => {
                 statistics.elections += 1;
-                if self.leader.is_none_or(|(known, _)| known < *term) {
-                    self.leader = Some((*term, node));
+                if self.leader.is_none_or(|(known, ..)| known < *term) {
+                    self.leader = Some((*term, node, id));
                 }
             }
             TraceEvent::Campaign { pre_vote: false, .. } => statistics.campaigns += 1,

@@ -43,6 +43,30 @@ struct Record {
     ended: bool,
     under_way: u64,
     listing: Listing,
+    mood: Mood,
+    orders: Vec<Order>,
+    orders_done: u64,
+}
+
+/// How often clients ask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Mood {
+    /// As often as usual.
+    #[default]
+    Usual,
+    /// So many times as often until then.
+    Burst { times: u64, until: Time },
+    /// Not at all until then.
+    Quiet { until: Time },
+}
+
+/// What an operator wants of a node.
+#[derive(Clone, Debug)]
+pub(super) struct Order {
+    pub(super) node: SocketAddr,
+    pub(super) method: Method,
+    pub(super) path: String,
+    pub(super) body: Bytes,
 }
 
 /// A look at everything that is there.
@@ -73,6 +97,8 @@ pub(super) struct Counts {
     pub(super) acknowledged: u64,
     pub(super) reads: u64,
     pub(super) unknown: u64,
+    /// What operators wanted and was done.
+    pub(super) orders: u64,
 }
 
 impl Clients {
@@ -107,10 +133,42 @@ impl Clients {
         }
         loop {
             tokio::time::sleep(Duration::from_millis(10)).await;
+            for order in std::mem::take(&mut self.record().orders) {
+                tokio::task::spawn_local(Arc::clone(&self).carry_out(order));
+            }
             let wanted = matches!(self.record().listing, Listing::Wanted);
             if wanted && let Some(found) = self.look().await {
                 self.record().listing = Listing::Done(found);
             }
+        }
+    }
+
+    async fn carry_out(self: Arc<Clients>, order: Order) {
+        let mut client = Client::new(order.node);
+        let answer = client
+            .ask(order.method, &order.path, order.body, PATIENCE)
+            .await;
+        let mut record = self.record();
+        record.orders_done += u64::from(matches!(answer, Answer::Done(_)));
+        record.trace.note(hash(2, format!("{answer:?}").as_bytes()));
+    }
+
+    /// An operator wants something.
+    pub(super) fn order(&self, order: Order) {
+        self.record().orders.push(order);
+    }
+
+    pub(super) fn set_mood(&self, mood: Mood) {
+        self.record().mood = mood;
+    }
+
+    /// The mean time until the next request of a client, and how long it waits besides.
+    fn rhythm(&self) -> (Time, Time) {
+        let (now, mood) = (self.clock.simulated(), self.record().mood);
+        match mood {
+            Mood::Burst { times, until } if now < until => (self.mean / times.max(1), 0),
+            Mood::Quiet { until } if now < until => (self.mean, until - now),
+            _ => (self.mean, 0),
         }
     }
 
@@ -159,6 +217,7 @@ impl Clients {
             acknowledged: record.acknowledged,
             reads: record.reads,
             unknown: record.unknown,
+            orders: record.orders_done,
         }
     }
 
@@ -211,7 +270,8 @@ impl Worker {
 
     async fn run(mut self) {
         loop {
-            let pause = self.random.around(self.clients.mean);
+            let (mean, wait) = self.clients.rhythm();
+            let pause = wait + self.random.around(mean);
             tokio::time::sleep(Duration::from_nanos(pause)).await;
             if self.clients.record().ended {
                 return;

@@ -23,7 +23,7 @@ use super::watch::Sight;
 use super::workload::Clients;
 use crate::consensus::checker::{Breach, Verdict, demand};
 use crate::consensus::network::{Cut, Network};
-use crate::consensus::plan::{FaultKind, Plan};
+use crate::consensus::plan::{FaultKind, Operation, Plan};
 use crate::consensus::schedule::{MILLISECOND, SECOND, Schedule, Time};
 use crate::consensus::trace::Trace;
 use crate::consensus::{Outcome, Statistics};
@@ -44,6 +44,7 @@ const RESTART: Time = 300 * MILLISECOND;
 #[derive(Debug)]
 pub(super) enum Event {
     Fault(FaultKind),
+    Operation(Operation),
     Heal(Cut),
     Flap { cut: Cut, period: Time, left: u32 },
     Start(NodeId),
@@ -76,6 +77,8 @@ pub(super) struct World {
     pub(super) schedule: Schedule<Event>,
     pub(super) phase: Phase,
     pub(super) statistics: Statistics,
+    /// Whether what one node holds was taken from it already.
+    pub(super) spared: bool,
 }
 
 impl World {
@@ -134,6 +137,7 @@ impl World {
             schedule: Schedule::new(),
             phase: Phase::Founding,
             statistics: Statistics::default(),
+            spared: false,
         }
     }
 
@@ -158,6 +162,9 @@ impl World {
             }
         }
         self.wires.deliver(self.now);
+        for host in &self.hosts {
+            host.gate.tick(self.now);
+        }
         let stepped = self.sim.step();
         self.now += TICK;
         self.time.begin_tick(self.now);
@@ -204,6 +211,10 @@ impl World {
         for fault in std::mem::take(&mut self.plan.faults) {
             self.schedule.at(begin + fault.at, Event::Fault(fault.kind));
         }
+        for operation in std::mem::take(&mut self.plan.operations) {
+            self.schedule
+                .at(begin + operation.at, Event::Operation(operation));
+        }
         self.phase = Phase::Faults {
             until: begin + self.plan.duration,
         };
@@ -233,6 +244,7 @@ impl World {
             host.disk.kill();
         }
         self.sight.ends(id);
+        host.gate.open();
         self.sim.bounce(IpAddr::from(address(id)));
         // What the process did while it was taken down is no end of its own.
         let _ = host.take_end();
@@ -306,6 +318,7 @@ impl World {
         statistics.acknowledged = clients.acknowledged;
         statistics.reads = clients.reads;
         statistics.unknown = clients.unknown;
+        statistics.transfers = clients.orders;
         statistics.torn = self.hosts.iter().map(|host| host.disk.counts().1).sum();
         statistics
     }

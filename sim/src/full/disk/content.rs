@@ -144,6 +144,29 @@ impl Content {
         }
     }
 
+    /// Whether it holds nothing but zeros.
+    pub(super) fn is_blank(&self) -> bool {
+        self.durable.0.is_empty()
+    }
+
+    /// Damages a byte of what is durable, behind everybody's back; false when there is only zeros.
+    pub(super) fn rot(&mut self, random: &mut Stream) -> bool {
+        let places: Vec<u64> = self.durable.0.keys().copied().collect();
+        if places.is_empty() {
+            return false;
+        }
+        let place = *random.pick(&places);
+        let mut page = self.durable.get(place).as_deref().copied().unwrap_or(ZEROS);
+        let bytes: Vec<usize> = (0..PAGE_BYTES).filter(|byte| page[*byte] != 0).collect();
+        if bytes.is_empty() {
+            return false;
+        }
+        page[*random.pick(&bytes)] ^= 1 << random.below(8);
+        self.durable.set(place, Some(Arc::new(page)));
+        self.pages.set(place, Some(Arc::new(page)));
+        true
+    }
+
     /// What is not durable is lost, but for a share of its sectors. True when some but not all of a page stayed.
     pub(super) fn cut_power(&mut self, random: &mut Stream, share: PartsPerMillion) -> bool {
         if self.length != self.durable_length && random.chance(500_000) {

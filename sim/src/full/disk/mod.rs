@@ -245,6 +245,44 @@ impl Disk {
         inner.collect();
     }
 
+    /// Everything on it is lost.
+    pub(super) fn wipe(&self) {
+        self.kill();
+        let mut inner = self.inner();
+        inner.directories.clear();
+        inner.names.clear();
+        inner.durable_names.clear();
+        inner.changes.clear();
+        inner.contents.clear();
+    }
+
+    /// Damages a byte of a file in `directory` that holds something; false when there is none.
+    pub(super) fn rot(&self, directory: &Path) -> bool {
+        let mut inner = self.inner();
+        let files: Vec<u64> = inner
+            .names
+            .iter()
+            .filter(|(name, file)| {
+                name.parent() == Some(directory)
+                    && inner
+                        .contents
+                        .get(file)
+                        .is_some_and(|content| !content.is_blank())
+            })
+            .map(|(_, file)| *file)
+            .collect();
+        if files.is_empty() {
+            return false;
+        }
+        let file = *inner.random.pick(&files);
+        let Inner {
+            contents, random, ..
+        } = &mut *inner;
+        contents
+            .get_mut(&file)
+            .is_some_and(|content| content.rot(random))
+    }
+
     /// A hash over everything that was written and synced so far.
     pub(super) fn trace(&self) -> u64 {
         self.inner().trace.value()
