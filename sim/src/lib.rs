@@ -8,7 +8,8 @@
 //! - [`failure`]: a violation in a folder of its own, to be run again.
 //! - [`shrink`]: a smaller plan with the same violation.
 //! - [`random`]: streams of chance, one a concern.
-//! - [`report`]: progress, summary and violations on a terminal.
+//! - [`report`]: progress, summary and violations on a terminal, and pages to look at in a browser.
+//! - [`trace`]: everything that happened in a run, for programs.
 
 #[cfg(not(any(tokio_unstable, doc)))]
 compile_error!(
@@ -27,3 +28,4 @@ pub mod mutants;
 pub mod random;
 pub mod report;
 pub mod shrink;
+pub mod trace;

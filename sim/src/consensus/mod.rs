@@ -10,7 +10,6 @@ pub(crate) mod checker;
 pub(crate) mod clock;
 mod disk;
 mod faults;
-mod journal;
 mod lanes;
 mod lifecycle;
 mod log;
@@ -22,6 +21,7 @@ mod recovery;
 pub(crate) mod schedule;
 mod statistics;
 mod store;
+mod told;
 pub(crate) mod trace;
 mod workload;
 mod world;
@@ -35,11 +35,12 @@ use clap::ValueEnum;
 use quorate_core::raft;
 use serde::{Deserialize, Serialize};
 
-pub use journal::Journal;
 pub use plan::{NODES_MAX, Plan, PlanError};
 pub use statistics::Statistics;
 
 use world::World;
+
+use crate::trace::{Event, Header, Journal};
 
 /// What a run is made under; it is no part of the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,15 +193,17 @@ pub fn run(plan: &Plan, conditions: &Conditions) -> Result<Outcome, Violation> {
     run_with_journal(plan, conditions, Journal::none()).0
 }
 
-/// Runs a plan and writes down what happens.
+/// Runs a plan and tells what happens.
 pub fn run_with_journal(
     plan: &Plan,
     conditions: &Conditions,
     journal: Journal,
 ) -> (Result<Outcome, Violation>, Journal) {
     if conditions.engine == Engine::Nodes {
+        journal.begin(&Header::new("full", plan.seed, plan.nodes));
         return (crate::full::run(plan), journal);
     }
+    journal.begin(&Header::new("core", plan.seed, plan.nodes));
     let mut world = World::new(plan, conditions, journal);
     let result = catch_unwind(AssertUnwindSafe(|| world.run()));
     let violation = |checker, seen| {
@@ -226,5 +229,12 @@ pub fn run_with_journal(
             Err(violation("invariants inside consensus", message))
         }
     };
+    if let Err(violation) = &result {
+        world.tell(|_| Event::Violation {
+            checker: violation.checker.into(),
+            seen: violation.seen.clone().into(),
+            steps: Some(violation.steps),
+        });
+    }
     (result, world.into_journal())
 }

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use http::Method;
 
 use super::machine::name;
-use super::world::World;
 use super::workload::{Mood, Order};
+use super::world::World;
 use crate::consensus::plan::{Operation, OperationKind};
 
 impl World {

@@ -251,13 +251,7 @@ impl Inner {
         )
     }
 
-    fn promises(
-        &mut self,
-        node: NodeId,
-        (from, to): (NodeId, NodeId),
-        term: Term,
-        body: &Body,
-    ) -> Verdict {
+    fn promises(&mut self, node: NodeId, (from, to): (NodeId, NodeId), term: Term, body: &Body) -> Verdict {
         let promised = &mut self.seen.entry(node).or_default().promised;
         match body {
             Body::VoteResponse { granted: true } => {

@@ -145,9 +145,7 @@ impl Clients {
 
     async fn carry_out(self: Arc<Clients>, order: Order) {
         let mut client = Client::new(order.node);
-        let answer = client
-            .ask(order.method, &order.path, order.body, PATIENCE)
-            .await;
+        let answer = client.ask(order.method, &order.path, order.body, PATIENCE).await;
         let mut record = self.record();
         record.orders_done += u64::from(matches!(answer, Answer::Done(_)));
         record.trace.note(hash(2, format!("{answer:?}").as_bytes()));

@@ -275,12 +275,8 @@ impl Disk {
             return false;
         }
         let file = *inner.random.pick(&files);
-        let Inner {
-            contents, random, ..
-        } = &mut *inner;
-        contents
-            .get_mut(&file)
-            .is_some_and(|content| content.rot(random))
+        let Inner { contents, random, .. } = &mut *inner;
+        contents.get_mut(&file).is_some_and(|content| content.rot(random))
     }
 
     /// A hash over everything that was written and synced so far.
