@@ -307,7 +307,7 @@ impl World {
                 term,
                 snapshot,
             } => self.transferred(from, to, term, *snapshot),
-            Event::Received { to, from, term, base } => self.received(to, from, term, *base),
+            Event::Received { to, from, term, base } => self.received(to, from, term, base),
             Event::Sent { from, to, complete } => self.sent(from, to, complete),
             Event::Link { run, peer, event } => self.input(run, Input::Link { peer, event }),
             Event::Start(id) => self.start(id),
