@@ -131,9 +131,7 @@ fn look_for(bug: PlantedBug, search: &Search) -> Finding {
         .flat_map(|seed| nodes.iter().map(move |nodes| (seed, *nodes)))
         .map(|(seed, nodes)| (nodes, Plan::draw(seed, nodes, search.seconds)))
         .filter(|(_, plan)| needs.are_met(plan));
-    let mut runs = 0;
-    for (nodes, plan) in plans {
-        runs += 1;
+    for (runs, (nodes, plan)) in (1..).zip(plans) {
         let found = run(&plan, &conditions).err();
         let time = processor_time().saturating_sub(began);
         if found.is_some() || time >= search.budget {
