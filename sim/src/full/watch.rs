@@ -49,7 +49,6 @@ struct Seen {
     applied: (Index, u64),
 }
 
-#[derive(Default)]
 struct Inner {
     elections: Elections,
     committed: CommittedLog,
@@ -64,10 +63,25 @@ struct Inner {
 }
 
 /// All that was seen in a run.
-#[derive(Default)]
 pub(super) struct Sight(Mutex<Inner>);
 
 impl Sight {
+    /// Nothing was seen yet.
+    pub(super) fn new() -> Sight {
+        Sight(Mutex::new(Inner {
+            elections: Elections::default(),
+            // What leaders commit is seen only when a state machine is handed it.
+            committed: CommittedLog::new(false),
+            states: States::default(),
+            votes: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            leader: None,
+            breach: None,
+            trace: Trace::default(),
+            statistics: Statistics::default(),
+        }))
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

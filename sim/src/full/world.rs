@@ -102,7 +102,7 @@ impl World {
             .build();
         let time = Arc::new(WorldTime::default());
         let wires = Wires::new(Network::new(noise, &plan.knobs));
-        let sight = Arc::new(Sight::default());
+        let sight = Arc::new(Sight::new());
         let nodes: Vec<NodeId> = (1..=plan.nodes).map(NodeId).collect();
         let cluster = Arc::new(Cluster {
             noise,

@@ -13,18 +13,13 @@ struct Committed {
 }
 
 /// The log that was committed, as first seen on any node.
-<<<<<<< HEAD
-#[derive(Debug, Default)]
-pub(crate) struct CommittedLog {
-=======
 #[derive(Debug)]
-pub(in crate::consensus) struct CommittedLog {
+pub(crate) struct CommittedLog {
     /// Whether what leaders commit is noted.
     checks: bool,
     /// The terms of what leaders have committed, whether or not a state machine was handed it.
     decided: Vec<Term>,
     /// What state machines were handed.
->>>>>>> main
     entries: Vec<Committed>,
     /// The latest term that the last entry can have been committed in.
     term: Term,
@@ -32,7 +27,7 @@ pub(in crate::consensus) struct CommittedLog {
 
 impl CommittedLog {
     /// Nothing is committed yet.
-    pub(in crate::consensus) fn new(checks: bool) -> CommittedLog {
+    pub(crate) fn new(checks: bool) -> CommittedLog {
         CommittedLog {
             checks,
             decided: Vec::new(),
