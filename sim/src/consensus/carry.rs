@@ -423,6 +423,7 @@ impl World {
     fn elected(&mut self, run: Run, term: Term) -> Verdict {
         self.leader = Some(run.node);
         self.statistics.elections += 1;
+        self.measure_election();
         if !self.conditions.checks {
             return Ok(());
         }
