@@ -67,7 +67,7 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
             let plan = Plan::parse(&text).map_err(|error| format!("{}: {error}", file.display()))?;
             let result = full::run(&plan);
             let mut batch = Batch::default();
-            batch.add(plan, result);
+            batch.add(plan, result, began.elapsed());
             batch
         }
         None => {

@@ -13,6 +13,7 @@ mod faults;
 mod lanes;
 mod lifecycle;
 mod log;
+mod measured;
 pub(crate) mod network;
 pub(crate) mod node;
 mod operator;
@@ -35,6 +36,7 @@ use clap::ValueEnum;
 use quorate_core::raft;
 use serde::{Deserialize, Serialize};
 
+pub use measured::{Durations, Measurements};
 pub use plan::{NODES_MAX, Plan, PlanError};
 pub use statistics::Statistics;
 
@@ -153,6 +155,8 @@ pub enum PlantedBug {
 pub struct Outcome {
     /// What happened in it.
     pub statistics: Statistics,
+    /// What was measured in it.
+    pub measurements: Measurements,
     /// A hash over everything that happened: the same for the same plan and conditions, on every machine.
     pub trace: u64,
 }

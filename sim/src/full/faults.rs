@@ -10,6 +10,7 @@ use super::world::{Event, World};
 use crate::consensus::network::{Cut, Weather};
 use crate::consensus::plan::{Boundary, FaultKind, Who};
 use crate::consensus::schedule::{MILLISECOND, Time};
+use crate::trace::name_of;
 
 /// A process that is killed in the middle of its work does so many operations on its disk before.
 const OPERATIONS_BEFORE_CRASH: u64 = 60;
@@ -19,7 +20,11 @@ const WIPED_DOWN: Time = 500 * MILLISECOND;
 impl World {
     pub(super) fn happen(&mut self, event: Event) {
         match event {
-            Event::Fault(fault) => self.fault(fault),
+            Event::Fault(fault) => {
+                let kind = name_of(&fault);
+                *self.measurements.faults.entry(kind).or_default() += 1;
+                self.fault(fault);
+            }
             Event::Operation(operation) => self.operate(&operation),
             Event::Heal(cut) => self.wires.with_network(|network| network.heal(&cut)),
             Event::Flap { cut, period, left } => self.flap(cut, period, left),
@@ -119,7 +124,7 @@ impl World {
     pub(super) fn find(&self, who: Who) -> NodeId {
         let nodes = self.nodes();
         match who {
-            Who::Leader => self.sight.leader().unwrap_or(nodes[0]),
+            Who::Leader => self.sight.leader().map_or(nodes[0], |(_, leader)| leader),
             Who::Place(place) => nodes[usize::try_from(place % nodes.len() as u64).unwrap_or(0)],
         }
     }

@@ -118,9 +118,9 @@ impl Sight {
         self.inner().breach.take()
     }
 
-    /// Who was elected last.
-    pub(super) fn leader(&self) -> Option<NodeId> {
-        self.inner().leader.map(|(_, node, _)| node)
+    /// The latest term with a leader, and whose it was.
+    pub(super) fn leader(&self) -> Option<(Term, NodeId)> {
+        self.inner().leader.map(|(term, node, _)| (term, node))
     }
 
     /// The state that every node has reached, when it is the same one and none is being repaired.

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use quorate::node::NodeError;
 use quorate::port::Entropy;
 use quorate::transport::Secret;
-use quorate_core::raft::NodeId;
+use quorate_core::raft::{NodeId, Term};
 use turmoil::Sim;
 
 use super::clock::{MachineClock, WorldTime};
@@ -26,7 +26,7 @@ use crate::consensus::network::{Cut, Network};
 use crate::consensus::plan::{FaultKind, Operation, Plan};
 use crate::consensus::schedule::{MILLISECOND, SECOND, Schedule, Time};
 use crate::consensus::trace::Trace;
-use crate::consensus::{Outcome, Statistics};
+use crate::consensus::{Measurements, Outcome, Statistics};
 use crate::random::{Concern, Stream};
 
 /// How long machines run before faults and the network are looked at again.
@@ -81,6 +81,9 @@ pub(super) struct World {
     pub(super) schedule: Schedule<Event>,
     pub(super) phase: Phase,
     pub(super) statistics: Statistics,
+    pub(super) measurements: Measurements,
+    /// Since when the process of the last leader is gone, and which term it led.
+    leaderless: Option<(Time, Term)>,
     /// Whether what one node holds was taken from it already.
     pub(super) spared: bool,
     /// Whether faults and operations on trial happen too.
@@ -143,6 +146,8 @@ impl World {
             schedule: Schedule::new(),
             phase: Phase::Founding,
             statistics: Statistics::default(),
+            measurements: Measurements::default(),
+            leaderless: None,
             spared: false,
             trial: std::env::var_os(TRIAL).is_some(),
         }
@@ -156,6 +161,7 @@ impl World {
         self.judge()?;
         Ok(Outcome {
             statistics: self.statistics(),
+            measurements: self.measurements.clone(),
             trace: self.trace(),
         })
     }
@@ -181,7 +187,17 @@ impl World {
         })?;
         self.look_after_processes()?;
         self.sight.take_breach().map_or(Ok(()), Err)?;
+        self.measure_failover();
         self.proceed()
+    }
+
+    fn measure_failover(&mut self) {
+        if let Some((since, led)) = self.leaderless
+            && self.sight.leader().is_some_and(|(term, _)| term > led)
+        {
+            self.leaderless = None;
+            self.measurements.failovers.record(self.now - since);
+        }
     }
 
     fn proceed(&mut self) -> Verdict {
@@ -247,6 +263,11 @@ impl World {
             return;
         }
         self.statistics.crashes += 1;
+        if let Some((term, leader)) = self.sight.leader()
+            && leader == id
+        {
+            self.leaderless.get_or_insert((self.now, term));
+        }
         host.shall_run(false);
         self.wires.close_sockets(address(id).into());
         if power_cut {
