@@ -8,7 +8,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
@@ -28,11 +28,25 @@ const BEGIN: Duration = Duration::from_secs(1_767_225_600);
 pub(super) struct WorldTime {
     /// When the tick began that is running or comes next.
     tick: AtomicU64,
+    /// Whether machines run right now: only then do their runtimes say what time it is.
+    runs: AtomicBool,
 }
 
 impl WorldTime {
     pub(super) fn begin_tick(&self, now: Time) {
         self.tick.store(now, Ordering::Relaxed);
+    }
+
+    /// Machines run for a tick.
+    pub(super) fn while_running<T>(&self, tick: impl FnOnce() -> T) -> T {
+        self.runs.store(true, Ordering::Relaxed);
+        let result = tick();
+        self.runs.store(false, Ordering::Relaxed);
+        result
+    }
+
+    fn runs(&self) -> bool {
+        self.runs.load(Ordering::Relaxed)
     }
 
     /// When the current tick began.
@@ -90,8 +104,8 @@ impl MachineClock {
     }
 
     fn advance(&self, dial: &mut Dial) -> Time {
-        // Between ticks, and while a world is taken down, no runtime says what time it is.
-        let now = if tokio::runtime::Handle::try_current().is_ok() {
+        // A runtime that is taken down tells the time of the real machine.
+        let now = if self.world.runs() {
             let (begun, instant) = dial.anchor;
             begun + nanoseconds(tokio::time::Instant::now() - instant)
         } else {

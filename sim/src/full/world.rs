@@ -178,7 +178,8 @@ impl World {
         for host in &self.hosts {
             host.gate.tick(self.now);
         }
-        let stepped = self.sim.step();
+        let (time, sim) = (&self.time, &mut self.sim);
+        let stepped = time.while_running(|| sim.step());
         self.now += TICK;
         self.time.begin_tick(self.now);
         stepped.map_err(|error| Breach {
