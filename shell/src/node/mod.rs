@@ -15,6 +15,7 @@ mod consensus;
 mod formation;
 mod inbox;
 mod invite;
+mod keys;
 mod lanes;
 mod measure;
 mod notices;

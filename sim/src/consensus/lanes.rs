@@ -376,13 +376,7 @@ fn boundary_reached(crash_at: &Option<(Boundary, Time)>, reached: Boundary) -> O
 /// The command with another value.
 fn altered(command: &[u8]) -> Vec<u8> {
     match Command::decode(command) {
-        Ok(Command::Put { key, expected, .. }) => Command::Put {
-            key,
-            value: bytes::Bytes::from_static(b"another value"),
-            expected,
-        }
-        .encode()
-        .to_vec(),
+        Ok(Command::Put(put)) => Command::put(put.key, &b"another value"[..]).encode().to_vec(),
         _ => command.to_vec(),
     }
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use quorate_core::raft::{Input, NodeId, ReadMode, Role};
-use quorate_core::state::{Command, Revision};
+use quorate_core::state::{Command, Operation, Put, Revision, Transaction};
 
 use super::PlantedBug;
 use super::checker::Verdict;
@@ -171,29 +171,21 @@ impl World {
         let kind = self.random.clients.below(10);
         if kind == 0 {
             let key = self.some_key();
-            return (None, Command::Delete { key, expected: None }.encode());
+            return (None, Command::delete(key).encode());
         }
         let serial = self.checkers.clients.new_write();
         if kind > 2 {
             return (Some(serial), self.plain_put(serial));
         }
-        let command = Command::Put {
-            key: self.some_key(),
-            value: value_of(serial),
-            expected: Some(Revision(
-                self.random.clients.below(self.checkers.clients.acknowledged + 2),
-            )),
-        };
+        let key = self.some_key();
+        let expected = Revision(self.random.clients.below(self.checkers.clients.acknowledged + 2));
+        let put = Operation::Put(Put::new(key.clone(), value_of(serial)));
+        let command = Command::Transact(Transaction::guarded(key, expected, put));
         (Some(serial), command.encode())
     }
 
     fn plain_put(&mut self, serial: Serial) -> Bytes {
-        Command::Put {
-            key: self.some_key(),
-            value: value_of(serial),
-            expected: None,
-        }
-        .encode()
+        Command::put(self.some_key(), value_of(serial)).encode()
     }
 
     fn some_key(&mut self) -> Bytes {
