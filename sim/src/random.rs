@@ -27,6 +27,8 @@ pub enum Concern {
     /// What a machine is like and what is done to it alone, by node, life and purpose: its clock, its binaries, when it
     /// starts and is switched off, the seed of its own randomness.
     Machines = 8,
+    /// What clients do with leases and with requests that must be carried out once.
+    Data = 9,
 }
 
 /// An endless stream of draws.

@@ -61,8 +61,8 @@ pub struct Lease {
 pub enum LeaseEvent {
     /// It was granted.
     Granted(LeaseId, Grant),
-    /// It was revoked, or ran out.
-    Gone(LeaseId),
+    /// It was revoked, or ran out; it had been granted so.
+    Gone(LeaseId, Grant),
 }
 
 /// The longest time to live: the one of etcd, about 285 years.
@@ -125,8 +125,8 @@ impl LeaseTable {
     }
 
     /// The lease goes; its keys are left to the caller.
-    pub(super) fn remove(&mut self, lease: LeaseId) -> Option<BTreeSet<Bytes>> {
-        self.leases.remove(&lease).map(|entry| entry.keys)
+    pub(super) fn remove(&mut self, lease: LeaseId) -> Option<(Grant, BTreeSet<Bytes>)> {
+        self.leases.remove(&lease).map(|entry| (entry.grant, entry.keys))
     }
 
     /// `key` goes with `lease` from now on. False when there is no such lease.

@@ -16,7 +16,7 @@ use super::{
     Command, Found, Grant, KeyValue, Lease, LeaseEvent, LeaseId, Malformed, Put, Query, ReadError, Refusal,
     Reply, RequestId, Revision, Transacted, Transaction,
 };
-use crate::raft::{Index, Position, Term};
+use crate::raft::{Index, Planted, PlantedBug, Position, Term};
 use crate::wire::DecodeError;
 
 /// The whole replicated state, in memory.
@@ -31,6 +31,9 @@ pub struct StateMachine {
     pub(super) summary_index: Index,
     /// Memory for the fingerprint to work in; holds nothing between calls.
     scratch: Vec<u8>,
+    planted: Planted,
+    /// Where the state was loaded, after a restart or from a snapshot; only a planted mistake looks at it.
+    pub(super) loaded_at: Index,
 }
 
 /// What came of a command.
@@ -65,6 +68,9 @@ pub enum ApplyError {
     },
 }
 
+/// How often the planted mistake of a node that forgets on its own is made, in entries.
+const LOCAL_EXPIRY: u64 = 16;
+
 /// What a command changes, as it is carried out.
 #[derive(Debug, Default)]
 struct Effects {
@@ -89,7 +95,14 @@ impl StateMachine {
             fingerprint: Fingerprint::EMPTY,
             summary_index: Index::default(),
             scratch: Vec::new(),
+            planted: Planted::NONE,
+            loaded_at: Index::default(),
         }
+    }
+
+    /// Makes a mistake on purpose from now on.
+    pub fn plant(&mut self, planted: Planted) {
+        self.planted = planted;
     }
 
     /// Applies the command of the entry at `position`, the one after [`applied`](StateMachine::applied).
@@ -105,6 +118,10 @@ impl StateMachine {
             Command::Once { command, .. } => Some(Command::decode(command).map_err(undecodable)?),
             _ => None,
         };
+        if self.planted.is(PlantedBug::SessionExpiresLocally) && position.index.0.is_multiple_of(LOCAL_EXPIRY)
+        {
+            self.once.forget(self.loaded_at, &mut Vec::new());
+        }
         let mut effects = Effects::default();
         let outcome = match (command, inner) {
             (Command::Once { request, command }, Some(inner)) => {
@@ -146,6 +163,8 @@ impl StateMachine {
         let mut versions: Vec<_> = self.keys.versions().collect();
         versions.sort_by_key(|(_, version)| version.place);
         let leases = self.leases.grants().map(|(id, grant)| Row::lease(id, grant));
+        let forgets = self.planted.is(PlantedBug::DuplicatesAreNotInTheSnapshot);
+        let once = self.once.rows().filter(move |_| !forgets);
         summary
             .into_iter()
             .chain(
@@ -154,7 +173,7 @@ impl StateMachine {
                     .map(|(key, version)| Row::version(key, version)),
             )
             .chain(leases)
-            .chain(self.once.rows())
+            .chain(once)
     }
 
     /// What `key` is, if it exists. Shares the bytes.
@@ -326,7 +345,7 @@ impl StateMachine {
         leases: &[(LeaseId, Index)],
         effects: &mut Effects,
     ) -> Result<Reply, Refusal> {
-        if decided != term {
+        if decided != term && !self.planted.is(PlantedBug::StaleLeaderRevokes) {
             return Err(Refusal::StaleTerm);
         }
         let meant = |(lease, granted): &(LeaseId, Index)| {
@@ -341,11 +360,11 @@ impl StateMachine {
     fn revoke(&mut self, leases: impl IntoIterator<Item = LeaseId>, effects: &mut Effects) -> Reply {
         let (mut ended, mut keys) = (0, Vec::new());
         for lease in leases {
-            if let Some(attached) = self.leases.remove(lease) {
+            if let Some((grant, attached)) = self.leases.remove(lease) {
                 ended += 1;
                 keys.extend(attached);
                 effects.rows.push(Row::lease_gone(lease));
-                effects.leases.push(LeaseEvent::Gone(lease));
+                effects.leases.push(LeaseEvent::Gone(lease, grant));
             }
         }
         let mut writer = Writer::new(&mut self.keys, &mut self.leases);

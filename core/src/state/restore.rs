@@ -84,6 +84,7 @@ impl StateMachine {
     ) -> Result<StateMachine, RestoreError> {
         let mut state = StateMachine::new();
         state.applied = applied;
+        state.loaded_at = applied.index;
         let mut last: Option<Vec<u8>> = None;
         for (key, value) in rows {
             if last.as_ref().is_some_and(|last| *last >= key) {

@@ -56,7 +56,10 @@ fn the_keys_of_a_revoked_lease_go_in_one_revision() {
         leases: 1,
         deleted: 2,
     };
-    assert_eq!((gone.reply, gone.leases), (expected, vec![LeaseEvent::Gone(id)]));
+    assert_eq!(
+        (gone.reply, gone.leases),
+        (expected, vec![LeaseEvent::Gone(id, granted_at)])
+    );
     assert_eq!(state.len(), 1);
     assert_eq!(refused(&mut state, revoke(7)), Refusal::NoSuchLease(id));
 }

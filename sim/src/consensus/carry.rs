@@ -318,7 +318,7 @@ impl World {
             _ => {}
         }
         self.log(|_| format!("{} answers {token:?} with {outcome:?}", run.node));
-        Ok(())
+        self.data_outcome(run, token, outcome)
     }
 
     fn read_ready(&mut self, run: Run, index: Index) {

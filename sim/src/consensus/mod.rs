@@ -8,6 +8,7 @@
 mod carry;
 mod checker;
 mod clock;
+mod data;
 mod disk;
 mod faults;
 mod journal;

@@ -20,6 +20,17 @@ pub(super) struct Attempt {
     attempt: u32,
 }
 
+impl Attempt {
+    /// The first attempt of a command that no serial tells from others.
+    pub(super) fn first(command: Bytes) -> Attempt {
+        Attempt {
+            serial: None,
+            command,
+            attempt: 1,
+        }
+    }
+}
+
 /// How often a refused command is tried.
 const ATTEMPTS_MAX: u32 = 4;
 
@@ -105,7 +116,7 @@ impl World {
         }
     }
 
-    fn put(&mut self, run: Run, attempt: Attempt) -> Verdict {
+    pub(super) fn put(&mut self, run: Run, attempt: Attempt) -> Verdict {
         let Attempt {
             serial,
             command,
