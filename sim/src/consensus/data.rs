@@ -21,6 +21,7 @@ use super::schedule::{MILLISECOND, SECOND, Time};
 use super::workload::Attempt;
 use super::world::{Event, World};
 use crate::random::Stream;
+use crate::trace::Operation;
 
 /// The mean time between two requests about leases or under a key.
 const REQUEST_MEAN: Time = 30 * MILLISECOND;
@@ -229,6 +230,9 @@ impl World {
         };
         let floor = self.checkers.clients.floor();
         let token = self.checkers.clients.ask(run, RequestKind::Read { floor });
+        self.tell_asked(run, token, Operation::Read, || {
+            format!("to keep lease {lease} alive")
+        });
         if let Some(live) = self.nodes.live(run) {
             live.process.data.asked.insert(token, keep_alive);
         }

@@ -13,6 +13,7 @@ use super::node::{Node, Process, Run};
 use super::schedule::{MILLISECOND, SECOND};
 use super::world::{Draws, Event, World};
 use crate::random::Stream;
+use crate::trace;
 
 impl World {
     /// A machine with a blank disk, as its record says.
@@ -154,7 +155,7 @@ impl World {
             flush_scheduled: false,
         });
         let run = node.run();
-        self.log(|_| format!("{run} starts, applied {applied}"));
+        self.tell_started(run);
         self.links_change(id, LinkEvent::Connected);
         self.drain(run)
     }
@@ -183,7 +184,7 @@ impl World {
         self.statistics.crashes += 1;
         self.statistics.torn += u64::from(torn);
         self.checkers.clients.stopped(run);
-        self.log(|_| format!("{run} crashes"));
+        self.tell_stopped(run);
         self.links_change(id, LinkEvent::Refused);
         self.now_durable(id, &done)
     }
@@ -195,6 +196,7 @@ impl World {
             for event in std::mem::take(&mut node.waiting) {
                 self.schedule.at(now, event);
             }
+            self.tell_resumed(id);
         }
     }
 
@@ -204,6 +206,7 @@ impl World {
         if let Some(node) = self.nodes.get_mut(id) {
             node.gone = true;
         }
+        self.tell(|_| trace::Event::Gone { node: id.0 });
         Ok(())
     }
 
@@ -225,7 +228,6 @@ impl World {
     /// A membership is committed: who is new in it gets a machine, who is no longer in it may be switched off.
     pub(super) fn membership_committed(&mut self, membership: &Membership) {
         self.statistics.memberships += 1;
-        self.log(|_| format!("membership {membership:?} is committed"));
         self.membership = membership.clone();
         self.create_members(membership);
         if self.recovery.is_some() {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use quorate_core::raft::{Input, NodeId, ReadMode, Role};
-use quorate_core::state::{Command, Operation, Put, Revision, Transaction};
+use quorate_core::state::{self, Command, Put, Revision, Transaction};
 
 use super::PlantedBug;
 use super::checker::Verdict;
@@ -10,7 +10,9 @@ use super::checker::client::{Request, RequestKind, Serial, value_of};
 use super::node::Run;
 use super::operator::Mood;
 use super::schedule::MILLISECOND;
+use super::words::command_in_words;
 use super::world::{Event, World};
+use crate::trace::Operation;
 
 /// A command that was refused and is put to another node.
 #[derive(Clone, Debug)]
@@ -128,17 +130,22 @@ impl World {
             attempt,
         };
         let token = self.checkers.clients.ask(run, kind);
+        self.tell_asked(run, token, Operation::Write, || {
+            command_in_words(&command, serial, attempt)
+        });
         self.input(run, Input::Propose { token, command })
     }
 
     fn read(&mut self, run: Run) -> Verdict {
         let floor = self.checkers.clients.floor();
         let token = self.checkers.clients.ask(run, RequestKind::Read { floor });
+        self.tell_asked(run, token, Operation::Read, || format!("at {floor} or later"));
         if self.conditions.driver() == Some(PlantedBug::UnconfirmedRead)
             && let Some(live) = self.nodes.live(run)
         {
             let index = live.process.raft.status().commit;
             let outcome = quorate_core::raft::Outcome::ReadReady { index };
+            self.tell_outcome(token, &outcome);
             return self.checkers.clients.outcome(run, token, &outcome).map(drop);
         }
         let leases = self.knobs.raft.lease_reads.is_some();
@@ -190,7 +197,7 @@ impl World {
         }
         let key = self.some_key();
         let expected = Revision(self.random.clients.below(self.checkers.clients.acknowledged + 2));
-        let put = Operation::Put(Put::new(key.clone(), value_of(serial)));
+        let put = state::Operation::Put(Put::new(key.clone(), value_of(serial)));
         let command = Command::Transact(Transaction::guarded(key, expected, put));
         (Some(serial), command.encode())
     }
