@@ -12,6 +12,7 @@ mod backend;
 mod change;
 mod clients;
 mod consensus;
+mod duties;
 mod formation;
 mod inbox;
 mod invite;
@@ -463,6 +464,7 @@ impl Running {
 
         let (store_sender, store_lane) = state_lane(STATE_QUEUE_BYTES);
         let applied_bytes = Arc::new(AtomicU64::new(0));
+        let shared = Arc::clone(&state);
         let apply = ApplyLane {
             state,
             membership_changed: base.is_none(),
@@ -512,6 +514,7 @@ impl Running {
             ports,
             metrics,
             lanes,
+            state: shared,
             view,
             directory,
         };
