@@ -27,8 +27,10 @@ pub enum Concern {
     /// What a machine is like and what is done to it alone, by node, life and purpose: its clock, its binaries, when it
     /// starts and is switched off, the seed of its own randomness.
     Machines = 8,
+    /// Faults and operations that come together.
+    Moments = 9,
     /// What clients do with leases and with requests that must be carried out once.
-    Data = 9,
+    Data = 10,
 }
 
 /// An endless stream of draws.
