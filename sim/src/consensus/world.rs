@@ -176,6 +176,8 @@ pub(super) struct World {
     pub(super) membership: Membership,
     /// The node that was elected last.
     pub(super) leader: Option<NodeId>,
+    /// The one that was elected before it.
+    pub(super) leader_before: Option<NodeId>,
     pub(super) operator: Operator,
     /// Set when the phase with faults is over.
     pub(super) recovery: Option<Recovery>,
@@ -220,6 +222,7 @@ impl World {
             first_membership: membership.clone(),
             membership,
             leader: None,
+            leader_before: None,
             operator: Operator::default(),
             recovery: None,
             statistics: Statistics::default(),
