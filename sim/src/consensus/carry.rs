@@ -437,7 +437,9 @@ impl World {
     }
 
     fn elected(&mut self, run: Run, term: Term) -> Verdict {
-        self.leader = Some(run.node);
+        if self.leader != Some(run.node) {
+            self.leader_before = self.leader.replace(run.node);
+        }
         self.statistics.elections += 1;
         self.measure_election();
         if self.recovery.is_some()

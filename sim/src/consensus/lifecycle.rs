@@ -250,8 +250,8 @@ impl World {
         }
     }
 
-    /// Gives every member a machine that has none yet, and starts it soon. A machine that has the id from a membership
-    /// which was never committed makes room: no transport takes it for the member.
+    /// Gives every member of a committed membership, or of an elected leader's, a machine that has none yet. A machine
+    /// that has the id from a membership which was never committed makes room: no transport takes it for the member.
     pub(super) fn create_members(&mut self, membership: &Membership) {
         for (id, member) in membership.members() {
             let machine = self.nodes.get(*id);
@@ -259,7 +259,7 @@ impl World {
                 continue;
             }
             let before = machine.map(Node::run);
-            self.create(*id, member);
+            self.create_member(*id, member);
             if let Some(before) = before {
                 self.checkers.clients.stopped(before);
                 self.checkers.promises.blank(*id);
@@ -267,9 +267,14 @@ impl World {
                     node.life = before.life;
                 }
             }
-            let delay = self.machine(Draws::FirstStart, *id).around(100 * MILLISECOND);
-            self.schedule.after(delay, Event::Start(*id));
         }
+    }
+
+    /// Gives a member a machine, and starts it soon.
+    pub(super) fn create_member(&mut self, id: NodeId, member: &Member) {
+        self.create(id, member);
+        let delay = self.machine(Draws::FirstStart, id).around(100 * MILLISECOND);
+        self.schedule.after(delay, Event::Start(id));
     }
 
     /// Ends a cut; transports connect again.

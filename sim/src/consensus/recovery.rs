@@ -69,9 +69,14 @@ impl World {
                 (log.last(), log.membership().clone())
             })
             .collect();
-        memberships.sort_by_key(|(last, _)| *last);
+        memberships.sort_by_key(|(last, _)| std::cmp::Reverse(*last));
         for (_, membership) in memberships {
-            self.create_members(&membership);
+            let newcomers = membership.members().iter();
+            for (id, member) in newcomers {
+                if self.nodes.get(*id).is_none() {
+                    self.create_member(*id, member);
+                }
+            }
         }
         for id in self.present() {
             self.resume(id);

@@ -157,12 +157,17 @@ impl World {
         self.input(run, Input::Read { token, mode })
     }
 
-    /// Mostly the node that leads or is said to, often any.
+    /// Mostly the node that leads or is said to, often any, and at times the one that led before: not every client has
+    /// heard.
     fn clients_choice(&mut self) -> Option<Run> {
         let now = self.schedule.now();
-        let leader = self
-            .leader
-            .filter(|_| self.random.clients.chance(700_000))
+        let place = self.random.clients.below(10);
+        let leader = match place {
+            0..7 => self.leader,
+            7 => self.leader_before,
+            _ => None,
+        };
+        let leader = leader
             .and_then(|leader| self.nodes.get(leader))
             .filter(|node| node.process.is_some() && node.paused_until <= now);
         if let Some(node) = leader {

@@ -180,6 +180,8 @@ pub(super) struct World {
     pub(super) membership: Membership,
     /// The node that was elected last.
     pub(super) leader: Option<NodeId>,
+    /// The one that was elected before it.
+    pub(super) leader_before: Option<NodeId>,
     pub(super) operator: Operator,
     pub(super) data: Data,
     /// Set when the phase with faults is over.
@@ -227,6 +229,7 @@ impl World {
             first_membership: membership.clone(),
             membership,
             leader: None,
+            leader_before: None,
             operator: Operator::default(),
             recovery: None,
             statistics: Statistics::default(),
