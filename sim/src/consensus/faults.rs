@@ -17,6 +17,7 @@ impl World {
             return Ok(());
         }
         self.tell_fault(&fault);
+        self.measure_fault(&fault);
         let now = self.schedule.now();
         match fault {
             FaultKind::Crash { victim, down } => return self.fault_crash(victim, down),
@@ -147,8 +148,14 @@ impl World {
         let cut = self.cut_of(shape);
         self.statistics.partitions += 1;
         self.network.cut(&cut);
+        // Mostly all transports notice, or none does.
+        let noticed = if self.random.drivers.chance(400_000) {
+            800_000
+        } else {
+            100_000
+        };
         for (from, to) in &cut {
-            if self.random.drivers.chance(300_000) {
+            if self.random.drivers.chance(noticed) {
                 self.link_changes(*to, *from, LinkEvent::Lost);
             }
         }
