@@ -12,6 +12,7 @@ use super::node::{Node, Process, Run};
 use super::schedule::{MILLISECOND, SECOND};
 use super::world::{Draws, Event, World};
 use crate::random::Stream;
+use crate::trace;
 
 impl World {
     /// A machine with a blank disk, as its record says.
@@ -151,7 +152,7 @@ impl World {
             flush_scheduled: false,
         });
         let run = node.run();
-        self.log(|_| format!("{run} starts, applied {applied}"));
+        self.tell_started(run);
         self.links_change(id, LinkEvent::Connected);
         self.drain(run)
     }
@@ -180,7 +181,7 @@ impl World {
         self.statistics.crashes += 1;
         self.statistics.torn += u64::from(torn);
         self.checkers.clients.stopped(run);
-        self.log(|_| format!("{run} crashes"));
+        self.tell_stopped(run);
         self.links_change(id, LinkEvent::Refused);
         self.now_durable(id, &done)
     }
@@ -192,6 +193,7 @@ impl World {
             for event in std::mem::take(&mut node.waiting) {
                 self.schedule.at(now, event);
             }
+            self.tell_resumed(id);
         }
     }
 
@@ -201,6 +203,7 @@ impl World {
         if let Some(node) = self.nodes.get_mut(id) {
             node.gone = true;
         }
+        self.tell(|_| trace::Event::Gone { node: id.0 });
         Ok(())
     }
 
@@ -222,7 +225,6 @@ impl World {
     /// A membership is committed: who is new in it gets a machine, who is no longer in it may be switched off.
     pub(super) fn membership_committed(&mut self, membership: &Membership) {
         self.statistics.memberships += 1;
-        self.log(|_| format!("membership {membership:?} is committed"));
         self.membership = membership.clone();
         self.create_members(membership);
         if self.recovery.is_some() {
