@@ -267,7 +267,7 @@ impl Transfers {
         Ok(SnapshotEvent::Received {
             from: peer,
             term,
-            base,
+            base: Box::new(base),
         })
     }
 }
