@@ -86,7 +86,7 @@ impl Promises {
                 let own = hard_state.term == message.term && hard_state.vote == Some(from);
                 demand(
                     hard_state.term > message.term || (own && durable.last() >= last),
-                    "no request for votes before the own is durable",
+                    "no promise before it is durable",
                     || {
                         format!(
                             "{from} asks for votes in term {} for a log up to {last}; its disk holds {hard_state:?} and a \
