@@ -86,6 +86,8 @@ planted_bugs! {
     FollowerAcceptsFromMemory = "follower-accepts-from-memory",
     /// A candidate counts its own vote before its disk holds it.
     OwnVoteFromMemory = "own-vote-from-memory",
+    /// A candidate asks for votes before its own vote and the end of its log are on disk.
+    CandidateAsksBeforeSync = "candidate-asks-before-sync",
     /// The pipeline wedges: what was acknowledged stays counted as under way (hashicorp/raft#612).
     InFlightLeak = "in-flight-leak",
     /// A lost append is never noticed.

@@ -485,6 +485,7 @@ impl Running {
             policy: SnapshotPolicy::new(config.storage.snapshot_interval),
             applied_bytes,
             transport: transport.clone(),
+            rate: config.storage.snapshot_rate,
             clock: Arc::clone(&ports.clock),
             completions: completions.clone(),
         };

@@ -147,7 +147,7 @@ impl World {
     fn check_promise(&mut self, run: Run, to: NodeId, message: &Message) -> Verdict {
         let promises = matches!(
             message.body,
-            Body::VoteResponse { granted: true } | Body::AppendAccepted { .. }
+            Body::VoteResponse { granted: true } | Body::VoteRequest { .. } | Body::AppendAccepted { .. }
         );
         let Some(node) = self.nodes.get(run.node).filter(|_| promises) else {
             return Ok(());
