@@ -8,6 +8,7 @@
 mod carry;
 pub(crate) mod checker;
 pub(crate) mod clock;
+mod data;
 mod disk;
 mod faults;
 mod lanes;
@@ -24,6 +25,7 @@ mod statistics;
 mod store;
 mod told;
 pub(crate) mod trace;
+mod words;
 mod workload;
 mod world;
 

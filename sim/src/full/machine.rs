@@ -97,6 +97,7 @@ impl Cluster {
                 data_dir: PathBuf::from(DATA),
                 wal_sync: true,
                 snapshot_interval: raft.retained_entries.max(20),
+                snapshot_rate: 0,
             },
             network: NetworkOptions {
                 max_connections: 1_000,

@@ -83,6 +83,7 @@ impl ApplyLane {
         let count: usize = batches.iter().map(|entries| entries.len()).sum();
         let mut rows = Vec::new();
         let mut replies = Vec::new();
+        let mut leases = Vec::new();
         let mut bytes = 0;
         let mut waiters = waiters.into_iter().peekable();
         let position = {
@@ -99,6 +100,7 @@ impl ApplyLane {
                             key: row.key,
                             value: row.value,
                         }));
+                        leases.extend(applied.leases);
                         replies.extend(waiter.map(|(_, waiter)| (waiter, applied.reply)));
                     }
                     Payload::Omitted => {
@@ -127,6 +129,9 @@ impl ApplyLane {
             .apply
             .observe(took / u32::try_from(count.max(1)).unwrap_or(u32::MAX));
         self.applied.send_replace(position.index);
+        if !leases.is_empty() {
+            let _ = self.completions.send(Completion::Leases(leases));
+        }
         let _ = self.completions.send(Completion::Applied {
             index: position.index,
         });
