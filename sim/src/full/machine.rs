@@ -25,7 +25,7 @@ use super::disk::Disk;
 use super::entropy::Seeded;
 use super::gate::{Behind, Gate};
 use super::network::Wires;
-use super::ports::{Idle, LocalTasks, NetworkPort};
+use super::ports::{Idle, LocalTasks, NetworkPort, Streams};
 use super::watch::{Sight, Watch};
 use crate::consensus::plan::Knobs;
 use crate::random::{Concern, Stream};
@@ -126,6 +126,7 @@ pub(super) struct Host {
     pub(super) cluster: Arc<Cluster>,
     pub(super) sight: Arc<Sight>,
     pub(super) gate: Arc<Gate>,
+    pub(super) streams: Arc<Streams>,
     /// Whether a process shall run.
     runs: AtomicBool,
     life: AtomicU64,
@@ -151,6 +152,7 @@ impl Host {
             cluster: Arc::clone(cluster),
             sight: Arc::clone(sight),
             gate: Arc::default(),
+            streams: Arc::default(),
             runs: AtomicBool::new(true),
             life: AtomicU64::new(0),
             stop: Notify::new(),
@@ -204,6 +206,7 @@ impl Host {
                 clock: Arc::clone(&self.clock),
                 address: address(self.id),
                 gate: Arc::clone(&self.gate),
+                streams: Arc::clone(&self.streams),
             }),
             machine: Arc::new(Idle),
             observer: Arc::new(Watch {

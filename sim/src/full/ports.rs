@@ -2,10 +2,13 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 
 use quorate::port::{BoxFuture, ByteStream, Executor, Lane, Listener, Machine, MachineLoad, Network, Probe};
-use turmoil::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use turmoil::net::{TcpListener, TcpStream};
 
 use super::clock::{MachineClock, QuicRuntime};
 use super::entropy;
@@ -37,6 +40,7 @@ pub(super) struct NetworkPort {
     pub(super) clock: Arc<MachineClock>,
     pub(super) address: Ipv4Addr,
     pub(super) gate: Arc<Gate>,
+    pub(super) streams: Arc<Streams>,
 }
 
 impl Network for NetworkPort {
@@ -70,10 +74,15 @@ impl Network for NetworkPort {
     }
 
     fn listen(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {
+        let streams = Arc::clone(&self.streams);
         Box::pin(async move {
             // turmoil knows a host's own address as the unspecified one.
             let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await?;
-            Ok(Box::new(ClientListener { listener, address }) as Box<dyn Listener>)
+            Ok(Box::new(ClientListener {
+                listener,
+                address,
+                streams,
+            }) as Box<dyn Listener>)
         })
     }
 }
@@ -81,17 +90,87 @@ impl Network for NetworkPort {
 struct ClientListener {
     listener: TcpListener,
     address: SocketAddr,
+    streams: Arc<Streams>,
 }
 
 impl Listener for ClientListener {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn ByteStream>, SocketAddr)>> {
         Box::pin(async {
             let (stream, from) = self.listener.accept().await?;
-            Ok((Box::new(stream) as Box<dyn ByteStream>, from))
+            Ok((Box::new(self.streams.add(stream)) as Box<dyn ByteStream>, from))
         })
     }
 
     fn local_address(&self) -> io::Result<SocketAddr> {
         Ok(self.address)
+    }
+}
+
+/// The connections of clients of one machine, in the order in which they came.
+///
+/// A runtime that is taken down drops its tasks in an order that depends on how many tasks the process ever had, and
+/// a stream that is dropped says goodbye. So the streams of a killed process are taken from it before.
+#[derive(Default)]
+pub(super) struct Streams(Mutex<Vec<Arc<Mutex<Option<TcpStream>>>>>);
+
+impl Streams {
+    fn add(&self, stream: TcpStream) -> Connection {
+        let stream = Arc::new(Mutex::new(Some(stream)));
+        let mut streams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those that only this list still knows have ended.
+        streams.retain(|stream| Arc::strong_count(stream) > 1);
+        streams.push(Arc::clone(&stream));
+        Connection(stream)
+    }
+
+    /// Ends all of them without a word, as a power cut does.
+    pub(super) fn cut(&self) {
+        let streams = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        for stream in streams {
+            drop(stream.lock().unwrap_or_else(PoisonError::into_inner).take());
+        }
+    }
+}
+
+/// A connection of a client.
+struct Connection(Arc<Mutex<Option<TcpStream>>>);
+
+impl Connection {
+    fn with<T>(&self, work: impl FnOnce(Pin<&mut TcpStream>) -> Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        match self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            Some(stream) => work(Pin::new(stream)),
+            None => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // The list keeps the place until the next connection comes; the stream ends now.
+        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.with(|stream| stream.poll_read(context, buffer))
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.with(|stream| stream.poll_write(context, bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.with(|stream| stream.poll_flush(context))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.with(|stream| stream.poll_shutdown(context))
     }
 }

@@ -278,6 +278,7 @@ impl World {
         }
         self.sight.ends(id);
         host.gate.open();
+        host.streams.cut();
         self.sim.bounce(IpAddr::from(address(id)));
         // What the process did while it was taken down is no end of its own.
         let _ = host.take_end();
