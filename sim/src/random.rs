@@ -29,6 +29,8 @@ pub enum Concern {
     Machines = 8,
     /// Faults and operations that come together.
     Moments = 9,
+    /// What clients do with leases and with requests that must be carried out once.
+    Data = 10,
 }
 
 /// An endless stream of draws.

@@ -17,6 +17,7 @@ impl World {
             return Ok(());
         }
         self.tell_fault(&fault);
+        self.measure_fault(&fault);
         let now = self.schedule.now();
         match fault {
             FaultKind::Crash { victim, down } => return self.fault_crash(victim, down),
@@ -251,6 +252,8 @@ impl World {
             process.timer = None;
         }
         self.checkers.handovers.clock_steps();
+        self.checkers.grants.clock_steps(self.schedule.now());
+        self.checkers.once.clock_steps();
         self.arm(run);
     }
 

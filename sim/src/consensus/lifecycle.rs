@@ -7,6 +7,7 @@ use super::checker::contact::Contact;
 use super::checker::progress::Progress;
 use super::checker::{Breach, Verdict, demand};
 use super::clock::Clock;
+use super::data::DataDuties;
 use super::network::Cut;
 use super::node::{Node, Process, Run};
 use super::schedule::{MILLISECOND, SECOND};
@@ -113,7 +114,8 @@ impl World {
                 "the log begins at {log_base}, the state ends at {applied}, and there is no snapshot"
             )));
         }
-        let machine = node.store.load().map_err(|error| fails(&error))?;
+        let mut machine = node.store.load().map_err(|error| fails(&error))?;
+        machine.plant(self.knobs.raft.planted);
         let applied = if node.witness {
             log_base.index
         } else {
@@ -144,6 +146,7 @@ impl World {
             membership,
             to_apply: std::collections::VecDeque::new(),
             reads: Vec::new(),
+            data: DataDuties::new(),
             progress,
             contact: Contact::default(),
             timer: None,
@@ -160,6 +163,7 @@ impl World {
     /// Kills the process of a node. What its disk had not synced may be lost.
     pub(super) fn crash(&mut self, id: NodeId) -> Verdict {
         let planted = self.conditions.driver();
+        self.measure_end(id);
         let Some(node) = self.nodes.get_mut(id).filter(|node| node.process.is_some()) else {
             return Ok(());
         };

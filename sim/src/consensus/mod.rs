@@ -8,11 +8,13 @@
 mod carry;
 mod checker;
 mod clock;
+mod data;
 mod disk;
 mod faults;
 mod lanes;
 mod lifecycle;
 mod log;
+mod measured;
 mod network;
 mod node;
 mod operator;
@@ -23,6 +25,7 @@ mod statistics;
 mod store;
 mod told;
 mod trace;
+mod words;
 mod workload;
 mod world;
 
@@ -34,6 +37,7 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use quorate_core::raft;
 
+pub use measured::{Durations, Measurements};
 pub use plan::{NODES_MAX, Plan, PlanError};
 pub use statistics::Statistics;
 
@@ -139,6 +143,8 @@ pub enum PlantedBug {
 pub struct Outcome {
     /// What happened in it.
     pub statistics: Statistics,
+    /// What was measured in it.
+    pub measurements: Measurements,
     /// A hash over everything that happened: the same for the same plan and conditions, on every machine.
     pub trace: u64,
 }

@@ -190,6 +190,9 @@ impl World {
         if let Some(level) = self.unused_features(status.membership) {
             return Some(format!("the feature level is not raised to {level}"));
         }
+        if let Some(lease) = self.lasting_lease() {
+            return Some(format!("lease {lease}, which nobody keeps alive, is not over"));
+        }
         if let Some(preferred) = self.preferred_over_leader() {
             return Some(format!(
                 "{preferred}, which is preferred to {leader}, does not lead"

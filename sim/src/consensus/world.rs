@@ -9,6 +9,8 @@ use quorate_core::raft::{
 
 use super::checker::commit::CommittedLog;
 use super::checker::{Breach, Checkers, Verdict, demand, lease, matching};
+use super::data::{Data, DataEvent};
+use super::measured::Measuring;
 use super::network::{Cut, Network};
 use super::node::{Live, Nodes, Run};
 use super::operator::{DUTIES_INTERVAL, Operator};
@@ -85,6 +87,8 @@ pub(super) enum Event {
     Request,
     /// A client asks again.
     Again(Attempt),
+    /// Something happens to leases, or to a request that must be carried out once.
+    Data(DataEvent),
     /// The operation at this place in the plan is asked for.
     Operation(usize),
     /// Leaders see to their duties.
@@ -179,9 +183,11 @@ pub(super) struct World {
     /// The one that was elected before it.
     pub(super) leader_before: Option<NodeId>,
     pub(super) operator: Operator,
+    pub(super) data: Data,
     /// Set when the phase with faults is over.
     pub(super) recovery: Option<Recovery>,
     pub(super) statistics: Statistics,
+    pub(super) measuring: Measuring,
     pub(super) trace: Trace,
     pub(super) told: Told,
     pub(super) journal: Journal,
@@ -212,7 +218,8 @@ impl World {
             noise: plan.noise,
             schedule: Schedule::new(),
             nodes: Nodes::default(),
-            checkers: Checkers::new(conditions.checks),
+            checkers: Checkers::new(conditions.checks, plan.knobs.clock_skew),
+            data: Data::new(stream(Concern::Data)),
             random: Streams {
                 disk: stream(Concern::Disk),
                 clients: stream(Concern::Clients),
@@ -226,6 +233,7 @@ impl World {
             operator: Operator::default(),
             recovery: None,
             statistics: Statistics::default(),
+            measuring: Measuring::default(),
             trace: Trace::default(),
             told: Told::default(),
             journal,
@@ -264,6 +272,7 @@ impl World {
         }
         self.schedule.after(0, Event::Request);
         self.schedule.after(DUTIES_INTERVAL, Event::Duties);
+        self.begin_data();
         for (place, fault) in self.faults.iter().enumerate() {
             self.schedule.at(fault.at, Event::Fault(place));
         }
@@ -289,6 +298,7 @@ impl World {
         self.statistics.reads = self.checkers.clients.reads;
         Ok(Outcome {
             statistics: self.statistics.clone(),
+            measurements: self.measuring.done.clone(),
             trace: self.trace.value(),
         })
     }
@@ -347,6 +357,7 @@ impl World {
             }
             Event::Request => self.request(),
             Event::Again(attempt) => self.ask_again(attempt),
+            Event::Data(event) => self.data(event),
             Event::Operation(place) => {
                 let operation = self.operations[place].clone();
                 self.operate(&operation)
