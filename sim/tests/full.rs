@@ -21,10 +21,11 @@ fn nodes_found_a_cluster_and_serve_clients() {
 #[test]
 fn nodes_keep_every_property_through_faults() {
     let mut sum = Statistics::default();
-    for seed in 1..=8 {
+    for seed in 1..=12 {
         sum.add(&outcome(&Plan::draw(seed, 3, 8)).statistics);
     }
     assert!(sum.crashes > 0 && sum.partitions > 0 && sum.stalls > 0);
+    assert!(sum.pauses > 0 && sum.wiped + sum.rotten > 0 && sum.transfers > 0);
     assert!(sum.elections > 8, "some leader was replaced");
 }
 

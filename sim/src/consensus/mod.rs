@@ -204,7 +204,10 @@ pub fn run(plan: &Plan, conditions: &Conditions) -> Result<Outcome, Violation> {
 /// # Errors
 /// With the first property that does not hold until then.
 pub(crate) fn run_faults(plan: &Plan, conditions: &Conditions) -> Result<Outcome, Violation> {
-    simulate(plan, conditions, Journal::none(), false).0
+    match conditions.engine {
+        Engine::Core => simulate(plan, conditions, Journal::none(), false).0,
+        Engine::Nodes => crate::full::run(plan),
+    }
 }
 
 /// Runs a plan and tells what happens.

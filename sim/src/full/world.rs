@@ -40,10 +40,6 @@ const REQUESTS_A_SECOND: u64 = 50;
 /// A process that ended by itself is started again after so long.
 const RESTART: Time = 300 * MILLISECOND;
 
-/// The variable that lets faults and operations on trial happen: processes that stand still, rot, wiped disks,
-/// hand-overs, bursts.
-const TRIAL: &str = "QUORATE_SIM_TRIAL";
-
 /// What happens at a time.
 #[derive(Debug)]
 pub(super) enum Event {
@@ -86,8 +82,6 @@ pub(super) struct World {
     leaderless: Option<(Time, Term)>,
     /// Whether what one node holds was taken from it already.
     pub(super) spared: bool,
-    /// Whether faults and operations on trial happen too.
-    trial: bool,
 }
 
 impl World {
@@ -149,7 +143,6 @@ impl World {
             measurements: Measurements::default(),
             leaderless: None,
             spared: false,
-            trial: std::env::var_os(TRIAL).is_some(),
         }
     }
 
@@ -233,15 +226,11 @@ impl World {
         });
         let begin = self.now;
         for fault in std::mem::take(&mut self.plan.faults) {
-            if self.trial || !is_on_trial(&fault.kind) {
-                self.schedule.at(begin + fault.at, Event::Fault(fault.kind));
-            }
+            self.schedule.at(begin + fault.at, Event::Fault(fault.kind));
         }
-        if self.trial {
-            for operation in std::mem::take(&mut self.plan.operations) {
-                self.schedule
-                    .at(begin + operation.at, Event::Operation(operation));
-            }
+        for operation in std::mem::take(&mut self.plan.operations) {
+            self.schedule
+                .at(begin + operation.at, Event::Operation(operation));
         }
         self.phase = Phase::Faults {
             until: begin + self.plan.duration,
@@ -356,14 +345,6 @@ impl World {
         statistics.torn = self.hosts.iter().map(|host| host.disk.counts().1).sum();
         statistics
     }
-}
-
-/// Whether a fault is carried out only on request: what nodes make of it has not been looked at enough.
-fn is_on_trial(fault: &FaultKind) -> bool {
-    matches!(
-        fault,
-        FaultKind::Pause { .. } | FaultKind::Rot { .. } | FaultKind::Wipe { .. }
-    )
 }
 
 fn secret(noise: u64) -> Secret {

@@ -40,6 +40,8 @@ impl Drop for Claim {
 pub(super) struct OpenFile {
     disk: Disk,
     file: u64,
+    /// What it holds is redb's own business: it fills new pages with a pattern in debug builds.
+    is_database: bool,
 }
 
 /// A sync that is under way: which one, and until when it takes in nanoseconds of simulated time from now.
@@ -50,7 +52,19 @@ struct Sync {
 
 impl OpenFile {
     pub(super) fn new(disk: Disk, file: u64) -> OpenFile {
-        OpenFile { disk, file }
+        OpenFile {
+            disk,
+            file,
+            is_database: false,
+        }
+    }
+
+    /// The same file, as redb's.
+    pub(super) fn as_database(self) -> OpenFile {
+        OpenFile {
+            is_database: true,
+            ..self
+        }
     }
 
     fn operate<T>(&self, work: impl FnOnce(&mut Inner) -> io::Result<T>) -> io::Result<T> {
@@ -106,19 +120,24 @@ impl OpenFile {
 
 impl File for OpenFile {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.operate(|inner| {
-            if inner.content(self.file).read(offset, buffer) {
-                Ok(())
-            } else {
-                Err(io::ErrorKind::UnexpectedEof.into())
-            }
-        })
+        let mut inner = self.disk.inner();
+        inner.check(self.disk.life)?;
+        if inner.content(self.file).read(offset, buffer) {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::UnexpectedEof.into())
+        }
     }
 
     fn write_all_at(&self, buffer: &[u8], offset: u64) -> io::Result<()> {
         self.operate(|inner| {
             inner.content(self.file).write(offset, buffer);
-            let written = hash(self.file ^ offset.rotate_left(32), buffer);
+            let place = self.file ^ offset.rotate_left(32);
+            let written = if self.is_database {
+                place ^ (buffer.len() as u64) << 8
+            } else {
+                hash(place, buffer)
+            };
             inner.trace.note(written);
             Ok(())
         })

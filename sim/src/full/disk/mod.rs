@@ -87,19 +87,22 @@ struct Inner {
 }
 
 impl Inner {
-    /// An operation of a process: dead handles, and a process that was stopped, come no further.
-    fn operate(&mut self, life: u64) -> io::Result<()> {
+    /// Whether a process may go on: dead handles, and a process that was stopped, come no further.
+    fn check(&self, life: u64) -> io::Result<()> {
         if life != self.life {
             return Err(io::Error::other("the process of this handle is gone"));
         }
-        match &mut self.fuel {
-            Some(0) => Err(io::Error::other("the process was stopped here")),
-            Some(fuel) => {
-                *fuel -= 1;
-                Ok(())
-            }
-            None => Ok(()),
+        if self.fuel == Some(0) {
+            return Err(io::Error::other("the process was stopped here"));
         }
+        Ok(())
+    }
+
+    /// An operation of a process that may change something. Reads do not count: redb makes more of them in debug builds.
+    fn operate(&mut self, life: u64) -> io::Result<()> {
+        self.check(life)?;
+        self.fuel = self.fuel.map(|fuel| fuel - 1);
+        Ok(())
     }
 
     fn change(&mut self, change: NameChange) {
@@ -392,6 +395,6 @@ impl Files for Disk {
         } else {
             self.create(&mut inner, path)?
         };
-        Ok(Box::new(file))
+        Ok(Box::new(file.as_database()))
     }
 }
