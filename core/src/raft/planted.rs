@@ -163,4 +163,8 @@ planted_bugs! {
     LeaseCountsFromReceipt = "lease-counts-from-receipt",
     /// A lease lasts as long as the promise, as if no clock drifted.
     LeaseIgnoresDrift = "lease-ignores-drift",
+    /// A forced start keeps the lineage, so that the nodes that were left out take part again.
+    ForcedStartKeepsLineage = "forced-start-keeps-lineage",
+    /// A forced start keeps the voters that were lost, so that nobody is elected.
+    ForcedStartKeepsVoters = "forced-start-keeps-voters",
 }

@@ -356,6 +356,12 @@ impl World {
                 reason: StepDown::DiskStalled,
                 ..
             } => self.statistics.stalled_leaders += 1,
+            TraceEvent::Quarantined(quarantine) => {
+                return Err(Breach {
+                    checker: "nobody is set aside",
+                    seen: format!("{run}: {quarantine:?}"),
+                });
+            }
             TraceEvent::Truncated { .. } => self.statistics.truncations += 1,
             TraceEvent::SnapshotAccepted { .. } => self.statistics.snapshots += 1,
             _ => {}

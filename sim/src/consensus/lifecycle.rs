@@ -27,7 +27,9 @@ impl World {
         } else {
             self.membership.clone()
         };
-        self.nodes.insert(Node::new(id, membership, clock, member));
+        let mut node = Node::new(id, membership, clock, member);
+        node.life = self.nodes.get(id).map_or(0, |before| before.life + 1);
+        self.nodes.insert(node);
     }
 
     /// A binary that an operator may have at hand.
@@ -247,7 +249,7 @@ impl World {
     /// Gives every member a machine that has none yet, and starts it soon.
     pub(super) fn create_members(&mut self, membership: &Membership) {
         for (id, member) in membership.members() {
-            if self.nodes.get(*id).is_none() {
+            if self.nodes.get(*id).is_none_or(|node| node.unknown) {
                 self.create(*id, member);
                 let delay = self.machine(Draws::FirstStart, *id).around(100 * MILLISECOND);
                 self.schedule.after(delay, Event::Start(*id));

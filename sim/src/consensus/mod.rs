@@ -10,6 +10,7 @@ mod checker;
 mod clock;
 mod disk;
 mod faults;
+mod forced;
 mod journal;
 mod lanes;
 mod lifecycle;

@@ -40,6 +40,8 @@ pub(super) struct Node {
     pub(super) process: Option<Process>,
     /// It never starts again: its disk was wiped, or it was let go and switched off.
     pub(super) gone: bool,
+    /// It was lost with a lineage, and the next one, which does not know of it, may give its id away again.
+    pub(super) unknown: bool,
     /// Until then nothing moves on it.
     pub(super) paused_until: Time,
     /// What came while nothing moved, in order.
@@ -106,6 +108,7 @@ impl Node {
             life: 0,
             process: None,
             gone: false,
+            unknown: false,
             paused_until: 0,
             waiting: Vec::new(),
             slow_until: 0,

@@ -64,6 +64,7 @@ impl World {
             .nodes
             .iter()
             .map(|node| node.disk.written.membership().clone())
+            .filter(|membership| membership.lineage() == self.membership.lineage())
             .collect();
         for membership in memberships {
             self.create_members(&membership);

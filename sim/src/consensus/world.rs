@@ -9,6 +9,7 @@ use quorate_core::raft::{
 
 use super::checker::commit::CommittedLog;
 use super::checker::{Breach, Checkers, Verdict, demand};
+use super::forced::Ended;
 use super::network::{Cut, Network};
 use super::node::{Live, Nodes, Run};
 use super::operator::{DUTIES_INTERVAL, Operator};
@@ -72,6 +73,8 @@ pub(super) enum Event {
     Kill(Run, Time),
     /// A removed node is switched off for good.
     SwitchOff(NodeId),
+    /// A node that was lost with a forced start comes back.
+    ComesBack(Run),
     /// The binary of a node has stopped since it is too old.
     TooOld(Run, FeatureLevel),
     /// A node that stood still moves again.
@@ -172,6 +175,8 @@ pub(super) struct World {
     /// The node that was elected last.
     pub(super) leader: Option<NodeId>,
     pub(super) operator: Operator,
+    /// Lineages that ended with a forced start.
+    pub(super) ended: Ended,
     /// Set when the phase with faults is over.
     pub(super) recovery: Option<Recovery>,
     pub(super) statistics: Statistics,
@@ -215,6 +220,7 @@ impl World {
             membership,
             leader: None,
             operator: Operator::default(),
+            ended: Ended::default(),
             recovery: None,
             statistics: Statistics::default(),
             trace: Trace::default(),
@@ -337,6 +343,7 @@ impl World {
                 self.flap(cut, period, left);
                 Ok(())
             }
+            Event::ComesBack(run) => self.comes_back(run),
             Event::Recover => self.recover(),
             Event::Poll => self.poll(),
         }

@@ -116,6 +116,21 @@ impl CommittedLog {
         Ok(())
     }
 
+    /// A forced start in `term` begins a lineage with this log. Returns the first index from which on what was committed
+    /// is lost, because the log lacks it or has something else.
+    pub(in crate::consensus) fn ends_with(&mut self, log: &DiskLog, term: Term) -> Index {
+        let begin = log.base.position.index.0 + 1;
+        let lost = (begin..=self.last().0).map(Index).find(|index| {
+            let committed = self.get(*index).map(|committed| committed.term);
+            log.term_at(*index) != committed
+        });
+        let lost = lost.unwrap_or(self.last().next());
+        self.entries
+            .truncate(usize::try_from(lost.0 - 1).unwrap_or(usize::MAX));
+        self.term = term;
+        lost
+    }
+
     /// The last committed index.
     pub(in crate::consensus) fn last(&self) -> Index {
         Index(self.entries.len() as u64)

@@ -39,6 +39,12 @@ impl Promises {
         })
     }
 
+    /// Nodes from this id on are other ones from now on, in another lineage.
+    pub(in crate::consensus) fn forget_from(&mut self, id: NodeId) {
+        self.votes.retain(|(node, _), _| *node < id);
+        self.durable.retain(|node, _| *node < id);
+    }
+
     /// Whom a node's disk held as its vote in a term, or whom it promised it to and can give it to nobody else.
     pub(in crate::consensus) fn durable_vote(&self, node: NodeId, term: Term) -> Option<NodeId> {
         self.votes.get(&(node, term)).copied()

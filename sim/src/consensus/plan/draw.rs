@@ -4,7 +4,7 @@
 //! disks, some the operators, and some are quiet.
 
 use super::fault::{Alarm, Boundary};
-use super::{FORMAT, Fault, FaultKind, Knobs, Operation, OperationKind, Plan, Shape, Who};
+use super::{FORMAT, Fault, FaultKind, Knobs, Operation, OperationKind, Plan, Shape, Who, forced};
 use crate::consensus::schedule::{MILLISECOND, SECOND, Time};
 use crate::random::{Concern, Stream};
 
@@ -26,6 +26,7 @@ pub(super) fn plan(seed: u64, nodes: u64, seconds: u64) -> Plan {
         operations: operations(seed, &habits, &knobs, duration),
         knobs,
     };
+    plan.operations.extend(forced::draw(seed, nodes));
     plan.settle();
     plan
 }
