@@ -14,7 +14,7 @@ use super::world::{Event, World};
 #[derive(Debug)]
 pub(super) struct Recovery {
     since: Time,
-    /// What the member that is furthest behind needs to apply what it lacks, one entry at a time.
+    /// What the member that is furthest behind needs to take in what it lacks.
     catching_up: Time,
     fresh: Vec<Serial>,
     acknowledged: usize,
@@ -25,7 +25,7 @@ pub(super) struct Recovery {
 
 /// Largest election time-outs within which there must be a leader.
 const LEADER_WITHIN_TIMEOUTS: u64 = 6;
-/// Largest election time-outs within which everything must have recovered, beside the time in which a state machine
+/// Largest election time-outs within which everything must have recovered, beside the time in which a member
 /// that lags far behind catches up.
 const RECOVERED_WITHIN_TIMEOUTS: u64 = 40;
 /// Writes that must be acknowledged.
@@ -83,17 +83,20 @@ impl World {
         Ok(())
     }
 
-    /// Twice the mean time in which the state machine that is furthest behind reads and applies what is committed: a
-    /// run with small limits hands over one entry at a time.
+    /// Twice the mean time in which the log and the state machine that are furthest behind take in what they lack: a run
+    /// with small limits brings and hands over one entry at a time.
     fn time_to_catch_up(&self) -> Time {
-        let committed = self.checkers.committed.last().0;
-        let behind = self
-            .nodes
-            .iter()
-            .filter(|node| !node.gone && !node.witness)
-            .map(|node| committed.saturating_sub(node.store.applied.index.0))
+        let stay = || self.nodes.iter().filter(|node| !node.gone);
+        let logs = || stay().map(|node| node.disk.written.last().index.0);
+        let longest = logs().max().unwrap_or_default();
+        let log_behind = longest - logs().min().unwrap_or_default();
+        let state_behind = stay()
+            .filter(|node| !node.witness)
+            .map(|node| longest.saturating_sub(node.store.applied.index.0))
             .max();
-        2 * behind.unwrap_or_default() * (self.knobs.apply_mean + self.knobs.fetch_mean)
+        let replicated = self.knobs.time_to_replicate(log_behind);
+        let applied = self.knobs.time_to_apply(state_behind.unwrap_or_default());
+        2 * replicated.max(applied)
     }
 
     /// Whether everything has recovered; writes something until enough was acknowledged.
@@ -139,8 +142,10 @@ impl World {
             .filter(|serial| clients.is_acknowledged(**serial))
             .count();
         let enough = recovery.acknowledged >= FRESH_WRITES;
+        // What replicates slowly works off its backlog first.
+        let idle = clients.open() <= FRESH_WRITES;
         let leader = self.current_leader().and_then(|id| self.nodes.get(id));
-        let wanted = !enough || self.preferred_over_leader().is_some();
+        let wanted = idle && (!enough || self.preferred_over_leader().is_some());
         if let Some(run) = leader.map(super::node::Node::run).filter(|_| wanted) {
             let serial = self.write_fresh(run)?;
             if let Some(recovery) = &mut self.recovery {
