@@ -6,7 +6,8 @@
 //! - [`failure`]: a violation in a folder of its own, to be run again.
 //! - [`shrink`]: a smaller plan with the same violation.
 //! - [`random`]: streams of chance, one a concern.
-//! - [`report`]: progress, summary and violations on a terminal.
+//! - [`report`]: progress, summary and violations on a terminal, and pages to look at in a browser.
+//! - [`trace`]: everything that happened in a run, for programs.
 
 pub mod batch;
 pub mod consensus;
@@ -17,3 +18,4 @@ pub mod mutants;
 pub mod random;
 pub mod report;
 pub mod shrink;
+pub mod trace;

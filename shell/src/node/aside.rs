@@ -9,11 +9,12 @@
 //! what only this node has and what can be done, and `/health`, `/readyz` and `/cluster/status` say the same.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_core::raft::{
-    Comparison, Entry, Fetch, FetchError, FetchId, Index, Lineage, Membership, OnlyHere, Outline, Payload,
-    Quarantine,
+    Comparison, Entry, Fetch, FetchError, FetchId, Index, Input, Lineage, Membership, OnlyHere, Outline,
+    Payload, Quarantine,
 };
 use quorate_core::state::Command;
 
@@ -21,8 +22,6 @@ use super::consensus::Consensus;
 use super::inbox::Completion;
 use super::notices::AGAIN;
 use crate::transport::{Answer, Ask, Hello};
-
-use std::time::Duration;
 
 /// How long a node may take to tell its history.
 const ASK_TIME: Duration = Duration::from_secs(2);
@@ -176,7 +175,7 @@ impl Consensus {
             }
         } else if let Some(fork) = membership.fork_of(own) {
             let by = membership.lineage();
-            self.step(quorate_core::raft::Input::Superseded { by });
+            self.step(Input::Superseded { by });
             match self.raft.status().quarantine {
                 Some(why) => {
                     self.aside.why.get_or_insert(why);

@@ -165,3 +165,159 @@ pub(super) fn lineage_since(recovered: &Recovered, assigned: Lineage) -> Option<
     let in_force = last.or(base)?;
     in_force.fork_of(assigned).map(|_| in_force.lineage())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use bytes::Bytes;
+    use quorate_core::raft::{
+        DirectoryId, Entry, HardState, Index, Member, Membership, Payload, Term, Write, WriteId,
+    };
+
+    use super::*;
+    use crate::storage::testing::{Disk, Random, ports, run};
+    use crate::storage::{Assignment, Owner};
+
+    const HOME: &str = "/data";
+    const OLD: Lineage = Lineage(9);
+
+    fn owner() -> Owner {
+        Owner {
+            name: "b".to_owned(),
+            cluster: "test".to_owned(),
+        }
+    }
+
+    fn three() -> Membership {
+        let member = |id: u64| Member::named(id.to_string(), DirectoryId(u128::from(id)));
+        let members: BTreeMap<NodeId, Member> = (1..=3).map(|id| (NodeId(id), member(id))).collect();
+        Membership::bootstrap(OLD, members)
+    }
+
+    fn at(term: u64, index: u64) -> Position {
+        Position {
+            term: Term(term),
+            index: Index(index),
+        }
+    }
+
+    /// The data directory of a member of three, with a log up to 5@2.
+    async fn member_of_three(disk: &Disk) {
+        let ports = ports(disk);
+        let mut directory = DataDirectory::open(&ports, Path::new(HOME), &owner())
+            .await
+            .expect("a new directory");
+        let (mut log, _) = Log::open(&ports, directory.path(), LogOptions::default())
+            .await
+            .expect("a blank log");
+        let base = Base {
+            position: Position::default(),
+            membership: three(),
+        };
+        log.initialize(base).await.expect("it begins");
+        let entry = |index| Entry {
+            position: at(2, index),
+            payload: Payload::Command(Bytes::from_static(b"x")),
+        };
+        let write = Write {
+            id: WriteId(1),
+            hard_state: Some(HardState {
+                term: Term(2),
+                vote: Some(NodeId(1)),
+            }),
+            reset: None,
+            entries: (1..=5).map(entry).collect::<Vec<_>>().into(),
+        };
+        log.append(&[write]).await.expect("it is written");
+        log.close().await;
+        let assignment = Assignment {
+            lineage: OLD,
+            node: NodeId(2),
+        };
+        directory.assign(assignment).await.expect("it is recorded");
+    }
+
+    async fn force(disk: &Disk) -> Result<Lineage, ForceError> {
+        let prepared = Prepared::open(&ports(disk), Path::new(HOME)).await?;
+        let lineage = prepared.lineage();
+        prepared.make().await.map(|()| lineage)
+    }
+
+    /// The last entry, the term, and the lineage that a node begins or goes on with when it starts.
+    async fn found(disk: &Disk) -> (Position, Term, Lineage) {
+        let ports = ports(disk);
+        let mut directory = DataDirectory::open(&ports, Path::new(HOME), &owner())
+            .await
+            .expect("the directory of the node");
+        let (log, recovered) = Log::open(&ports, directory.path(), LogOptions::default())
+            .await
+            .expect("the log is whole");
+        log.close().await;
+        let assigned = directory
+            .identity()
+            .assignment
+            .expect("it belongs to a cluster")
+            .lineage;
+        if let Some(lineage) = lineage_since(&recovered, assigned) {
+            directory.follow(lineage).await.expect("it is recorded");
+        }
+        let term = recovered.terms.last().map_or(Term(0), |start| start.term);
+        let last = Position {
+            term,
+            index: recovered.last,
+        };
+        let lineage = directory
+            .identity()
+            .assignment
+            .expect("it belongs to a cluster")
+            .lineage;
+        (last, recovered.hard_state.term, lineage)
+    }
+
+    #[test]
+    fn power_cut_at_any_moment_leaves_the_old_lineage_or_the_new_one() {
+        let template = Disk::default();
+        run(member_of_three(&template));
+        template.kill();
+        let (mut old, mut new) = (0, 0);
+        for operations in 0.. {
+            let disk = template.copy();
+            disk.stop_after(operations);
+            let made = run(force(&disk));
+            disk.power_cut(&mut Random::new(operations));
+            let (last, term, lineage) = run(found(&disk));
+            if lineage == OLD {
+                assert!(made.is_err(), "a start that was forced is not forgotten");
+                assert_eq!((last, term), (at(2, 5), Term(2)), "after {operations} operations");
+                old += 1;
+            } else {
+                assert_eq!((last, term), (at(3, 6), Term(3)), "after {operations} operations");
+                new += 1;
+            }
+            if let Ok(made) = made {
+                assert_eq!(made, lineage);
+                break;
+            }
+        }
+        assert!(old > 5 && new > 1, "both were seen: {old} and {new}");
+    }
+
+    #[test]
+    fn start_is_forced_again_and_every_lineage_before_is_remembered() {
+        let disk = Disk::default();
+        let (first, second, membership) = run(async {
+            member_of_three(&disk).await;
+            let first = force(&disk).await.expect("it is forced");
+            let second = force(&disk).await.expect("it is forced again");
+            let (log, recovered) = Log::open(&ports(&disk), Path::new(HOME), LogOptions::default())
+                .await
+                .expect("the log is whole");
+            log.close().await;
+            let (_, membership) = recovered.memberships.last().cloned().expect("the last one");
+            (first, second, membership)
+        });
+        assert_eq!(membership.lineage(), second);
+        assert!(membership.fork_of(OLD).is_some() && membership.fork_of(first).is_some());
+    }
+}

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use quorate_sim::batch::{Batch, Seeds};
 use quorate_sim::consensus::{
-    Conditions, Journal, Mistake, NODES_MAX, Outcome, Plan, Violation, run as simulate, run_with_journal,
+    Conditions, Mistake, NODES_MAX, Outcome, Plan, Violation, run as simulate, run_with_journal,
 };
 use quorate_sim::failure::Failure;
 use quorate_sim::report;
+use quorate_sim::trace::Journal;
 
 use super::{CommandResult, interrupt};
 
@@ -162,7 +163,7 @@ fn run_plan(
 /// Runs a plan and prints what happens.
 fn loudly(plan: &Plan, conditions: &Conditions) -> std::io::Result<Result<Outcome, Violation>> {
     println!("seed {}: {plan}", plan.seed());
-    let (result, journal) = run_with_journal(plan, conditions, Journal::to(std::io::stdout()));
+    let (result, journal) = run_with_journal(plan, conditions, Journal::lines(std::io::stdout()));
     journal.finish()?;
     Ok(result)
 }
@@ -189,6 +190,7 @@ fn report_violation(
         );
     }
     eprintln!("written to {}", folder.display());
+    eprintln!("page: {}", super::report::write_beside(&folder)?.display());
     eprintln!("replay: {}", report::command(&conditions, "replay", &folder));
     eprintln!("shrink: {}", report::command(&conditions, "shrink", &folder));
     Ok(())

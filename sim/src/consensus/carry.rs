@@ -102,14 +102,7 @@ impl World {
             self.check_promise(run, to, &message)?;
             self.check_witness(to, &message)?;
         }
-        self.log(|_| {
-            format!(
-                "{} -> {to}: term {} {}",
-                run.node,
-                message.term,
-                Brief(&message.body)
-            )
-        });
+        let number = self.tell_sent(run.node, to, &message);
         let message = if self.knobs.encode_messages {
             let bytes = wire::encode(Kind::Message, &message);
             let decoded: Message = wire::decode(Kind::Message, &bytes).map_err(|error| Breach {
@@ -133,13 +126,20 @@ impl World {
         self.statistics.vetoes += u64::from(vetoed);
         let [first, second] = self.network.arrivals(self.schedule.now(), run.node, to);
         let from = run.node;
+        if first.or(second).is_none() {
+            self.tell_dropped(from, to, number);
+        }
+        let deliver = |message| Event::Deliver {
+            from,
+            to,
+            number,
+            message: Box::new(message),
+        };
         if let Some(time) = second {
-            let message = Box::new(message.clone());
-            self.schedule.at(time, Event::Deliver { from, to, message });
+            self.schedule.at(time, deliver(message.clone()));
         }
         if let Some(time) = first {
-            let message = Box::new(message);
-            self.schedule.at(time, Event::Deliver { from, to, message });
+            self.schedule.at(time, deliver(message));
         }
         Ok(())
     }
@@ -259,6 +259,7 @@ impl World {
         }
         if let Payload::Membership(membership) = payload {
             self.level_committed(membership)?;
+            self.tell_membership(position.index, membership);
             self.membership_committed(membership);
         }
         Ok(())
@@ -308,6 +309,7 @@ impl World {
 
     fn outcome(&mut self, run: Run, token: Token, outcome: &Outcome) -> Verdict {
         let request = self.checkers.clients.outcome(run, token, outcome)?;
+        self.tell_outcome(token, outcome);
         match (&request.kind, outcome) {
             (RequestKind::Read { .. }, Outcome::ReadReady { index }) => self.read_ready(run, *index),
             (RequestKind::Change, Outcome::Refused(Refusal::Change(ChangeError::TooManyWitnesses))) => {
@@ -317,7 +319,6 @@ impl World {
             (RequestKind::Command { .. }, Outcome::NotLeader { leader }) => self.refused(&request, *leader),
             _ => {}
         }
-        self.log(|_| format!("{} answers {token:?} with {outcome:?}", run.node));
         Ok(())
     }
 
@@ -341,7 +342,7 @@ impl World {
     }
 
     fn traced(&mut self, run: Run, event: &TraceEvent) -> Verdict {
-        self.log(|_| format!("{} {event:?}", run.node));
+        self.tell_told(run.node, event);
         match event {
             TraceEvent::Elected { term } => self.elected(run, *term)?,
             TraceEvent::Campaign { pre_vote, .. } => {
@@ -472,25 +473,6 @@ impl World {
                 delay += self.random.disk.around(live.slow_by);
             }
             self.schedule.after(delay, Event::Sync(run));
-        }
-    }
-}
-
-/// A message in few words.
-struct Brief<'a>(&'a Body);
-
-impl std::fmt::Display for Brief<'_> {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            Body::Append {
-                previous,
-                entries,
-                commit,
-            } => {
-                let last = entries.last().map_or(*previous, |entry| entry.position);
-                write!(formatter, "Append after {previous} to {last}, commit {commit}")
-            }
-            other => write!(formatter, "{other:?}"),
         }
     }
 }

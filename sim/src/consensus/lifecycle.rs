@@ -12,6 +12,7 @@ use super::node::{Node, Process, Run};
 use super::schedule::{MILLISECOND, SECOND};
 use super::world::{Draws, Event, World};
 use crate::random::Stream;
+use crate::trace;
 
 impl World {
     /// A machine with a blank disk, as its record says.
@@ -153,7 +154,7 @@ impl World {
             flush_scheduled: false,
         });
         let run = node.run();
-        self.log(|_| format!("{run} starts, applied {applied}"));
+        self.tell_started(run);
         self.links_change(id, LinkEvent::Connected);
         self.drain(run)
     }
@@ -182,7 +183,7 @@ impl World {
         self.statistics.crashes += 1;
         self.statistics.torn += u64::from(torn);
         self.checkers.clients.stopped(run);
-        self.log(|_| format!("{run} crashes"));
+        self.tell_stopped(run);
         self.links_change(id, LinkEvent::Refused);
         self.now_durable(id, &done)
     }
@@ -194,6 +195,7 @@ impl World {
             for event in std::mem::take(&mut node.waiting) {
                 self.schedule.at(now, event);
             }
+            self.tell_resumed(id);
         }
     }
 
@@ -203,6 +205,7 @@ impl World {
         if let Some(node) = self.nodes.get_mut(id) {
             node.gone = true;
         }
+        self.tell(|_| trace::Event::Gone { node: id.0 });
         Ok(())
     }
 
@@ -224,7 +227,6 @@ impl World {
     /// A membership is committed: who is new in it gets a machine, who is no longer in it may be switched off.
     pub(super) fn membership_committed(&mut self, membership: &Membership) {
         self.statistics.memberships += 1;
-        self.log(|_| format!("membership {membership:?} is committed"));
         self.membership = membership.clone();
         self.create_members(membership);
         if self.recovery.is_some() {

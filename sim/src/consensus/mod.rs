@@ -11,7 +11,6 @@ mod clock;
 mod disk;
 mod faults;
 mod forced;
-mod journal;
 mod lanes;
 mod lifecycle;
 mod log;
@@ -23,6 +22,7 @@ mod recovery;
 mod schedule;
 mod statistics;
 mod store;
+mod told;
 mod trace;
 mod workload;
 mod world;
@@ -35,11 +35,12 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use quorate_core::raft;
 
-pub use journal::Journal;
 pub use plan::{NODES_MAX, Plan, PlanError};
 pub use statistics::Statistics;
 
 use world::World;
+
+use crate::trace::{Event, Header, Journal};
 
 /// What a run is made under; it is no part of the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,12 +180,13 @@ pub fn run(plan: &Plan, conditions: &Conditions) -> Result<Outcome, Violation> {
     run_with_journal(plan, conditions, Journal::none()).0
 }
 
-/// Runs a plan and writes down what happens.
+/// Runs a plan and tells what happens.
 pub fn run_with_journal(
     plan: &Plan,
     conditions: &Conditions,
     journal: Journal,
 ) -> (Result<Outcome, Violation>, Journal) {
+    journal.begin(&Header::new("core", plan.seed, plan.nodes));
     let mut world = World::new(plan, conditions, journal);
     let result = catch_unwind(AssertUnwindSafe(|| world.run()));
     let violation = |checker, seen| {
@@ -210,5 +212,12 @@ pub fn run_with_journal(
             Err(violation("invariants inside consensus", message))
         }
     };
+    if let Err(violation) = &result {
+        world.tell(|_| Event::Violation {
+            checker: violation.checker.into(),
+            seen: violation.seen.clone().into(),
+            steps: Some(violation.steps),
+        });
+    }
     (result, world.into_journal())
 }

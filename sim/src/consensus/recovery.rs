@@ -9,6 +9,7 @@ use super::checker::client::Serial;
 use super::checker::{Breach, Verdict, demand};
 use super::schedule::{MILLISECOND, Time};
 use super::world::{Event, World};
+use crate::trace;
 
 /// How far the recovery is.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ const FRESH_WRITES: usize = 10;
 impl World {
     /// Ends the phase with faults: everything is repaired, started and connected.
     pub(super) fn recover(&mut self) -> Verdict {
-        self.log(|_| "everything is healed".to_owned());
+        self.tell(|_| trace::Event::Healed { nodes: None });
         let now = self.schedule.now();
         self.recovery = Some(Recovery {
             since: now,
