@@ -281,7 +281,7 @@ mod tests {
         run(member_of_three(&template));
         template.kill();
         let (mut old, mut new) = (0, 0);
-        for operations in 0.. {
+        for operations in (0..).step_by(5) {
             let disk = template.copy();
             disk.stop_after(operations);
             let made = run(force(&disk));
