@@ -225,14 +225,7 @@ impl Raft {
             self.write_what_changed();
             self.log.shrink(self.commit, self.config.tail_bytes_max);
         }
-        let output = &mut self.output;
-        effects.send.append(&mut output.send);
-        effects.write.append(&mut output.write);
-        effects.apply.append(&mut output.apply);
-        effects.fetch.append(&mut output.fetch);
-        effects.snapshot.append(&mut output.snapshot);
-        effects.outcome.append(&mut output.outcome);
-        effects.trace.append(&mut output.trace);
+        self.output.move_to(effects);
     }
 
     /// When [`Input::Timeout`] is due; none when nothing waits for time.

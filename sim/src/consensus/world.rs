@@ -332,7 +332,7 @@ impl World {
                 number,
                 term,
                 base,
-            } => self.received(to, from, number, term, *base),
+            } => self.received(to, from, number, term, base),
             Event::Sent { from, to, complete } => self.sent(from, to, complete),
             Event::Link { run, peer, event } => self.input(run, Input::Link { peer, event }),
             Event::Start(id) => self.start(id),
