@@ -287,7 +287,7 @@ pub enum TraceEvent {
     /// not; it must stop.
     Unfit(BootError),
     /// The node takes no part any more, until its operator has decided what becomes of what only it has.
-    Quarantined(Quarantine),
+    Quarantined(Box<Quarantine>),
     /// The disk failed; the node must stop.
     DiskFailed {
         /// What the disk said.

@@ -141,7 +141,8 @@ impl Raft {
 
     /// Takes no part any more, for a reason that only an operator can end.
     pub(super) fn set_aside(&mut self, quarantine: Quarantine) {
-        self.output.trace.push(TraceEvent::Quarantined(quarantine));
+        let event = TraceEvent::Quarantined(Box::new(quarantine));
+        self.output.trace.push(event);
         self.stop(Failure::Quarantined(quarantine));
     }
 

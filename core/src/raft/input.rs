@@ -71,7 +71,7 @@ pub enum Input {
     /// that knows a leader goes on; any other takes no part any more.
     Superseded {
         /// The lineage that followed.
-        by: Lineage,
+        by: Box<Lineage>,
     },
 }
 

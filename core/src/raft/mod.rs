@@ -208,7 +208,7 @@ impl Raft {
             Input::Fetched { fetch, result } => self.fetched(fetch, result),
             Input::Snapshot(event) => self.snapshot_event(event),
             Input::Link { peer, event } => self.link(peer, event),
-            Input::Superseded { by } => self.superseded(by),
+            Input::Superseded { by } => self.superseded(*by),
         }
         self.consider_repaired();
         self.run_timers();

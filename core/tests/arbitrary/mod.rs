@@ -593,7 +593,9 @@ impl Bench {
                     self.step(Input::Link { peer, event });
                 }
                 29 if self.dice.one_in(4) => self.lead(),
-                30 if self.dice.one_in(50) => self.step(Input::Superseded { by: Lineage(9) }),
+                30 if self.dice.one_in(50) => self.step(Input::Superseded {
+                    by: Box::new(Lineage(9)),
+                }),
                 _ => self.time(),
             }
         }

@@ -388,7 +388,7 @@ impl World {
         };
         self.tell(told);
         if fork.is_some() {
-            let by = membership.lineage();
+            let by = Box::new(membership.lineage());
             self.step(id, Input::Superseded { by });
         }
     }

@@ -175,7 +175,7 @@ impl Consensus {
             }
         } else if let Some(fork) = membership.fork_of(own) {
             let by = membership.lineage();
-            self.step(Input::Superseded { by });
+            self.step(Input::Superseded { by: Box::new(by) });
             match self.raft.status().quarantine {
                 Some(why) => {
                     self.aside.why.get_or_insert(why);

@@ -167,7 +167,7 @@ impl Consensus {
             TraceEvent::MembershipChanged { .. } => self.meet_members(),
             TraceEvent::DiskFailed { error } => self.fail(error.clone()),
             TraceEvent::Unfit(error) => self.fail(error.to_string()),
-            TraceEvent::Quarantined(why) => self.set_aside(*why),
+            TraceEvent::Quarantined(why) => self.set_aside(**why),
             _ => {}
         }
     }

@@ -138,7 +138,7 @@ impl World {
             seen: format!("node {id}: {error}"),
         })?;
         let by = self.membership.lineage();
-        raft.step(now, Input::Superseded { by });
+        raft.step(now, Input::Superseded { by: Box::new(by) });
         demand(
             raft.status().quarantine.is_some() && raft.deadline().is_none(),
             "a superseded node is set aside",
