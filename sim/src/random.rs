@@ -27,8 +27,10 @@ pub enum Concern {
     /// What a machine is like and what is done to it alone, by node, life and purpose: its clock, its binaries, when it
     /// starts and is switched off, the seed of its own randomness.
     Machines = 8,
+    /// Faults and operations that come together.
+    Moments = 9,
     /// Whether all nodes but one are lost, and when.
-    ForcedStart = 9,
+    ForcedStart = 10,
 }
 
 /// An endless stream of draws.

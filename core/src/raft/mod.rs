@@ -168,7 +168,9 @@ impl Raft {
             fetches: BTreeMap::new(),
             next_fetch: FetchId(1),
             failed: None,
-            repair: boot.repair,
+            repair: boot
+                .repair
+                .filter(|_| !config.planted.is(PlantedBug::DamagedEndIsForgotten)),
             random: ChaCha12Rng::from_seed(seed),
             now,
             output: Effects::default(),
@@ -573,7 +575,9 @@ impl Raft {
     fn expire_owed(&mut self) {
         if self.owed_until.is_some_and(|until| self.now >= until) {
             self.owed_until = None;
-            self.give_up_owed(|_| true);
+            if !self.planted(PlantedBug::InstallStrandsClients) {
+                self.give_up_owed(|_| true);
+            }
         }
     }
 

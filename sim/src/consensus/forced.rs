@@ -49,13 +49,10 @@ impl World {
         // What was said before is of connections that have ended.
         self.schedule
             .retain(|event| !matches!(event, Event::Deliver { .. }));
-        let next_id = self.membership.next_id();
         for node in self.nodes.iter_mut().filter(|node| node.id != survivor) {
             if !std::mem::replace(&mut node.gone, true) {
                 self.schedule.after(back, Event::ComesBack(node.run()));
             }
-            // The new lineage gives these ids away anew.
-            node.unknown = node.id >= next_id;
         }
         self.schedule.after(MILLISECOND, Event::Start(survivor));
         Ok(())
@@ -88,7 +85,7 @@ impl World {
         let hard_state = node.disk.durable.hard_state;
         self.log(|_| format!("node {id} is forced to start in {:?}", next.lineage()));
         self.statistics.forced_starts += 1;
-        self.lineage_ends(&log, hard_state.term, next.next_id());
+        self.lineage_ends(&log, hard_state.term);
         self.checkers.promises.durable(id, hard_state)?;
         self.ended.0.push((self.membership.lineage(), log));
         self.first_membership = next.clone();
@@ -99,20 +96,23 @@ impl World {
     }
 
     /// The checkers go on with what the log of the only survivor has.
-    fn lineage_ends(&mut self, log: &DiskLog, term: Term, next_id: NodeId) {
+    fn lineage_ends(&mut self, log: &DiskLog, term: Term) {
         let checkers = &mut self.checkers;
         let lost_from = checkers.committed.ends_with(log, term);
         checkers.entries.end_after(log.last().index);
         checkers.states.end_before(lost_from);
         checkers.elections.begin_anew();
-        checkers.promises.forget_from(next_id);
         self.statistics.lost_writes += checkers.clients.lost_from(lost_from);
     }
 
     /// A node that was lost with a forced start comes back with its disk.
     pub(super) fn comes_back(&mut self, run: Run) -> Verdict {
         let id = run.node;
-        let Some(node) = self.nodes.get_mut(id).filter(|node| node.run() == run) else {
+        let Some(node) = self
+            .nodes
+            .get_mut(id)
+            .filter(|node| node.gone && node.run() == run)
+        else {
             return Ok(());
         };
         let log = &node.disk.durable;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use quorate_core::raft::{Apply, FeatureLevel, Index, Member, Membership, NodeId, Raft};
+use quorate_core::raft::{Apply, DirectoryId, FeatureLevel, Index, Member, Membership, NodeId, Raft};
 use quorate_core::state::StateMachine;
 
 use super::checker::contact::Contact;
@@ -33,6 +33,8 @@ impl fmt::Display for Run {
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) id: NodeId,
+    /// What its member record says of its disk.
+    pub(super) directory: DirectoryId,
     pub(super) disk: Disk,
     pub(super) store: Store,
     pub(super) clock: Clock,
@@ -40,8 +42,6 @@ pub(super) struct Node {
     pub(super) process: Option<Process>,
     /// It never starts again: its disk was wiped, or it was let go and switched off.
     pub(super) gone: bool,
-    /// It was lost with a lineage, and the next one, which does not know of it, may give its id away again.
-    pub(super) unknown: bool,
     /// Until then nothing moves on it.
     pub(super) paused_until: Time,
     /// What came while nothing moved, in order.
@@ -102,13 +102,13 @@ impl Node {
         let features = member.features;
         Node {
             id,
+            directory: member.directory,
             disk: Disk::new(DiskLog::new(membership)),
             store: Store::default(),
             clock,
             life: 0,
             process: None,
             gone: false,
-            unknown: false,
             paused_until: 0,
             waiting: Vec::new(),
             slow_until: 0,

@@ -3,7 +3,7 @@
 //! It must have one leader, the one that its members prefer, leave a joint phase that was begun, commit fresh writes,
 //! answer every request, and bring every member to the same state.
 
-use quorate_core::raft::{FeatureLevel, LinkEvent, Membership, NodeId, Role};
+use quorate_core::raft::{FeatureLevel, LinkEvent, Membership, NodeId, Position, Role};
 
 use super::checker::client::Serial;
 use super::checker::{Breach, Verdict, demand};
@@ -60,14 +60,18 @@ impl World {
         for run in stalled {
             self.schedule.after(MILLISECOND, Event::Sync(run));
         }
-        // A member may have been taken in just now, by a leader that nobody heard of since.
-        let memberships: Vec<Membership> = self
+        // A member may have been taken in just now, by a leader that nobody heard of since. Who is elected will tell.
+        let mut memberships: Vec<(Position, Membership)> = self
             .nodes
             .iter()
-            .map(|node| node.disk.written.membership().clone())
-            .filter(|membership| membership.lineage() == self.membership.lineage())
+            .map(|node| {
+                let log = &node.disk.written;
+                (log.last(), log.membership().clone())
+            })
+            .filter(|(_, membership)| membership.lineage() == self.membership.lineage())
             .collect();
-        for membership in memberships {
+        memberships.sort_by_key(|(last, _)| *last);
+        for (_, membership) in memberships {
             self.create_members(&membership);
         }
         for id in self.present() {

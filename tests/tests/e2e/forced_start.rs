@@ -121,7 +121,8 @@ fn last_survivor_goes_on_alone_and_nodes_from_before_say_what_only_they_have() {
     cluster.nodes[late].stop();
     cluster.nodes[late].wipe();
     cluster.nodes[late].start();
-    let mut names = [alone.as_str(), cluster.nodes[late].name.as_str()];
+    let returned = cluster.nodes[late].name.clone();
+    let mut names = [alone.as_str(), returned.as_str()];
     names.sort_unstable();
     cluster.wait_for_voters(&names);
     cluster.wait_until_ready();
