@@ -160,6 +160,7 @@ impl World {
     /// Kills the process of a node. What its disk had not synced may be lost.
     pub(super) fn crash(&mut self, id: NodeId) -> Verdict {
         let planted = self.conditions.driver();
+        self.measure_end(id);
         let Some(node) = self.nodes.get_mut(id).filter(|node| node.process.is_some()) else {
             return Ok(());
         };

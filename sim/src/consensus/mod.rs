@@ -14,6 +14,7 @@ mod forced;
 mod lanes;
 mod lifecycle;
 mod log;
+mod measured;
 mod network;
 mod node;
 mod operator;
@@ -35,6 +36,7 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use quorate_core::raft;
 
+pub use measured::{Durations, Measurements};
 pub use plan::{NODES_MAX, Plan, PlanError};
 pub use statistics::Statistics;
 
@@ -140,6 +142,8 @@ pub enum PlantedBug {
 pub struct Outcome {
     /// What happened in it.
     pub statistics: Statistics,
+    /// What was measured in it.
+    pub measurements: Measurements,
     /// A hash over everything that happened: the same for the same plan and conditions, on every machine.
     pub trace: u64,
 }

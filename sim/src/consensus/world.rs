@@ -10,6 +10,7 @@ use quorate_core::raft::{
 use super::checker::commit::CommittedLog;
 use super::checker::{Breach, Checkers, Verdict, demand, lease, matching};
 use super::forced::Ended;
+use super::measured::Measuring;
 use super::network::{Cut, Network};
 use super::node::{Live, Nodes, Run};
 use super::operator::{DUTIES_INTERVAL, Operator};
@@ -185,6 +186,7 @@ pub(super) struct World {
     /// Set when the phase with faults is over.
     pub(super) recovery: Option<Recovery>,
     pub(super) statistics: Statistics,
+    pub(super) measuring: Measuring,
     pub(super) trace: Trace,
     pub(super) told: Told,
     pub(super) journal: Journal,
@@ -229,6 +231,7 @@ impl World {
             ended: Ended::default(),
             recovery: None,
             statistics: Statistics::default(),
+            measuring: Measuring::default(),
             trace: Trace::default(),
             told: Told::default(),
             journal,
@@ -287,6 +290,7 @@ impl World {
         self.statistics.reads = self.checkers.clients.reads;
         Ok(Outcome {
             statistics: self.statistics.clone(),
+            measurements: self.measuring.done.clone(),
             trace: self.trace.value(),
         })
     }
