@@ -187,7 +187,7 @@ pub struct OnlyHere {
     pub entries: u64,
     /// Whether there may be more before them: the logs do not go back far enough to tell.
     pub at_least: bool,
-    /// How many keys they write or delete; absent when that is not counted.
+    /// How many keys they put; absent when that is not counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys: Option<u64>,
 }

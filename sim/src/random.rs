@@ -29,8 +29,10 @@ pub enum Concern {
     Machines = 8,
     /// Faults and operations that come together.
     Moments = 9,
+    /// What clients do with leases and with requests that must be carried out once.
+    Data = 10,
     /// Whether all nodes but one are lost, and when.
-    ForcedStart = 10,
+    ForcedStart = 11,
 }
 
 /// An endless stream of draws.

@@ -123,8 +123,8 @@ impl Aside {
         let count = only.count();
         let entries = if count == 1 { "entry" } else { "entries" };
         let keys = match self.keys {
-            Keys::Counted(1) => ", which writes or deletes 1 key".to_owned(),
-            Keys::Counted(keys) => format!(", which write or delete {keys} keys"),
+            Keys::Counted(1) => ", which writes 1 key".to_owned(),
+            Keys::Counted(keys) => format!(", which write {keys} keys"),
             Keys::Uncounted | Keys::Counting { .. } => String::new(),
         };
         format!(
@@ -265,12 +265,9 @@ impl Consensus {
             return true;
         };
         let entries = result.as_deref().unwrap_or_default();
-        let keys = entries.iter().filter_map(|entry| match &entry.payload {
-            Payload::Command(command) => Command::decode(command).ok(),
+        found.extend(entries.iter().filter_map(|entry| match &entry.payload {
+            Payload::Command(command) => key_written(command),
             Payload::Empty | Payload::Omitted | Payload::Membership(_) => None,
-        });
-        found.extend(keys.map(|command| match command {
-            Command::Put { key, .. } | Command::Delete { key, .. } => key,
         }));
         let (reached, last) = (entries.last().map(|entry| entry.position.index), *last);
         let total = found.len();
@@ -295,6 +292,18 @@ impl Consensus {
             self.aside.told = Some(report);
             self.publish();
         }
+    }
+}
+
+/// The key that a command gives a value, when it is one that gives one key a value.
+fn key_written(command: &[u8]) -> Option<Bytes> {
+    match Command::decode(command).ok()? {
+        Command::Put(put) => Some(put.key),
+        Command::Once { command, .. } => match Command::decode(&command).ok()? {
+            Command::Put(put) => Some(put.key),
+            _ => None,
+        },
+        _ => None,
     }
 }
 
@@ -327,7 +336,7 @@ mod tests {
         };
         let report = aside.report().expect("everything is known");
         for words in [
-            "Only this node has 2 entries, from index 11 of term 3 to index 12 of term 3, which write or delete 2 keys",
+            "Only this node has 2 entries, from index 11 of term 3 to index 12 of term 3, which write 2 keys",
             "forced on node c",
             "move its data directory aside",
             "quorate force-start",
@@ -338,7 +347,7 @@ mod tests {
         aside.keys = Keys::Counted(1);
         let report = aside.report().expect("everything is known");
         assert!(
-            report.contains("at least 1 entry") && report.contains("writes or deletes 1 key"),
+            report.contains("at least 1 entry") && report.contains("writes 1 key"),
             "{report}"
         );
         assert_eq!(

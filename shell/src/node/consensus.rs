@@ -17,9 +17,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::aside::Aside;
 use super::clients::{Clients, Forwardable, Pending};
+use super::duties::StateDuties;
 use super::inbox::{AdminOutcome, Completion, Request};
 use super::lanes::Lanes;
-use super::lanes::apply::{ApplyOrder, Waiter};
+use super::lanes::apply::{ApplyOrder, SharedState, Waiter};
 use super::lanes::log::LogOrder;
 use super::lanes::snapshot::SnapshotOrder;
 use super::measure::Measured;
@@ -46,6 +47,7 @@ pub(super) struct Consensus {
     pub(super) metrics: Arc<Metrics>,
     pub(super) lanes: Lanes,
     pub(super) measured: Measured,
+    pub(super) state_duties: StateDuties,
     effects: Effects,
     duties_due: Instant,
     pub(super) patience: Patience,
@@ -70,6 +72,7 @@ pub(super) struct Surroundings {
     pub(super) lanes: Lanes,
     /// Where work beside the lane reports.
     pub(super) completions: mpsc::UnboundedSender<Completion>,
+    pub(super) state: SharedState,
     /// Where readers see what this node knows.
     pub(super) view: watch::Sender<View>,
     pub(super) directory: DataDirectory,
@@ -122,6 +125,7 @@ impl Consensus {
             metrics,
             lanes,
             completions,
+            state,
             view,
             directory,
         } = surroundings;
@@ -135,6 +139,7 @@ impl Consensus {
             metrics,
             lanes,
             measured: Measured::default(),
+            state_duties: StateDuties::new(state),
             effects: Effects::default(),
             duties_due: now,
             patience: Patience::default(),
@@ -219,6 +224,7 @@ impl Consensus {
             self.duties_due = now + DUTIES_INTERVAL;
             self.record_moves();
             self.promote_learners();
+            self.look_after_state(now);
             self.look_after_peers();
             self.watch_repair(now);
             self.find_out_what_only_it_has();
@@ -236,6 +242,7 @@ impl Consensus {
                 }
             }
             Completion::Applied { index } => self.step(Input::Applied { index }),
+            Completion::Leases(events) => self.leases_changed(&events),
             Completion::Snapshot(event) => self.step(Input::Snapshot(event)),
             Completion::Forwarded { node, request, reply } => {
                 self.answer_forward(node, request, ForwardResult::Reply(reply));

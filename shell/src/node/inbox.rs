@@ -9,6 +9,7 @@ use quorate_core::raft::{
     DiskError, Entry, FetchError, FetchId, Index, Membership, NodeId, Outline, ReadMode, SnapshotEvent,
     WriteId,
 };
+use quorate_core::state::LeaseEvent;
 use tokio::sync::oneshot;
 
 use super::invite::{Invitation, Invited};
@@ -74,6 +75,8 @@ pub(super) enum Completion {
     },
     /// Everything up to an index is applied.
     Applied { index: Index },
+    /// Applying entries granted leases, or ended some.
+    Leases(Vec<LeaseEvent>),
     /// A command forwarded by another node was applied: its encoded reply.
     Forwarded {
         node: NodeId,

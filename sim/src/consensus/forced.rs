@@ -97,7 +97,11 @@ impl World {
 
     /// The checkers go on with what the log of the only survivor has.
     fn lineage_ends(&mut self, log: &DiskLog, term: Term) {
+        let now = self.schedule.now();
         let checkers = &mut self.checkers;
+        // Requests that were lost may be carried out again, and leases count anew.
+        checkers.once.clock_steps();
+        checkers.grants.clock_steps(now);
         let lost_from = checkers.committed.ends_with(log, term);
         checkers.entries.end_after(log.last().index);
         checkers.states.end_before(lost_from);

@@ -8,6 +8,7 @@
 mod carry;
 mod checker;
 mod clock;
+mod data;
 mod disk;
 mod faults;
 mod forced;
@@ -25,6 +26,7 @@ mod statistics;
 mod store;
 mod told;
 mod trace;
+mod words;
 mod workload;
 mod world;
 

@@ -70,9 +70,14 @@ impl World {
             })
             .filter(|(_, membership)| membership.lineage() == self.membership.lineage())
             .collect();
-        memberships.sort_by_key(|(last, _)| *last);
+        memberships.sort_by_key(|(last, _)| std::cmp::Reverse(*last));
         for (_, membership) in memberships {
-            self.create_members(&membership);
+            let newcomers = membership.members().iter();
+            for (id, member) in newcomers {
+                if self.nodes.get(*id).is_none() {
+                    self.create_member(*id, member);
+                }
+            }
         }
         for id in self.present() {
             self.resume(id);
@@ -185,6 +190,9 @@ impl World {
         }
         if let Some(level) = self.unused_features(status.membership) {
             return Some(format!("the feature level is not raised to {level}"));
+        }
+        if let Some(lease) = self.lasting_lease() {
+            return Some(format!("lease {lease}, which nobody keeps alive, is not over"));
         }
         if let Some(preferred) = self.preferred_over_leader() {
             return Some(format!(

@@ -9,6 +9,7 @@ use quorate_core::raft::{
 
 use super::checker::commit::CommittedLog;
 use super::checker::{Breach, Checkers, Verdict, demand, lease, matching};
+use super::data::{Data, DataEvent};
 use super::forced::Ended;
 use super::measured::Measuring;
 use super::network::{Cut, Network};
@@ -89,6 +90,8 @@ pub(super) enum Event {
     Request,
     /// A client asks again.
     Again(Attempt),
+    /// Something happens to leases, or to a request that must be carried out once.
+    Data(DataEvent),
     /// The operation at this place in the plan is asked for.
     Operation(usize),
     /// Leaders see to their duties.
@@ -180,9 +183,12 @@ pub(super) struct World {
     pub(super) membership: Membership,
     /// The node that was elected last.
     pub(super) leader: Option<NodeId>,
+    /// The one that was elected before it.
+    pub(super) leader_before: Option<NodeId>,
     pub(super) operator: Operator,
     /// Lineages that ended with a forced start.
     pub(super) ended: Ended,
+    pub(super) data: Data,
     /// Set when the phase with faults is over.
     pub(super) recovery: Option<Recovery>,
     pub(super) statistics: Statistics,
@@ -217,7 +223,8 @@ impl World {
             noise: plan.noise,
             schedule: Schedule::new(),
             nodes: Nodes::default(),
-            checkers: Checkers::new(conditions.checks),
+            checkers: Checkers::new(conditions.checks, plan.knobs.clock_skew),
+            data: Data::new(stream(Concern::Data)),
             random: Streams {
                 disk: stream(Concern::Disk),
                 clients: stream(Concern::Clients),
@@ -227,6 +234,7 @@ impl World {
             first_membership: membership.clone(),
             membership,
             leader: None,
+            leader_before: None,
             operator: Operator::default(),
             ended: Ended::default(),
             recovery: None,
@@ -270,6 +278,7 @@ impl World {
         }
         self.schedule.after(0, Event::Request);
         self.schedule.after(DUTIES_INTERVAL, Event::Duties);
+        self.begin_data();
         for (place, fault) in self.faults.iter().enumerate() {
             self.schedule.at(fault.at, Event::Fault(place));
         }
@@ -349,6 +358,7 @@ impl World {
             }
             Event::Request => self.request(),
             Event::Again(attempt) => self.ask_again(attempt),
+            Event::Data(event) => self.data(event),
             Event::Operation(place) => {
                 let operation = self.operations[place].clone();
                 self.operate(&operation)

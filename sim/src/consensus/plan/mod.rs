@@ -12,6 +12,7 @@ mod duration;
 mod fault;
 mod forced;
 mod knobs;
+mod moments;
 mod operation;
 mod smaller;
 
