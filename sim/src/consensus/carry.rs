@@ -357,6 +357,12 @@ impl World {
                 reason: StepDown::DiskStalled,
                 ..
             } => self.statistics.stalled_leaders += 1,
+            TraceEvent::Quarantined(quarantine) => {
+                return Err(Breach {
+                    checker: "nobody is set aside",
+                    seen: format!("{run}: {quarantine:?}"),
+                });
+            }
             TraceEvent::Truncated { .. } => {
                 self.statistics.truncations += 1;
                 self.check_membership(run)?;

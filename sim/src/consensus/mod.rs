@@ -11,6 +11,7 @@ mod clock;
 mod data;
 mod disk;
 mod faults;
+mod forced;
 mod lanes;
 mod lifecycle;
 mod log;

@@ -23,6 +23,8 @@ pub(super) struct Operator {
     /// Addresses that were recorded.
     updates: u64,
     pub(super) mood: Mood,
+    /// The members that there shall be again after a forced start.
+    pub(super) wanted: usize,
 }
 
 /// How often clients ask.
@@ -55,6 +57,7 @@ impl World {
                 self.operator.mood = Mood::Quiet { until };
                 return Ok(());
             }
+            OperationKind::ForceStart { survivor, back } => return self.force_start(survivor, back),
             _ => {}
         }
         let Some(run) = self.asked(operation.asked) else {
@@ -125,6 +128,7 @@ impl World {
             return Ok(());
         }
         self.schedule.after(DUTIES_INTERVAL, Event::Duties);
+        self.grow_again()?;
         self.promote_learners()
     }
 
@@ -245,6 +249,19 @@ impl World {
         }
     }
 
+    /// The leader is asked to take in a node that was never a member.
+    pub(super) fn take_in_stranger(&mut self) -> Verdict {
+        let Some(run) = self.asked(Who::Leader) else {
+            return Ok(());
+        };
+        let changes = vec![self.stranger(true)];
+        self.administer(
+            run,
+            RequestKind::Change,
+            raft::Operation::ChangeMembership(changes),
+        )
+    }
+
     /// A learner that was never a member.
     fn stranger(&mut self, promote: bool) -> Change {
         let name = format!("n{}", 100 + self.operator.directories);
@@ -266,7 +283,7 @@ impl World {
 }
 
 /// What stands at a place, counted round.
-fn nth<T: Copy>(items: &[T], place: u64) -> Option<T> {
+pub(super) fn nth<T: Copy>(items: &[T], place: u64) -> Option<T> {
     let place = place.checked_rem(items.len() as u64)?;
     items.get(usize::try_from(place).ok()?).copied()
 }

@@ -68,6 +68,7 @@ impl World {
                 let log = &node.disk.written;
                 (log.last(), log.membership().clone())
             })
+            .filter(|(_, membership)| membership.lineage() == self.membership.lineage())
             .collect();
         memberships.sort_by_key(|(last, _)| std::cmp::Reverse(*last));
         for (_, membership) in memberships {

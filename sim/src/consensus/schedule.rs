@@ -59,10 +59,21 @@ impl<E> Schedule<E> {
 
     /// Takes the next event and moves time to it.
     pub(super) fn next(&mut self) -> Option<E> {
-        let Reverse((time, _, slot)) = self.heap.pop()?;
-        self.now = time;
-        self.free.push(slot);
-        self.slots[slot].take()
+        loop {
+            let Reverse((time, _, slot)) = self.heap.pop()?;
+            self.free.push(slot);
+            if let Some(event) = self.slots[slot].take() {
+                self.now = time;
+                return Some(event);
+            }
+        }
+    }
+
+    /// Takes out the events that are not to be kept.
+    pub(super) fn retain(&mut self, keep: impl Fn(&E) -> bool) {
+        for slot in &mut self.slots {
+            slot.take_if(|event| !keep(event));
+        }
     }
 }
 
@@ -82,9 +93,11 @@ mod tests {
         assert_eq!(schedule.next(), Some("b"));
         assert_eq!(schedule.next(), Some("late"));
         assert_eq!(schedule.now(), 10);
+        schedule.at(20, "e");
+        schedule.retain(|event| *event != "d");
         assert_eq!(
             (schedule.next(), schedule.next(), schedule.next()),
-            (Some("c"), Some("d"), None)
+            (Some("c"), Some("e"), None)
         );
     }
 }

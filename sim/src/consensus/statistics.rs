@@ -99,6 +99,12 @@ statistics! {
     memberships: "membership changes",
     /// Learners that the leader's duty promoted.
     promotions: "promotions by duty",
+    /// Nodes that were forced to start alone.
+    forced_starts: "forced starts",
+    /// Committed writes that only lost nodes had.
+    lost_writes: "writes lost with their nodes",
+    /// Nodes of a lineage that had ended which came back.
+    came_back: "nodes of an ended lineage",
     /// Nanoseconds from healing to full agreement.
     recovery: "nanoseconds of recovery",
 }

@@ -10,6 +10,7 @@ use quorate_core::raft::{
 use super::checker::commit::CommittedLog;
 use super::checker::{Breach, Checkers, Verdict, demand, lease, matching};
 use super::data::{Data, DataEvent};
+use super::forced::Ended;
 use super::measured::Measuring;
 use super::network::{Cut, Network};
 use super::node::{Live, Nodes, Run};
@@ -79,6 +80,8 @@ pub(super) enum Event {
     Kill(Run, Time),
     /// A removed node is switched off for good.
     SwitchOff(NodeId),
+    /// A node that was lost with a forced start comes back.
+    ComesBack(Run),
     /// The binary of a node has stopped since it is too old.
     TooOld(Run, FeatureLevel),
     /// A node that stood still moves again.
@@ -183,6 +186,8 @@ pub(super) struct World {
     /// The one that was elected before it.
     pub(super) leader_before: Option<NodeId>,
     pub(super) operator: Operator,
+    /// Lineages that ended with a forced start.
+    pub(super) ended: Ended,
     pub(super) data: Data,
     /// Set when the phase with faults is over.
     pub(super) recovery: Option<Recovery>,
@@ -231,6 +236,7 @@ impl World {
             leader: None,
             leader_before: None,
             operator: Operator::default(),
+            ended: Ended::default(),
             recovery: None,
             statistics: Statistics::default(),
             measuring: Measuring::default(),
@@ -375,6 +381,7 @@ impl World {
                 self.flap(cut, period, left);
                 Ok(())
             }
+            Event::ComesBack(run) => self.comes_back(run),
             Event::Recover => self.recover(),
             Event::Poll => self.poll(),
         }

@@ -110,6 +110,19 @@ impl Clients {
         self.seen
     }
 
+    /// Every node that had the entries from `index` on is lost. Returns how many writes were, and may be done again.
+    pub(in crate::consensus) fn lost_from(&mut self, index: Index) -> u64 {
+        self.seen = self.seen.min(index.previous());
+        let mut lost = 0;
+        for write in &mut self.writes {
+            if write.committed.take_if(|committed| *committed >= index).is_some() {
+                write.fate = Fate::Open;
+                lost += 1;
+            }
+        }
+        lost
+    }
+
     /// A node stopped: its requests are never answered, and what became of them is not known.
     pub(in crate::consensus) fn stopped(&mut self, run: Run) {
         self.open.retain(|_, request| request.run != run);
