@@ -27,6 +27,8 @@ pub enum Concern {
     /// What a machine is like and what is done to it alone, by node, life and purpose: its clock, its binaries, when it
     /// starts and is switched off, the seed of its own randomness.
     Machines = 8,
+    /// Which nodes are healed first, and what ails the others for good.
+    Recovery = 9,
 }
 
 /// An endless stream of draws.

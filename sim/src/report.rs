@@ -31,6 +31,10 @@ pub fn summary(batch: &Batch, elapsed: Duration, jobs: usize) -> String {
     for (name, value) in statistics.named() {
         match name {
             "simulated nanoseconds" => row("simulated seconds", grouped(value / 1_000_000_000)),
+            "nanoseconds of recovery of quorums" => {
+                let mean = value / 1_000_000 / statistics.quorums.max(1);
+                row("mean recovery, quorum (ms)", grouped(mean));
+            }
             "nanoseconds of recovery" => {
                 row("mean recovery (ms)", grouped(value / 1_000_000 / seeds.max(1)));
             }

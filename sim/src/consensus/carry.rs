@@ -259,7 +259,7 @@ impl World {
         }
         if let Payload::Membership(membership) = payload {
             self.level_committed(membership)?;
-            self.membership_committed(membership);
+            self.membership_committed(position.index, membership);
         }
         Ok(())
     }
@@ -309,7 +309,10 @@ impl World {
     fn outcome(&mut self, run: Run, token: Token, outcome: &Outcome) -> Verdict {
         let request = self.checkers.clients.outcome(run, token, outcome)?;
         match (&request.kind, outcome) {
-            (RequestKind::Read { .. }, Outcome::ReadReady { index }) => self.read_ready(run, *index),
+            (RequestKind::Read { .. }, Outcome::ReadReady { index }) => {
+                self.read_ready(run, *index);
+                self.note_answered_read(run.node);
+            }
             (RequestKind::Change, Outcome::Refused(Refusal::Change(ChangeError::TooManyWitnesses))) => {
                 self.statistics.witnesses_refused += 1;
             }

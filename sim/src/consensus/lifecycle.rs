@@ -1,6 +1,6 @@
 //! Nodes come into being, start, crash, and are let go; and what their peers' transports notice of it.
 
-use quorate_core::raft::{self, BootError, FeatureLevel, LinkEvent, Member, Membership, NodeId, Raft};
+use quorate_core::raft::{self, BootError, FeatureLevel, Index, LinkEvent, Member, Membership, NodeId, Raft};
 
 use super::PlantedBug;
 use super::checker::contact::Contact;
@@ -87,9 +87,9 @@ impl World {
         Ok(())
     }
 
-    /// Starts the process of a node from what its disk holds, unless it runs or is gone.
+    /// Starts the process of a node from what its disk holds, unless it runs, is gone, or stays down for now.
     pub(super) fn start(&mut self, id: NodeId) -> Verdict {
-        let Some(run) = self.nodes.get(id).map(Node::run) else {
+        let Some(run) = self.nodes.get(id).map(Node::run).filter(|_| self.may_run(id)) else {
             return Ok(());
         };
         self.choose_binary(run)?;
@@ -220,10 +220,10 @@ impl World {
     }
 
     /// A membership is committed: who is new in it gets a machine, who is no longer in it may be switched off.
-    pub(super) fn membership_committed(&mut self, membership: &Membership) {
+    pub(super) fn membership_committed(&mut self, at: Index, membership: &Membership) {
         self.statistics.memberships += 1;
         self.log(|_| format!("membership {membership:?} is committed"));
-        self.membership = membership.clone();
+        (self.membership, self.membership_at) = (membership.clone(), at);
         self.create_members(membership);
         if self.recovery.is_some() {
             // Memberships are seen late at times: a machine may be of a later one than this.
@@ -257,6 +257,10 @@ impl World {
 
     /// Ends a cut; transports connect again.
     pub(super) fn heal(&mut self, cut: &Cut) {
+        if self.recovery.is_some() {
+            // What could be healed is, and what was cut since is cut for good.
+            return;
+        }
         self.network.heal(cut);
         for (from, to) in cut {
             self.link_changes(*from, *to, LinkEvent::Connected);

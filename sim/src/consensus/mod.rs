@@ -1,9 +1,9 @@
 //! The core simulation: consensus and the replicated state on simulated time, networks, disks and clocks.
 //!
 //! A seed expands to a [`Plan`], and a run is a pure function of its plan: one heap of events, one stream of chance a
-//! concern, no thread and no clock. Its first phase injects faults while clients and operators work; then everything
-//! is healed and the cluster must find a leader, commit and agree within a bounded time. Checkers watch every step
-//! (see the module `checker`).
+//! concern, no thread and no clock. While faults come, clients and operators work; then a random quorum is healed, the
+//! faults of all others become permanent, and the quorum must find a leader, commit, answer and agree within a bounded
+//! time; at last everything is healed, and everyone must. Checkers watch every step (see the module `checker`).
 
 mod carry;
 mod checker;
@@ -22,6 +22,7 @@ mod recovery;
 mod schedule;
 mod statistics;
 mod store;
+mod survivors;
 mod trace;
 mod workload;
 mod world;

@@ -95,6 +95,10 @@ statistics! {
     memberships: "membership changes",
     /// Learners that the leader's duty promoted.
     promotions: "promotions by duty",
-    /// Nanoseconds from healing to full agreement.
+    /// Times that a quorum was healed while the faults of others stayed.
+    quorums: "quorums healed alone",
+    /// Nanoseconds from healing a quorum to its agreement.
+    quorum_recovery: "nanoseconds of recovery of quorums",
+    /// Nanoseconds from healing everything to full agreement.
     recovery: "nanoseconds of recovery",
 }

@@ -120,7 +120,8 @@ impl World {
         self.input(run, Input::Propose { token, command })
     }
 
-    fn read(&mut self, run: Run) -> Verdict {
+    /// A client reads from a node.
+    pub(super) fn read(&mut self, run: Run) -> Verdict {
         let floor = self.checkers.clients.floor();
         let token = self.checkers.clients.ask(run, RequestKind::Read { floor });
         if self.conditions.driver() == Some(PlantedBug::UnconfirmedRead)
@@ -158,11 +159,11 @@ impl World {
         self.nodes.moving(now).nth(place).map(|(node, _)| node.run())
     }
 
-    /// The node that leads the latest term.
-    pub(super) fn current_leader(&self) -> Option<NodeId> {
+    /// The one of some nodes that leads the latest term.
+    pub(super) fn leader_among(&self, chosen: impl Fn(NodeId) -> bool) -> Option<NodeId> {
         self.nodes
             .processes()
-            .filter(|(_, process)| process.raft.status().role == Role::Leader)
+            .filter(|(node, process)| chosen(node.id) && process.raft.status().role == Role::Leader)
             .max_by_key(|(_, process)| process.progress.term())
             .map(|(node, _)| node.id)
     }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use quorate_core::raft::{
-    Base, DirectoryId, Effects, FeatureLevel, Fetch, Input, Lineage, LinkEvent, Member, Membership, Message,
-    NodeId, Role, Term, WriteId,
+    Base, DirectoryId, Effects, FeatureLevel, Fetch, Index, Input, Lineage, LinkEvent, Member, Membership,
+    Message, NodeId, Role, Term, WriteId,
 };
 
 use super::checker::commit::CommittedLog;
@@ -167,8 +167,10 @@ pub(super) struct World {
     pub(super) effects: Effects,
     /// The membership that every node takes for the first.
     pub(super) first_membership: Membership,
-    /// The last membership that was committed.
+    /// The last membership that was committed,
     pub(super) membership: Membership,
+    /// and where it stands in the log.
+    pub(super) membership_at: Index,
     /// The node that was elected last.
     pub(super) leader: Option<NodeId>,
     pub(super) operator: Operator,
@@ -213,6 +215,7 @@ impl World {
             effects: Effects::default(),
             first_membership: membership.clone(),
             membership,
+            membership_at: Index(0),
             leader: None,
             operator: Operator::default(),
             recovery: None,
@@ -344,6 +347,9 @@ impl World {
 
     fn deliver(&mut self, from: NodeId, to: NodeId, message: Message) -> Verdict {
         let now = self.schedule.now();
+        if self.only_quorum_is_healed() && !self.network.is_open(from, to) {
+            return Ok(());
+        }
         match self.nodes.get(to) {
             Some(node) if node.process.is_some() => {
                 let run = node.run();
@@ -477,7 +483,7 @@ impl World {
         }
     }
 
-    fn check_majority(&self, run: Run, commit: quorate_core::raft::Index) -> Verdict {
+    fn check_majority(&self, run: Run, commit: Index) -> Verdict {
         let Some(node) = self.nodes.get(run.node) else {
             return Ok(());
         };

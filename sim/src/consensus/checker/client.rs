@@ -115,16 +115,9 @@ impl Clients {
         self.open.retain(|_, request| request.run != run);
     }
 
-    /// How many requests have no answer yet.
-    pub(in crate::consensus) fn open(&self) -> usize {
-        self.open.len()
-    }
-
-    /// The oldest request without an answer.
-    pub(in crate::consensus) fn oldest_open(&self) -> Option<(Token, &Request)> {
-        self.open
-            .first_key_value()
-            .map(|(token, request)| (*token, request))
+    /// The requests that have no answer yet, the oldest first.
+    pub(in crate::consensus) fn open(&self) -> impl Iterator<Item = (Token, &Request)> {
+        self.open.iter().map(|(token, request)| (*token, request))
     }
 
     /// Whether a write was acknowledged.
