@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use quorate_sim::batch::{Batch, Seeds};
 use quorate_sim::consensus::{
@@ -31,8 +31,11 @@ pub(super) struct Arguments {
     /// Runs at a time; by default one a processor.
     #[arg(long)]
     jobs: Option<usize>,
+    /// Begin no further run after this many seconds, however many seeds are left.
+    #[arg(long = "for", value_name = "SECONDS")]
+    time: Option<u64>,
     /// Run a plan that was written down instead of seeds.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["nodes", "seeds", "shard", "seconds"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["nodes", "seeds", "shard", "seconds", "time"])]
     plan: Option<PathBuf>,
     /// Where a violation is written to, in a folder of its own.
     #[arg(long, value_name = "FOLDER", default_value = "simulation-failures")]
@@ -85,7 +88,7 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
     };
     let batch = match &arguments.plan {
         Some(file) => run_plan(file, &conditions, arguments.verbose)?,
-        None => run_seeds(arguments, &conditions, jobs)?,
+        None => run_seeds(arguments, &conditions, jobs, began)?,
     };
     let summary = report::summary(&batch, began.elapsed(), jobs);
     if arguments.hashes {
@@ -109,7 +112,12 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
     }
 }
 
-fn run_seeds(arguments: &Arguments, conditions: &Conditions, jobs: usize) -> std::io::Result<Batch> {
+fn run_seeds(
+    arguments: &Arguments,
+    conditions: &Conditions,
+    jobs: usize,
+    began: Instant,
+) -> std::io::Result<Batch> {
     let Shard { part, parts } = arguments.shard;
     let seeds: Vec<u64> = arguments
         .seeds
@@ -118,7 +126,9 @@ fn run_seeds(arguments: &Arguments, conditions: &Conditions, jobs: usize) -> std
         .collect();
     let bar = report::progress(seeds.len() as u64);
     let verbose = arguments.verbose;
-    let batch = Batch::run(&seeds, jobs, interrupt::is_interrupted, |seed| {
+    let limit = arguments.time.map(Duration::from_secs);
+    let is_over = || interrupt::is_interrupted() || limit.is_some_and(|limit| began.elapsed() >= limit);
+    let batch = Batch::run(&seeds, jobs, is_over, |seed| {
         let plan = Plan::draw(seed, arguments.nodes, arguments.seconds);
         let result = if verbose {
             loudly(&plan, conditions)
