@@ -102,6 +102,7 @@ scenarios! {
     slow_disk_hands_over
     slow_disks_everywhere
     slow_state_machine
+    smallest_byte_limits
     snapshot_for_a_follower_too_far_behind
     snapshot_receiver_crashes
     snapshot_receiver_crashes_before_the_switch

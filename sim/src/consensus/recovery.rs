@@ -22,7 +22,7 @@ pub(super) struct Recovery {
     /// The nodes that are healed; none when all are.
     healed: Option<BTreeSet<NodeId>>,
     since: Time,
-    /// What the member that is furthest behind needs to apply what it lacks, one entry at a time.
+    /// What the member that is furthest behind needs to take in what it lacks.
     catching_up: Time,
     fresh: Vec<Serial>,
     acknowledged: usize,
@@ -42,7 +42,7 @@ const LEADER_WITHIN_TIMEOUTS: u64 = 6;
 /// with its next heartbeat; one that hears nobody has stepped down by then. It may have handed over to a node that
 /// nobody hears: another one.
 const LEADER_OUTSIDE_TIMEOUTS: u64 = 5;
-/// Largest election time-outs within which everything must have recovered, beside the time in which a state machine
+/// Largest election time-outs within which everything must have recovered, beside the time in which a member
 /// that lags far behind catches up. With a leader after eleven, requests that were accepted by an earlier one are
 /// given up after four more, and a hand-over to a preferred node is tried up to three times: each needs the interval
 /// between two (at most seven time-outs) and may take one.
@@ -126,17 +126,20 @@ impl World {
         }
     }
 
-    /// Twice the mean time in which the state machine that is furthest behind reads and applies what is committed: a
-    /// run with small limits hands over one entry at a time.
+    /// Twice the mean time in which the log and the state machine that are furthest behind take in what they lack: a run
+    /// with small limits brings and hands over one entry at a time.
     fn time_to_catch_up(&self, chosen: impl Fn(NodeId) -> bool) -> Time {
-        let committed = self.checkers.committed.last().0;
-        let behind = self
-            .nodes
-            .iter()
-            .filter(|node| !node.gone && !node.witness && chosen(node.id))
-            .map(|node| committed.saturating_sub(node.store.applied.index.0))
+        let end = |node: &Node| node.disk.written.last().index.0;
+        let longest = self.nodes.iter().map(end).max().unwrap_or_default();
+        let healed = || self.nodes.iter().filter(|node| !node.gone && chosen(node.id));
+        let log_behind = longest - healed().map(end).min().unwrap_or_default();
+        let state_behind = healed()
+            .filter(|node| !node.witness)
+            .map(|node| longest.saturating_sub(node.store.applied.index.0))
             .max();
-        2 * behind.unwrap_or_default() * (self.knobs.apply_mean + self.knobs.fetch_mean)
+        let replicated = self.knobs.time_to_replicate(log_behind);
+        let applied = self.knobs.time_to_apply(state_behind.unwrap_or_default());
+        2 * replicated.max(applied)
     }
 
     /// Whether only a quorum is healed now.
@@ -225,12 +228,17 @@ impl World {
             .filter(|serial| clients.is_acknowledged(**serial))
             .count();
         let enough = recovery.acknowledged >= FRESH_WRITES;
+        // What replicates slowly works off its backlog first.
+        let healed = |id| recovery.healed.as_ref().is_none_or(|healed| healed.contains(&id));
+        let open = clients.open().filter(|(_, request)| healed(request.run.node));
+        let idle = open.count() <= FRESH_WRITES;
         // A leader that is not healed finds out by what it is asked that it cannot go on.
         let moves = |id| self.nodes.get(id).is_some_and(|node| node.paused_until <= now);
         let leader = self.healed_leader().or_else(|| self.leader_among(moves));
         let leader = leader.and_then(|id| self.nodes.get(id)).map(Node::run);
         // Whose disk is fast is found out by writing.
-        let wanted = !enough || (!self.only_quorum_is_healed() && self.preferred_over_leader().is_some());
+        let prefers = !self.only_quorum_is_healed() && self.preferred_over_leader().is_some();
+        let wanted = idle && (!enough || prefers);
         if let Some(run) = leader.filter(|_| wanted) {
             let serial = self.write_fresh(run)?;
             if let Some(recovery) = &mut self.recovery {

@@ -12,6 +12,9 @@ use crate::random::{PartsPerMillion, Stream};
 /// The mean time between two requests at the most: over all clients, at least a hundred a second.
 const REQUEST_MEAN_MAX: Time = 9 * MILLISECOND;
 
+/// About what a client's command takes in a log.
+const ENTRY_BYTES: u64 = 80;
+
 /// The knobs of one run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -108,11 +111,16 @@ impl Knobs {
         if knobs.evenly_slow_disks {
             knobs.sync_mean = 60 * MILLISECOND;
         }
+        if knobs.entries_under_way() == 1 {
+            // An entry a round trip is less than what the clients of other runs ask for.
+            knobs.request_mean = REQUEST_MEAN_MAX;
+        }
         knobs
     }
 
     /// Healthy machines from now on: what is small stays small, what is slow gets faster.
     pub(crate) fn calm(&mut self) {
+        self.latency_mean = self.latency_mean.min(MILLISECOND);
         self.batch_mean = self.batch_mean.min(200 * MICROSECOND);
         self.sync_mean = self.sync_mean.min(2 * MILLISECOND);
         self.apply_mean = self.apply_mean.min(MILLISECOND);
@@ -122,6 +130,30 @@ impl Knobs {
         self.snapshot_failure = 0;
         // What was measured before differs for a while.
         self.evenly_slow_disks = false;
+    }
+
+    /// How many commands one append holds, at the least.
+    fn entries_an_append(&self) -> u64 {
+        1 + self.raft.append_bytes_max / ENTRY_BYTES
+    }
+
+    /// How many commands are on their way to a follower at a time, at the least.
+    fn entries_under_way(&self) -> u64 {
+        (self.raft.in_flight_bytes_max / ENTRY_BYTES).max(self.entries_an_append())
+    }
+
+    /// The mean time in which a leader brings a follower so many entries, reading each from its disk, when nothing is
+    /// lost: with the smallest limits every entry takes a round trip, and no less than a sync.
+    pub(crate) fn time_to_replicate(&self, entries: u64) -> Time {
+        let round_trip = 2 * (self.latency_mean + self.batch_mean) + self.sync_mean;
+        let read = self.fetch_mean + self.batch_mean;
+        entries.div_ceil(self.entries_an_append()) * read
+            + entries.div_ceil(self.entries_under_way()) * round_trip
+    }
+
+    /// The mean time in which a state machine takes in so many entries, reading each from the disk.
+    pub(crate) fn time_to_apply(&self, entries: u64) -> Time {
+        entries * (self.apply_mean + self.fetch_mean)
     }
 
     /// The priority of the member with this number.
@@ -189,9 +221,9 @@ fn raft_config(random: &mut Stream) -> raft::Config {
         election_timeout_min: Duration::from_millis(150),
         election_timeout_max: Duration::from_millis(300),
         heartbeat_interval: Duration::from_millis(*random.pick(&[20, 50, 50])),
-        append_bytes_max: *random.pick(&[500, 2_000, 512 << 10]),
+        append_bytes_max: *random.pick(&[1, 500, 2_000, 512 << 10]),
         in_flight_bytes_max: *random.pick(&[1, 1_000, 4 << 20]),
-        uncommitted_bytes_max: *random.pick(&[2_000, 32 << 20, 32 << 20]),
+        uncommitted_bytes_max: *random.pick(&[1, 2_000, 32 << 20, 32 << 20]),
         tail_bytes_max: *random.pick(&[1, 1_000, 16 << 20]),
         apply_bytes_max: *random.pick(&[1, 1_000, 8 << 20]),
         reads_max: *random.pick(&[4, 100_000]),
