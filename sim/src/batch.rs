@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::consensus::{Outcome, Plan, Statistics, Violation};
+use crate::consensus::{Mark, Outcome, Plan, Statistics, Violation};
 
 /// A range of seeds with both ends.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +51,10 @@ pub struct Batch {
     pub done: u64,
     /// What happened in them.
     pub statistics: Statistics,
+    /// In how many runs each mark came about, and the first seed of them.
+    pub marks: BTreeMap<Mark, (u64, u64)>,
+    /// Hundredths of the time that the checkers took, when it was measured.
+    pub checker_share: Option<u64>,
     /// The hash over each of them, by seed.
     pub hashes: BTreeMap<u64, u64>,
     /// The lowest seed that was found to end badly.
@@ -99,13 +103,28 @@ impl Batch {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
+    /// The marks that came about in none of the runs, and could have with so many nodes.
+    pub fn missing_marks(&self, nodes: u64) -> Vec<Mark> {
+        let possible = Mark::ALL.iter().filter(|mark| mark.nodes_min() <= nodes);
+        possible
+            .filter(|mark| !self.marks.contains_key(mark))
+            .copied()
+            .collect()
+    }
+
     /// Takes in one run.
     pub fn add(&mut self, plan: Plan, result: Result<Outcome, Violation>) {
         match result {
             Ok(outcome) => {
                 self.done += 1;
                 self.statistics.add(&outcome.statistics);
-                self.hashes.insert(plan.seed(), outcome.trace);
+                let seed = plan.seed();
+                self.hashes.insert(seed, outcome.trace);
+                for mark in Mark::ALL.iter().filter(|mark| outcome.marks.has(**mark)) {
+                    let (seeds, first) = self.marks.entry(*mark).or_insert((0, seed));
+                    *seeds += 1;
+                    *first = seed.min(*first);
+                }
             }
             Err(violation) => {
                 let lowest = self

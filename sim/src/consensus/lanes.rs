@@ -9,6 +9,7 @@ use quorate_core::state::Command;
 use super::PlantedBug;
 use super::checker::{Breach, Verdict};
 use super::disk::Done;
+use super::marks::Mark;
 use super::node::Run;
 use super::plan::Boundary;
 use super::schedule::{MICROSECOND, MILLISECOND, Time};
@@ -172,7 +173,9 @@ impl World {
         let Some(token) = token else {
             return Ok(());
         };
-        self.checkers.clients.replied(run, token, entry)?;
+        let attempt = self.checkers.clients.replied(run, token, entry)?;
+        let elsewhere = attempt > 1 && self.recovery.is_none();
+        self.marks.note_if(elsewhere, Mark::RefusedThenDone);
         if planted == Some(PlantedBug::DoubleReply) {
             self.checkers.clients.replied(run, token, entry)?;
         }

@@ -1,15 +1,19 @@
 //! Nodes come into being, start, crash, and are let go; and what their peers' transports notice of it.
 
-use quorate_core::raft::{self, BootError, FeatureLevel, Index, LinkEvent, Member, Membership, NodeId, Raft};
+use quorate_core::raft::{
+    self, BootError, FeatureLevel, LinkEvent, Member, Membership, NodeId, Position, Raft, Term,
+};
 
 use super::PlantedBug;
 use super::checker::contact::Contact;
 use super::checker::progress::Progress;
 use super::checker::{Breach, Verdict, demand};
 use super::clock::Clock;
+use super::marks::Mark;
 use super::network::Cut;
 use super::node::{Node, Process, Run};
 use super::schedule::{MILLISECOND, SECOND};
+use super::sightings::Seen;
 use super::world::{Draws, Event, World};
 use crate::random::Stream;
 
@@ -81,6 +85,7 @@ impl World {
         )?;
         if refused {
             self.statistics.old_binaries += 1;
+            self.marks.note(Mark::OldBinaryRefused);
         } else {
             node.runs_binary(other);
         }
@@ -130,6 +135,8 @@ impl World {
             .clone();
         let progress = Progress::starting(boot.hard_state);
         let now = node.clock.shows(self.schedule.now());
+        let leases = self.knobs.raft.lease_reads.is_some() && boot.hard_state.term > Term(0);
+        let promised_until = leases.then(|| now + self.knobs.raft.election_timeout_max);
         let config = raft::Config {
             features: node.features,
             witness: node.witness,
@@ -145,6 +152,7 @@ impl World {
             reads: Vec::new(),
             progress,
             contact: Contact::default(),
+            seen: Seen::starting(promised_until),
             timer: None,
             drain_scheduled: false,
             apply_scheduled: false,
@@ -159,6 +167,7 @@ impl World {
     /// Kills the process of a node. What its disk had not synced may be lost.
     pub(super) fn crash(&mut self, id: NodeId) -> Verdict {
         let planted = self.conditions.driver();
+        self.sight_crash(id);
         let Some(node) = self.nodes.get_mut(id).filter(|node| node.process.is_some()) else {
             return Ok(());
         };
@@ -179,6 +188,8 @@ impl World {
         }
         self.statistics.crashes += 1;
         self.statistics.torn += u64::from(torn);
+        self.marks.note_if(torn, Mark::TornWrite);
+        self.marks.note_if(!done.is_empty(), Mark::UnheardWrite);
         self.checkers.clients.stopped(run);
         self.log(|_| format!("{run} crashes"));
         self.links_change(id, LinkEvent::Refused);
@@ -188,6 +199,7 @@ impl World {
     /// What came while a node stood still comes now, unless it stands still for longer.
     pub(super) fn resume(&mut self, id: NodeId) {
         let now = self.schedule.now();
+        self.sight_resume(id);
         if let Some(node) = self.nodes.get_mut(id).filter(|node| node.paused_until <= now) {
             for event in std::mem::take(&mut node.waiting) {
                 self.schedule.at(now, event);
@@ -220,8 +232,9 @@ impl World {
     }
 
     /// A membership is committed: who is new in it gets a machine, who is no longer in it may be switched off.
-    pub(super) fn membership_committed(&mut self, at: Index, membership: &Membership) {
+    pub(super) fn membership_committed(&mut self, at: Position, membership: &Membership) {
         self.statistics.memberships += 1;
+        self.sight_committed_membership(at, membership);
         self.log(|_| format!("membership {membership:?} is committed"));
         (self.membership, self.membership_at) = (membership.clone(), at);
         self.create_members(membership);

@@ -14,12 +14,14 @@ mod journal;
 mod lanes;
 mod lifecycle;
 mod log;
+mod marks;
 mod network;
 mod node;
 mod operator;
 mod plan;
 mod recovery;
 mod schedule;
+mod sightings;
 mod statistics;
 mod store;
 mod survivors;
@@ -36,6 +38,7 @@ use clap::ValueEnum;
 use quorate_core::raft;
 
 pub use journal::Journal;
+pub use marks::{ENOUGH_SEEDS, Mark, Marks};
 pub use plan::{NODES_MAX, Plan, PlanError};
 pub use statistics::Statistics;
 
@@ -139,6 +142,8 @@ pub enum PlantedBug {
 pub struct Outcome {
     /// What happened in it.
     pub statistics: Statistics,
+    /// The situations that came about in it.
+    pub marks: Marks,
     /// A hash over everything that happened: the same for the same plan and conditions, on every machine.
     pub trace: u64,
 }

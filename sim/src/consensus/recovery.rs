@@ -12,6 +12,7 @@ use quorate_core::raft::{FeatureLevel, LinkEvent, Membership, NodeId, Role};
 
 use super::checker::client::{RequestKind, Serial};
 use super::checker::{Breach, Verdict, demand};
+use super::marks::Mark;
 use super::node::{Node, Run};
 use super::schedule::{MILLISECOND, Time};
 use super::world::{Event, World};
@@ -205,6 +206,7 @@ impl World {
     fn recovered(&mut self, took: Time) -> Verdict {
         if self.only_quorum_is_healed() {
             self.statistics.quorum_recovery += took;
+            self.marks.note(Mark::QuorumHealedAlone);
             self.recover_everyone();
             self.schedule.after(MILLISECOND, Event::Poll);
             return Ok(());

@@ -77,7 +77,7 @@ impl World {
 
     /// Every membership that may be in force, or come into force, without anybody changing it anew.
     fn memberships_in_force(&self) -> Vec<Membership> {
-        let committed = self.membership_at;
+        let committed = self.membership_at.index;
         let machines = self.nodes.iter().filter(|node| !node.gone);
         let logs = machines.flat_map(|node| {
             let end = Index(node.disk.written.last().index.0 + 1);

@@ -122,22 +122,32 @@ impl World {
 
     /// A client reads from a node.
     pub(super) fn read(&mut self, run: Run) -> Verdict {
-        let floor = self.checkers.clients.floor();
-        let token = self.checkers.clients.ask(run, RequestKind::Read { floor });
-        if self.conditions.driver() == Some(PlantedBug::UnconfirmedRead)
-            && let Some(live) = self.nodes.live(run)
-        {
-            let index = live.process.raft.status().commit;
-            let outcome = quorate_core::raft::Outcome::ReadReady { index };
-            return self.checkers.clients.outcome(run, token, &outcome).map(drop);
-        }
         let leases = self.knobs.raft.lease_reads.is_some();
-        let mode = if leases && self.random.clients.chance(700_000) {
+        let unconfirmed = self.conditions.driver() == Some(PlantedBug::UnconfirmedRead);
+        let mode = if !unconfirmed && leases && self.random.clients.chance(700_000) {
             ReadMode::Lease
         } else {
             ReadMode::ReadIndex
         };
+        let kind = RequestKind::Read {
+            floor: self.checkers.clients.floor(),
+            lease: mode == ReadMode::Lease && self.holds_lease(run),
+        };
+        let token = self.checkers.clients.ask(run, kind);
+        if unconfirmed && let Some(live) = self.nodes.live(run) {
+            let index = live.process.raft.status().commit;
+            let outcome = quorate_core::raft::Outcome::ReadReady { index };
+            return self.checkers.clients.outcome(run, token, &outcome).map(drop);
+        }
         self.input(run, Input::Read { token, mode })
+    }
+
+    fn holds_lease(&mut self, run: Run) -> bool {
+        let now = self.schedule.now();
+        self.nodes.live(run).is_some_and(|live| {
+            let until = live.process.raft.status().lease_until;
+            until.is_some_and(|until| live.clock.shows(now) < until)
+        })
     }
 
     /// Mostly the node that leads or is said to, often any.

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use quorate_core::raft::{
     Base, DirectoryId, Effects, FeatureLevel, Fetch, Index, Input, Lineage, LinkEvent, Member, Membership,
-    Message, NodeId, Role, Term, WriteId,
+    Message, NodeId, Position, Role, Term, WriteId,
 };
 
 use super::checker::commit::CommittedLog;
 use super::checker::{Breach, Checkers, Verdict, demand};
+use super::marks::Marks;
 use super::network::{Cut, Network};
 use super::node::{Live, Nodes, Run};
 use super::operator::{DUTIES_INTERVAL, Operator};
@@ -170,13 +171,16 @@ pub(super) struct World {
     /// The last membership that was committed,
     pub(super) membership: Membership,
     /// and where it stands in the log.
-    pub(super) membership_at: Index,
+    pub(super) membership_at: Position,
     /// The node that was elected last.
     pub(super) leader: Option<NodeId>,
     pub(super) operator: Operator,
     /// Set when the phase with faults is over.
     pub(super) recovery: Option<Recovery>,
     pub(super) statistics: Statistics,
+    pub(super) marks: Marks,
+    /// The last campaign that asked for votes.
+    pub(super) campaigned: Option<(Term, NodeId)>,
     pub(super) trace: Trace,
     journal: Journal,
 }
@@ -215,11 +219,13 @@ impl World {
             effects: Effects::default(),
             first_membership: membership.clone(),
             membership,
-            membership_at: Index(0),
+            membership_at: Position::default(),
             leader: None,
             operator: Operator::default(),
             recovery: None,
             statistics: Statistics::default(),
+            marks: Marks::default(),
+            campaigned: None,
             trace: Trace::default(),
             journal,
         }
@@ -277,6 +283,7 @@ impl World {
         self.statistics.reads = self.checkers.clients.reads;
         Ok(Outcome {
             statistics: self.statistics.clone(),
+            marks: self.marks,
             trace: self.trace.value(),
         })
     }
@@ -388,6 +395,7 @@ impl World {
     /// Puts an input to a node, looks at the node, and carries out what it wants now or a moment later.
     pub(super) fn input(&mut self, run: Run, input: Input) -> Verdict {
         let now = self.schedule.now();
+        self.sight_input(run, &input);
         let Some(live) = self.nodes.live(run) else {
             return Ok(());
         };
@@ -462,6 +470,7 @@ impl World {
         self.checkers.elections.leads(term, run)?;
         if commit > committed_before {
             self.check_majority(run, commit)?;
+            self.sight_commit(run, committed_before, commit, term);
         }
         Ok(())
     }
@@ -506,7 +515,7 @@ impl World {
                 )
             },
         )?;
-        let position = quorate_core::raft::Position { term, index: commit };
+        let position = Position { term, index: commit };
         CommittedLog::on_a_majority(position, process.raft.status().membership, |id| {
             self.nodes.get(id).map(|node| &node.disk.durable)
         })

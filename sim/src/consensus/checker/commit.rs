@@ -126,6 +126,11 @@ impl CommittedLog {
         self.term
     }
 
+    /// The term of what was committed at `index`.
+    pub(in crate::consensus) fn term_at(&self, index: Index) -> Option<Term> {
+        self.get(index).map(|committed| committed.term)
+    }
+
     fn get(&self, index: Index) -> Option<Committed> {
         let place = usize::try_from(index.0.checked_sub(1)?).ok()?;
         self.entries.get(place).copied()
