@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `failure.json` | seed, nodes, commit of the sources, planted mistake, and the violation with its step and trace hash |
 //! | `plan.json` | the plan of the run |
-//! | `trace.txt` | everything that happened until the violation |
+//! | `trace.jsonl` | everything that happened until the violation (see [`trace`](crate::trace)) |
 
 use std::fmt;
 use std::fs::{self, File};
@@ -14,7 +14,8 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
-use crate::consensus::{Conditions, Journal, Mistake, Plan, PlanError, Violation, run_with_journal};
+use crate::consensus::{Conditions, Mistake, Plan, PlanError, Violation, run_with_journal};
+use crate::trace::Journal;
 
 /// A violation and the run that it showed in.
 #[derive(Debug)]
@@ -59,7 +60,8 @@ struct Head {
 const FORMAT: u32 = 1;
 const HEAD: &str = "failure.json";
 const PLAN: &str = "plan.json";
-const TRACE: &str = "trace.txt";
+/// The file that the trace is in.
+pub const TRACE: &str = "trace.jsonl";
 
 /// How a second run of a failure ends.
 #[derive(Debug)]
@@ -126,6 +128,11 @@ impl Failure {
         }
     }
 
+    /// The commit of the sources that it was found with.
+    pub fn commit(&self) -> &str {
+        &self.commit
+    }
+
     /// Writes the folder. The run is made once more for its trace; false when it went another way.
     ///
     /// # Errors
@@ -143,7 +150,7 @@ impl Failure {
         fs::write(folder.join(HEAD), serde_json::to_string_pretty(&head)? + "\n")?;
         fs::write(folder.join(PLAN), self.plan.text())?;
         let trace = File::create(folder.join(TRACE))?;
-        let (replay, journal) = self.replay(Journal::to(trace));
+        let (replay, journal) = self.replay(Journal::trace(trace));
         journal.finish()?;
         Ok(matches!(replay, Replay::Same))
     }

@@ -7,7 +7,8 @@
 //! - [`shrink`]: a smaller plan with the same violation.
 //! - [`random`]: streams of chance, one a concern.
 //! - [`share`]: what the checkers cost.
-//! - [`report`]: progress, summary and violations on a terminal.
+//! - [`report`]: progress, summary and violations on a terminal, and pages to look at in a browser.
+//! - [`trace`]: everything that happened in a run, for programs.
 
 pub mod batch;
 pub mod consensus;
@@ -19,3 +20,4 @@ pub mod random;
 pub mod report;
 pub mod share;
 pub mod shrink;
+pub mod trace;

@@ -1,4 +1,8 @@
-//! What a terminal shows: progress while seeds run, a summary at the end.
+//! What a terminal shows: progress while seeds run, a summary at the end; and pages for a browser.
+
+mod layout;
+mod page;
+pub mod timeline;
 
 use std::fmt::Write as _;
 use std::path::Path;

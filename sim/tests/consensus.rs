@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use quorate_sim::consensus::{Conditions, Journal, Mistake, Plan, PlantedBug, Statistics, Violation, run};
+use quorate_sim::consensus::{Conditions, Mistake, Plan, PlantedBug, Statistics, Violation, run};
 use quorate_sim::failure::{Failure, Replay};
 use quorate_sim::shrink::shrink;
+use quorate_sim::trace::Journal;
 
 fn sum_of(seeds: std::ops::RangeInclusive<u64>, nodes: u64, seconds: u64) -> Statistics {
     let mut sum = Statistics::default();
@@ -156,8 +157,8 @@ fn a_failure_that_was_written_down_is_replayed_step_by_step() {
         .save(&folder)
         .expect("the folder can be written");
     assert!(same, "the run that wrote the trace went the same way");
-    let trace = std::fs::read_to_string(folder.join("trace.txt")).expect("the trace is there");
-    assert!(trace.contains("fault: "), "{trace}");
+    let trace = std::fs::read_to_string(folder.join("trace.jsonl")).expect("the trace is there");
+    assert!(trace.contains(r#""event":"fault""#), "{trace}");
     let mut failure = Failure::load(&folder).expect("the folder can be read");
     assert_eq!(failure.plan, plan);
     assert!(matches!(failure.replay(Journal::none()).0, Replay::Same));

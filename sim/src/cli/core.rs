@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use quorate_sim::batch::{Batch, Seeds};
 use quorate_sim::consensus::{
-    Conditions, ENOUGH_SEEDS, Journal, Mistake, NODES_MAX, Outcome, Plan, Violation, run as simulate,
-    run_with_journal,
+    Conditions, ENOUGH_SEEDS, Mistake, NODES_MAX, Outcome, Plan, Violation, run as simulate, run_with_journal,
 };
 use quorate_sim::failure::Failure;
 use quorate_sim::report;
 use quorate_sim::share::CheckerShare;
+use quorate_sim::trace::Journal;
 
 use super::{CommandResult, interrupt};
 
@@ -198,7 +198,7 @@ fn run_plan(
 /// Runs a plan and prints what happens.
 fn loudly(plan: &Plan, conditions: &Conditions) -> std::io::Result<Result<Outcome, Violation>> {
     println!("seed {}: {plan}", plan.seed());
-    let (result, journal) = run_with_journal(plan, conditions, Journal::to(std::io::stdout()));
+    let (result, journal) = run_with_journal(plan, conditions, Journal::lines(std::io::stdout()));
     journal.finish()?;
     Ok(result)
 }
@@ -225,6 +225,7 @@ fn report_violation(
         );
     }
     eprintln!("written to {}", folder.display());
+    eprintln!("page: {}", super::report::write_beside(&folder)?.display());
     eprintln!("replay: {}", report::command(&conditions, "replay", &folder));
     eprintln!("shrink: {}", report::command(&conditions, "shrink", &folder));
     Ok(())

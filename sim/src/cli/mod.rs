@@ -7,6 +7,7 @@ mod interrupt;
 mod mutants;
 mod plan;
 mod replay;
+mod report;
 mod shrink;
 
 use std::process::ExitCode;
@@ -38,6 +39,8 @@ enum Command {
     /// Ends with 1 when the same violation shows at the same step of the same run, with 0 when the run ends well, and
     /// with 3 when it ends in another way.
     Replay(replay::Arguments),
+    /// Draw what a failure folder holds as a page for a browser: one file that needs no network.
+    Report(report::Arguments),
     /// Take nodes, faults, operations and time out of a failure while its violation stays.
     ///
     /// Writes the smaller failure to a folder of its own. Ends with 0, or with 3 when the violation does not show.
@@ -63,6 +66,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Plan(arguments) => plan::run(&arguments),
         Command::Explore(arguments) => explore::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
         Command::Shrink(arguments) => shrink::run(&arguments),
         #[cfg(feature = "planted-bugs")]
         Command::Mutants(arguments) => mutants::run(&arguments),

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use quorate_sim::consensus::Journal;
 use quorate_sim::failure::{Failure, Replay};
+use quorate_sim::trace::Journal;
 
 use super::CommandResult;
 
@@ -24,7 +24,7 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
         println!("WARNING: {warning}");
     }
     let journal = if arguments.verbose {
-        Journal::to(std::io::stdout())
+        Journal::lines(std::io::stdout())
     } else {
         Journal::none()
     };

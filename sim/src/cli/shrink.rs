@@ -62,6 +62,7 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
     println!("after:    {}", smaller.plan);
     println!("found:    {}", smaller.recorded);
     println!("written to {}", into.display());
+    println!("page:     {}", super::report::write_beside(&into)?.display());
     println!(
         "replay: {}",
         report::command(&smaller.conditions, "replay", &into)

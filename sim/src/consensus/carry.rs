@@ -114,14 +114,7 @@ impl World {
             self.check_witness(to, &message)?;
             self.sight_message(run, to, &message);
         }
-        self.log(|_| {
-            format!(
-                "{} -> {to}: term {} {}",
-                run.node,
-                message.term,
-                Brief(&message.body)
-            )
-        });
+        let number = self.tell_sent(run.node, to, &message);
         let message = if self.knobs.encode_messages {
             let bytes = wire::encode(Kind::Message, &message);
             let decoded: Message = wire::decode(Kind::Message, &bytes).map_err(|error| Breach {
@@ -145,13 +138,20 @@ impl World {
         self.statistics.vetoes += u64::from(vetoed);
         let [first, second] = self.network.arrivals(self.schedule.now(), run.node, to);
         let from = run.node;
+        if first.or(second).is_none() {
+            self.tell_dropped(from, to, number);
+        }
+        let deliver = |message| Event::Deliver {
+            from,
+            to,
+            number,
+            message: Box::new(message),
+        };
         if let Some(time) = second {
-            let message = Box::new(message.clone());
-            self.schedule.at(time, Event::Deliver { from, to, message });
+            self.schedule.at(time, deliver(message.clone()));
         }
         if let Some(time) = first {
-            let message = Box::new(message);
-            self.schedule.at(time, Event::Deliver { from, to, message });
+            self.schedule.at(time, deliver(message));
         }
         Ok(())
     }
@@ -271,6 +271,7 @@ impl World {
         }
         if let Payload::Membership(membership) = payload {
             self.level_committed(membership)?;
+            self.tell_membership(position.index, membership);
             self.membership_committed(position, membership);
         }
         Ok(())
@@ -321,6 +322,7 @@ impl World {
     fn outcome(&mut self, run: Run, token: Token, outcome: &Outcome) -> Verdict {
         let request = self.checkers.clients.outcome(run, token, outcome)?;
         self.sight_outcome(run, &request.kind, outcome);
+        self.tell_outcome(token, outcome);
         match (&request.kind, outcome) {
             (RequestKind::Read { .. }, Outcome::ReadReady { index }) => {
                 self.read_ready(run, *index);
@@ -333,7 +335,6 @@ impl World {
             (RequestKind::Command { .. }, Outcome::NotLeader { leader }) => self.refused(&request, *leader),
             _ => {}
         }
-        self.log(|_| format!("{} answers {token:?} with {outcome:?}", run.node));
         Ok(())
     }
 
@@ -357,7 +358,7 @@ impl World {
     }
 
     fn traced(&mut self, run: Run, event: &TraceEvent) -> Verdict {
-        self.log(|_| format!("{} {event:?}", run.node));
+        self.tell_told(run.node, event);
         self.sight_event(run, event);
         match event {
             TraceEvent::Elected { term } => self.elected(run, *term)?,
@@ -483,25 +484,6 @@ impl World {
                 delay += self.random.disk.around(live.slow_by);
             }
             self.schedule.after(delay, Event::Sync(run));
-        }
-    }
-}
-
-/// A message in few words.
-struct Brief<'a>(&'a Body);
-
-impl std::fmt::Display for Brief<'_> {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            Body::Append {
-                previous,
-                entries,
-                commit,
-            } => {
-                let last = entries.last().map_or(*previous, |entry| entry.position);
-                write!(formatter, "Append after {previous} to {last}, commit {commit}")
-            }
-            other => write!(formatter, "{other:?}"),
         }
     }
 }

@@ -16,7 +16,7 @@ impl World {
         if self.recovery.is_some() {
             return Ok(());
         }
-        self.log(|_| format!("fault: {fault:?}"));
+        self.tell_fault(&fault);
         let now = self.schedule.now();
         match fault {
             FaultKind::Crash { victim, down } => return self.fault_crash(victim, down),
@@ -156,7 +156,7 @@ impl World {
     }
 
     /// The pairs that a partition cuts off from each other.
-    fn cut_of(&self, shape: Shape) -> Cut {
+    pub(super) fn cut_of(&self, shape: Shape) -> Cut {
         let nodes = self.present();
         let victim = match shape {
             Shape::Alone(victim) | Shape::Unheard(victim) | Shape::Deaf(victim) | Shape::Bridge(victim) => {
@@ -230,6 +230,7 @@ impl World {
             let until = node.paused_until;
             self.schedule.at(until, Event::Resume(victim));
             self.statistics.pauses += 1;
+            self.tell_paused(victim);
         }
     }
 

@@ -15,6 +15,7 @@ use super::plan::Boundary;
 use super::schedule::{MICROSECOND, MILLISECOND, Time};
 use super::store::{self, Snapshot};
 use super::world::{Event, World};
+use crate::trace::{self, Answer, Loss};
 
 impl World {
     /// A sync of the log ends.
@@ -174,6 +175,7 @@ impl World {
             return Ok(());
         };
         let attempt = self.checkers.clients.replied(run, token, entry)?;
+        self.tell_answer(token, Answer::Acknowledged, || format!("at {position}").into());
         let elsewhere = attempt > 1 && self.recovery.is_none();
         self.marks.note_if(elsewhere, Mark::RefusedThenDone);
         if planted == Some(PlantedBug::DoubleReply) {
@@ -280,12 +282,14 @@ impl World {
             rows: store::rows_of(&live.process.machine),
         });
         let delay = MICROSECOND + self.random.disk.around(self.knobs.snapshot_mean);
+        let number = self.tell_snapshot_sent(run.node, to, term);
         let from = run;
         self.schedule.after(
             delay,
             Event::Transferred {
                 from,
                 to,
+                number,
                 term,
                 snapshot,
             },
@@ -294,8 +298,17 @@ impl World {
     }
 
     /// The last byte of a snapshot has left its sender, if nothing came between.
-    pub(super) fn transferred(&mut self, from: Run, to: NodeId, term: Term, snapshot: Snapshot) -> Verdict {
+    pub(super) fn transferred(
+        &mut self,
+        from: Run,
+        to: NodeId,
+        number: u64,
+        term: Term,
+        snapshot: Snapshot,
+    ) -> Verdict {
+        let lost = |why| trace::Event::Lost { message: number, why };
         if self.nodes.live(from).is_none() {
+            self.tell(|_| lost(Loss::Down));
             return Ok(());
         }
         let open = self.network.is_open(from.node, to) && self.network.is_open(to, from.node);
@@ -310,8 +323,18 @@ impl World {
             node.store.receive(snapshot);
             let (to, from) = (node.run(), from.node);
             let delay = self.random.disk.around(MILLISECOND);
-            self.schedule
-                .after(delay, Event::Received { to, from, term, base });
+            self.schedule.after(
+                delay,
+                Event::Received {
+                    to,
+                    from,
+                    number,
+                    term,
+                    base,
+                },
+            );
+        } else {
+            self.tell(|_| lost(if open { Loss::Dropped } else { Loss::Cut }));
         }
         let delay = self.random.disk.around(MILLISECOND);
         self.schedule.after(delay, Event::Sent { from, to, complete });
@@ -319,7 +342,8 @@ impl World {
     }
 
     /// A snapshot is whole and durable at its receiver.
-    pub(super) fn received(&mut self, to: Run, from: NodeId, term: Term, base: Base) -> Verdict {
+    pub(super) fn received(&mut self, to: Run, from: NodeId, number: u64, term: Term, base: Base) -> Verdict {
+        self.tell(|_| trace::Event::Arrived { message: number });
         self.input(to, Input::Snapshot(SnapshotEvent::Received { from, term, base }))
     }
 

@@ -16,6 +16,7 @@ use super::schedule::{MILLISECOND, SECOND};
 use super::sightings::Seen;
 use super::world::{Draws, Event, World};
 use crate::random::Stream;
+use crate::trace;
 
 impl World {
     /// A machine with a blank disk, as its record says.
@@ -159,7 +160,7 @@ impl World {
             flush_scheduled: false,
         });
         let run = node.run();
-        self.log(|_| format!("{run} starts, applied {applied}"));
+        self.tell_started(run);
         self.links_change(id, LinkEvent::Connected);
         self.drain(run)
     }
@@ -191,7 +192,7 @@ impl World {
         self.marks.note_if(torn, Mark::TornWrite);
         self.marks.note_if(!done.is_empty(), Mark::UnheardWrite);
         self.checkers.clients.stopped(run);
-        self.log(|_| format!("{run} crashes"));
+        self.tell_stopped(run);
         self.links_change(id, LinkEvent::Refused);
         self.now_durable(id, &done)
     }
@@ -204,6 +205,7 @@ impl World {
             for event in std::mem::take(&mut node.waiting) {
                 self.schedule.at(now, event);
             }
+            self.tell_resumed(id);
         }
     }
 
@@ -213,6 +215,7 @@ impl World {
         if let Some(node) = self.nodes.get_mut(id) {
             node.gone = true;
         }
+        self.tell(|_| trace::Event::Gone { node: id.0 });
         Ok(())
     }
 
@@ -235,7 +238,6 @@ impl World {
     pub(super) fn membership_committed(&mut self, at: Position, membership: &Membership) {
         self.statistics.memberships += 1;
         self.sight_committed_membership(at, membership);
-        self.log(|_| format!("membership {membership:?} is committed"));
         (self.membership, self.membership_at) = (membership.clone(), at);
         self.create_members(membership);
         if self.recovery.is_some() {

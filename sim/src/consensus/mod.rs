@@ -10,7 +10,6 @@ mod checker;
 mod clock;
 mod disk;
 mod faults;
-mod journal;
 mod lanes;
 mod lifecycle;
 mod log;
@@ -25,6 +24,7 @@ mod sightings;
 mod statistics;
 mod store;
 mod survivors;
+mod told;
 mod trace;
 mod workload;
 mod world;
@@ -37,12 +37,13 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use quorate_core::raft;
 
-pub use journal::Journal;
 pub use marks::{ENOUGH_SEEDS, Mark, Marks};
 pub use plan::{NODES_MAX, Plan, PlanError};
 pub use statistics::Statistics;
 
 use world::World;
+
+use crate::trace::{Event, Header, Journal};
 
 /// What a run is made under; it is no part of the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,12 +185,13 @@ pub fn run(plan: &Plan, conditions: &Conditions) -> Result<Outcome, Violation> {
     run_with_journal(plan, conditions, Journal::none()).0
 }
 
-/// Runs a plan and writes down what happens.
+/// Runs a plan and tells what happens.
 pub fn run_with_journal(
     plan: &Plan,
     conditions: &Conditions,
     journal: Journal,
 ) -> (Result<Outcome, Violation>, Journal) {
+    journal.begin(&Header::new("core", plan.seed, plan.nodes));
     let mut world = World::new(plan, conditions, journal);
     let result = catch_unwind(AssertUnwindSafe(|| world.run()));
     let violation = |checker, seen| {
@@ -215,5 +217,12 @@ pub fn run_with_journal(
             Err(violation("invariants inside consensus", message))
         }
     };
+    if let Err(violation) = &result {
+        world.tell(|_| Event::Violation {
+            checker: violation.checker.into(),
+            seen: violation.seen.clone().into(),
+            steps: Some(violation.steps),
+        });
+    }
     (result, world.into_journal())
 }

@@ -10,6 +10,7 @@ use super::marks::Mark;
 use super::node::Run;
 use super::plan::{Operation, OperationKind, Who};
 use super::schedule::{MILLISECOND, Time};
+use super::told::operation_of;
 use super::world::{Draws, Event, World, member};
 
 /// How often leaders look for a learner to promote.
@@ -113,8 +114,9 @@ impl World {
         if matches!(kind, RequestKind::Change) && self.is_repairing() {
             return Ok(());
         }
+        let asked = operation_of(&kind);
         let token = self.checkers.clients.ask(run, kind);
-        self.log(|_| format!("{run} is asked {token:?}: {operation:?}"));
+        self.tell_asked(run, token, asked, || format!("{operation:?}"));
         self.input(run, Input::Admin { token, operation })
     }
 

@@ -16,6 +16,7 @@ use super::marks::Mark;
 use super::node::{Node, Run};
 use super::schedule::{MILLISECOND, Time};
 use super::world::{Event, World};
+use crate::trace;
 
 /// How far the recovery is.
 #[derive(Debug)]
@@ -56,7 +57,9 @@ impl World {
     pub(super) fn recover(&mut self) -> Verdict {
         match self.draw_survivors() {
             Some(healed) => {
-                self.log(|_| format!("a quorum is healed: {healed:?}"));
+                self.tell(|_| trace::Event::Healed {
+                    nodes: Some(healed.iter().map(|id| id.0).collect()),
+                });
                 self.statistics.quorums += 1;
                 self.begin_recovery(Some(healed.clone()));
                 self.make_faults_permanent(&healed)?;
@@ -70,7 +73,7 @@ impl World {
 
     /// Everything is repaired, started and connected.
     fn recover_everyone(&mut self) {
-        self.log(|_| "everything is healed".to_owned());
+        self.tell(|_| trace::Event::Healed { nodes: None });
         self.begin_recovery(None);
         // A member may have been taken in just now, by a leader that nobody heard of since.
         let memberships: Vec<Membership> = self

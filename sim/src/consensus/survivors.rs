@@ -197,6 +197,13 @@ impl World {
             (Ailment::Paused, Some(node)) if node.process.is_some() => node.paused_until = FOR_EVER,
             _ => {}
         }
+        if self
+            .nodes
+            .get(id)
+            .is_some_and(|node| node.paused_until == FOR_EVER)
+        {
+            self.tell_paused(id);
+        }
         self.network.cut(&cut);
         for (from, to) in &cut {
             if self.random.drivers.chance(300_000) {

@@ -11,6 +11,7 @@ use super::node::Run;
 use super::operator::Mood;
 use super::schedule::MILLISECOND;
 use super::world::{Event, World};
+use crate::trace::Operation;
 
 /// A command that was refused and is put to another node.
 #[derive(Clone, Debug)]
@@ -117,6 +118,9 @@ impl World {
             attempt,
         };
         let token = self.checkers.clients.ask(run, kind);
+        self.tell_asked(run, token, Operation::Write, || {
+            command_in_words(&command, serial, attempt)
+        });
         self.input(run, Input::Propose { token, command })
     }
 
@@ -129,14 +133,17 @@ impl World {
         } else {
             ReadMode::ReadIndex
         };
+        let floor = self.checkers.clients.floor();
         let kind = RequestKind::Read {
-            floor: self.checkers.clients.floor(),
+            floor,
             lease: mode == ReadMode::Lease && self.holds_lease(run),
         };
         let token = self.checkers.clients.ask(run, kind);
+        self.tell_asked(run, token, Operation::Read, || format!("at {floor} or later"));
         if unconfirmed && let Some(live) = self.nodes.live(run) {
             let index = live.process.raft.status().commit;
             let outcome = quorate_core::raft::Outcome::ReadReady { index };
+            self.tell_outcome(token, &outcome);
             return self.checkers.clients.outcome(run, token, &outcome).map(drop);
         }
         self.input(run, Input::Read { token, mode })
@@ -211,4 +218,24 @@ impl World {
         let number = self.random.clients.below(self.knobs.keys);
         format!("key-{number}").into_bytes().into()
     }
+}
+
+/// A command as people write it.
+fn command_in_words(command: &[u8], serial: Option<Serial>, attempt: u32) -> String {
+    let text = |key: &Bytes| String::from_utf8_lossy(key).into_owned();
+    let what = match Command::decode(command) {
+        Ok(Command::Put { key, expected, .. }) => match expected {
+            Some(revision) => format!("put {} if at revision {revision:?}", text(&key)),
+            None => format!("put {}", text(&key)),
+        },
+        Ok(Command::Delete { key, .. }) => format!("delete {}", text(&key)),
+        Err(error) => error.to_string(),
+    };
+    let serial = serial.map_or(String::new(), |serial| format!(", write {serial}"));
+    let attempt = if attempt > 1 {
+        format!(", attempt {attempt}")
+    } else {
+        String::new()
+    };
+    format!("{what}{serial}{attempt}")
 }

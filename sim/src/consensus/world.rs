@@ -17,10 +17,12 @@ use super::plan::{Fault, Knobs, Operation, Plan};
 use super::recovery::Recovery;
 use super::schedule::{MICROSECOND, Schedule, Time};
 use super::store::Snapshot;
+use super::told::Told;
 use super::trace::Trace;
 use super::workload::Attempt;
-use super::{Conditions, Journal, Outcome, Statistics};
+use super::{Conditions, Outcome, Statistics};
 use crate::random::{Concern, Stream};
+use crate::trace::{self, Journal, Loss};
 
 /// Something that is going to happen.
 #[derive(Debug)]
@@ -29,6 +31,7 @@ pub(super) enum Event {
     Deliver {
         from: NodeId,
         to: NodeId,
+        number: u64,
         message: Box<Message>,
     },
     /// A deadline of consensus has come, or had come at that time while the node stood still.
@@ -49,6 +52,7 @@ pub(super) enum Event {
     Transferred {
         from: Run,
         to: NodeId,
+        number: u64,
         term: Term,
         snapshot: Box<Snapshot>,
     },
@@ -56,6 +60,7 @@ pub(super) enum Event {
     Received {
         to: Run,
         from: NodeId,
+        number: u64,
         term: Term,
         base: Box<Base>,
     },
@@ -182,7 +187,8 @@ pub(super) struct World {
     /// The last campaign that asked for votes.
     pub(super) campaigned: Option<(Term, NodeId)>,
     pub(super) trace: Trace,
-    journal: Journal,
+    pub(super) told: Told,
+    pub(super) journal: Journal,
 }
 
 impl World {
@@ -227,6 +233,7 @@ impl World {
             marks: Marks::default(),
             campaigned: None,
             trace: Trace::default(),
+            told: Told::default(),
             journal,
         }
     }
@@ -297,7 +304,12 @@ impl World {
         }
         self.trace.note(self.schedule.now());
         match event {
-            Event::Deliver { from, to, message } => self.deliver(from, to, *message),
+            Event::Deliver {
+                from,
+                to,
+                number,
+                message,
+            } => self.deliver(from, to, number, *message),
             Event::Timer(run, due) => self.timer(run, due),
             Event::Drain(run) => self.drain_scheduled(run),
             Event::Sync(run) => self.synced(run),
@@ -314,10 +326,17 @@ impl World {
             Event::Transferred {
                 from,
                 to,
+                number,
                 term,
                 snapshot,
-            } => self.transferred(from, to, term, *snapshot),
-            Event::Received { to, from, term, base } => self.received(to, from, term, *base),
+            } => self.transferred(from, to, number, term, *snapshot),
+            Event::Received {
+                to,
+                from,
+                number,
+                term,
+                base,
+            } => self.received(to, from, number, term, *base),
             Event::Sent { from, to, complete } => self.sent(from, to, complete),
             Event::Link { run, peer, event } => self.input(run, Input::Link { peer, event }),
             Event::Start(id) => self.start(id),
@@ -352,14 +371,19 @@ impl World {
         }
     }
 
-    fn deliver(&mut self, from: NodeId, to: NodeId, message: Message) -> Verdict {
+    fn deliver(&mut self, from: NodeId, to: NodeId, number: u64, message: Message) -> Verdict {
         let now = self.schedule.now();
         if self.only_quorum_is_healed() && !self.network.is_open(from, to) {
+            self.tell(|_| trace::Event::Lost {
+                message: number,
+                why: Loss::Cut,
+            });
             return Ok(());
         }
         match self.nodes.get(to) {
             Some(node) if node.process.is_some() => {
                 let run = node.run();
+                self.tell(|_| trace::Event::Arrived { message: number });
                 if self.conditions.checks
                     && let Some(live) = self.nodes.live(run)
                 {
@@ -367,7 +391,13 @@ impl World {
                 }
                 self.input(run, Input::Receive { from, message })
             }
-            _ => Ok(()),
+            _ => {
+                self.tell(|_| trace::Event::Lost {
+                    message: number,
+                    why: Loss::Down,
+                });
+                Ok(())
+            }
         }
     }
 
@@ -451,6 +481,7 @@ impl World {
 
     /// Checks what can be seen of a node after a step.
     fn observe(&mut self, run: Run) -> Verdict {
+        self.tell_state(run);
         let Some(live) = self.nodes.live(run) else {
             return Ok(());
         };
@@ -519,11 +550,6 @@ impl World {
         CommittedLog::on_a_majority(position, process.raft.status().membership, |id| {
             self.nodes.get(id).map(|node| &node.disk.durable)
         })
-    }
-
-    /// Writes down what happens, when that is wanted.
-    pub(super) fn log(&self, line: impl FnOnce(&World) -> String) {
-        self.journal.note(self.schedule.now(), || line(self));
     }
 
     /// Ends the journal.

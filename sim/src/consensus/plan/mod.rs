@@ -193,7 +193,7 @@ impl fmt::Display for Plan {
 }
 
 /// An event in few words: its fields as they are written in a plan, without the marks of the format.
-fn line_of<T: Serialize>(event: &T) -> String {
+pub(super) fn line_of<T: Serialize>(event: &T) -> String {
     let text = serde_json::to_string(event).expect("events have names and plain values");
     text.chars()
         .filter(|character| !matches!(character, '"' | '{' | '}'))
