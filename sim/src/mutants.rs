@@ -1,7 +1,9 @@
 //! Consensus with mistakes planted: what the simulation notices, and how soon.
 //!
-//! Each mistake runs seed after seed, with three and with five nodes in turn, until a checker sees it or its share of
-//! processor time is used up. A mistake that is not seen is a hole in the faults or in the checkers.
+//! Each mistake runs seed after seed until a checker sees it or its share of processor time is used up. A mistake that
+//! is not seen is a hole in the faults or in the checkers. Seeds without what the mistake is made in (no leases, no
+//! witness) are passed over, and [`focus`] knows how many nodes show a mistake soonest; nothing else is known of it
+//! beforehand, least of all a seed.
 
 use std::fmt::Write as _;
 use std::sync::Mutex;
@@ -9,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use quorate_core::raft::PlantedBug;
+use serde::Serialize;
 
 use crate::consensus::{Conditions, Mistake, Plan, Violation, run};
 use crate::report;
@@ -19,6 +22,8 @@ use crate::share::processor_time;
 pub struct Search {
     /// The mistakes.
     pub bugs: Vec<PlantedBug>,
+    /// The first seed that is tried.
+    pub first_seed: u64,
     /// Simulated seconds with faults in each run.
     pub seconds: u64,
     /// Processor time for each mistake.
@@ -71,17 +76,63 @@ pub fn search(search: &Search, each: impl Fn(&Finding) + Sync) -> Vec<Finding> {
     findings
 }
 
+/// Where a mistake can show.
+#[derive(Clone, Copy, Debug)]
+struct Focus {
+    /// How many voters a run begins with; in turn, when there are several.
+    nodes: &'static [u64],
+    /// What a run must have.
+    needs: Needs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Needs {
+    Nothing,
+    Leases,
+    Witnesses,
+}
+
+impl Needs {
+    fn are_met(self, plan: &Plan) -> bool {
+        match self {
+            Needs::Nothing => true,
+            Needs::Leases => plan.has_leases(),
+            Needs::Witnesses => plan.has_witnesses(),
+        }
+    }
+}
+
+fn focus(bug: PlantedBug) -> Focus {
+    use PlantedBug as Bug;
+    let (nodes, needs): (&[u64], Needs) = match bug {
+        Bug::LinkLossBreaksPromise
+        | Bug::RestartForgetsPromise
+        | Bug::ReleasedLeaseIsUsed
+        | Bug::LateReleaseWaivesLaterPromises
+        | Bug::LeaseCountsFromReceipt
+        | Bug::LeaseIgnoresDrift => (&[3], Needs::Leases),
+        Bug::WitnessVotesBlindly | Bug::WitnessCampaigns | Bug::WitnessIsAheadOfData => {
+            (&[3], Needs::Witnesses)
+        }
+        Bug::StaleAcceptanceCounts => (&[5], Needs::Nothing),
+        _ => (&[3, 5], Needs::Nothing),
+    };
+    Focus { nodes, needs }
+}
+
 fn look_for(bug: PlantedBug, search: &Search) -> Finding {
     let began = processor_time();
-    let mut runs = 0;
-    loop {
-        let (seed, nodes) = (1 + runs / 2, if runs % 2 == 0 { 3 } else { 5 });
-        let conditions = Conditions {
-            mistake: Some(Mistake::Consensus(bug)),
-            ..Conditions::default()
-        };
-        runs += 1;
-        let found = run(&Plan::draw(seed, nodes, search.seconds), &conditions).err();
+    let Focus { nodes, needs } = focus(bug);
+    let conditions = Conditions {
+        mistake: Some(Mistake::Consensus(bug)),
+        ..Conditions::default()
+    };
+    let plans = (search.first_seed..)
+        .flat_map(|seed| nodes.iter().map(move |nodes| (seed, *nodes)))
+        .map(|(seed, nodes)| (nodes, Plan::draw(seed, nodes, search.seconds)))
+        .filter(|(_, plan)| needs.are_met(plan));
+    for (runs, (nodes, plan)) in (1..).zip(plans) {
+        let found = run(&plan, &conditions).err();
         let time = processor_time().saturating_sub(began);
         if found.is_some() || time >= search.budget {
             let found = found.map(|violation| (nodes, violation));
@@ -93,6 +144,7 @@ fn look_for(bug: PlantedBug, search: &Search) -> Finding {
             };
         }
     }
+    unreachable!("there are more seeds than time")
 }
 
 /// The findings as a table.
@@ -117,17 +169,62 @@ pub fn table(findings: &[Finding]) -> String {
             finding.time.as_secs_f64()
         );
     }
-    let mut times: Vec<f64> = findings
-        .iter()
-        .map(|finding| finding.time.as_secs_f64())
-        .collect();
-    times.sort_by(f64::total_cmp);
-    let found = findings.iter().filter(|finding| finding.found.is_some()).count();
-    let median = times.get(times.len() / 2).copied().unwrap_or_default();
+    let times = || findings.iter().map(|finding| finding.time.as_secs_f64());
     let _ = writeln!(
         text,
-        "{found} of {} found; median {median:.2} CPU seconds. A run is nodes/seed.",
-        findings.len()
+        "{} of {} found; CPU seconds: median {:.2}, longest {:.2}, sum {:.2}. A run is nodes/seed.",
+        findings.iter().filter(|finding| finding.found.is_some()).count(),
+        findings.len(),
+        median(findings).as_secs_f64(),
+        times().fold(0.0, f64::max),
+        times().sum::<f64>(),
     );
     text
+}
+
+/// The median of the processor times.
+fn median(findings: &[Finding]) -> Duration {
+    let mut times: Vec<Duration> = findings.iter().map(|finding| finding.time).collect();
+    times.sort_unstable();
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}
+
+/// The findings as JSON.
+pub fn json(findings: &[Finding]) -> String {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        bug: &'a str,
+        found: bool,
+        checker: Option<&'a str>,
+        nodes: Option<u64>,
+        seed: Option<u64>,
+        runs: u64,
+        cpu_seconds: f64,
+    }
+    #[derive(Serialize)]
+    struct Report<'a> {
+        found: usize,
+        bugs: usize,
+        median_cpu_seconds: f64,
+        findings: Vec<Line<'a>>,
+    }
+    let line = |finding: &'_ Finding| -> Line<'_> {
+        let violation = finding.found.as_ref();
+        Line {
+            bug: finding.bug.name(),
+            found: violation.is_some(),
+            checker: violation.map(|(_, violation)| violation.checker),
+            nodes: violation.map(|(nodes, _)| *nodes),
+            seed: violation.map(|(_, violation)| violation.seed),
+            runs: finding.runs,
+            cpu_seconds: finding.time.as_secs_f64(),
+        }
+    };
+    let report = Report {
+        found: findings.iter().filter(|finding| finding.found.is_some()).count(),
+        bugs: findings.len(),
+        median_cpu_seconds: median(findings).as_secs_f64(),
+        findings: findings.iter().map(line).collect(),
+    };
+    serde_json::to_string_pretty(&report).expect("names and numbers become JSON")
 }

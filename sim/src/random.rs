@@ -27,8 +27,10 @@ pub enum Concern {
     /// What a machine is like and what is done to it alone, by node, life and purpose: its clock, its binaries, when it
     /// starts and is switched off, the seed of its own randomness.
     Machines = 8,
+    /// Faults and operations that come together.
+    Moments = 9,
     /// Which nodes are healed first, and what ails the others for good.
-    Recovery = 9,
+    Recovery = 10,
 }
 
 /// An endless stream of draws.

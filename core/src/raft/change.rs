@@ -15,7 +15,8 @@ impl Raft {
             self.answer(token, Outcome::Refused(Refusal::ChangePending));
             return;
         }
-        match self.log.membership().changed(changes) {
+        let planted = self.config.planted;
+        match self.log.membership().changed_by(changes, planted) {
             Err(error) => self.answer(token, Outcome::Refused(Refusal::Change(error))),
             Ok(next) if next == *self.log.membership() => self.answer(token, Outcome::Done),
             Ok(next) => {

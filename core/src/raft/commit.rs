@@ -226,7 +226,7 @@ impl Raft {
     }
 
     /// The log has switched to a snapshot, durably: the state follows.
-    pub(super) fn install(&mut self, base: Base) {
+    pub(super) fn install(&mut self, base: Box<Base>) {
         let index = base.position.index;
         if !self.cursor.hand_over_install(index) {
             return;

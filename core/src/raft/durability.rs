@@ -20,7 +20,7 @@ pub(super) struct Durability {
     under_way: VecDeque<UnderWay>,
     held: VecDeque<Held>,
     hard_state_changed: bool,
-    reset: Option<Base>,
+    reset: Option<Box<Base>>,
     /// The term and vote that the disk holds.
     durable: Option<HardState>,
     latency: WriteLatency,
@@ -35,7 +35,7 @@ struct UnderWay {
     last: Option<Index>,
     hard_state: Option<HardState>,
     /// The snapshot that the log switches to with this write.
-    reset: Option<Base>,
+    reset: Option<Box<Base>>,
 }
 
 #[derive(Clone, Debug)]
@@ -75,7 +75,7 @@ impl Durability {
         self.hard_state_changed = true;
     }
 
-    pub(super) fn reset(&mut self, base: Base) {
+    pub(super) fn reset(&mut self, base: Box<Base>) {
         // What writes under way carried is superseded.
         for write in &mut self.under_way {
             write.last = None;

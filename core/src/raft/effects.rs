@@ -37,6 +37,30 @@ impl Effects {
             && self.outcome.is_empty()
             && self.trace.is_empty()
     }
+
+    /// Moves everything to the end of `other`.
+    pub(super) fn move_to(&mut self, other: &mut Effects) {
+        move_lane(&mut self.send, &mut other.send);
+        move_lane(&mut self.write, &mut other.write);
+        move_lane(&mut self.apply, &mut other.apply);
+        move_lane(&mut self.fetch, &mut other.fetch);
+        move_lane(&mut self.snapshot, &mut other.snapshot);
+        move_lane(&mut self.outcome, &mut other.outcome);
+        move_lane(&mut self.trace, &mut other.trace);
+    }
+}
+
+/// Moves one lane. A driver that has carried out everything gets the lane as it is, and leaves its own, with the room
+/// in it, for the next one.
+fn move_lane<T>(from: &mut Vec<T>, to: &mut Vec<T>) {
+    if from.is_empty() {
+        return;
+    }
+    if to.is_empty() {
+        std::mem::swap(from, to);
+    } else {
+        to.append(from);
+    }
 }
 
 /// One atomic write to the log: all of it is there after a crash, or none of it.
@@ -47,7 +71,7 @@ pub struct Write {
     /// The term and the vote, when they changed.
     pub hard_state: Option<HardState>,
     /// The log begins anew after an installed snapshot; everything in it is gone. Comes before `entries`.
-    pub reset: Option<Base>,
+    pub reset: Option<Box<Base>>,
     /// Entries without a gap. Whatever the log holds at or after the first one's index is replaced.
     pub entries: Entries,
 }
@@ -59,7 +83,7 @@ pub enum Apply {
     Committed(Committed),
     /// Replace the state by that of the received snapshot, then report
     /// [`SnapshotEvent::Installed`](super::SnapshotEvent::Installed).
-    Install(Base),
+    Install(Box<Base>),
 }
 
 /// Committed entries without a gap, and whom their replies go to.
@@ -310,5 +334,23 @@ impl StepDown {
             StepDown::DiskFailed => "its disk failed",
             StepDown::DiskStalled => "a write to its disk is stuck",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Input;
+    use super::*;
+
+    /// Each is moved several times for every command. When messages, inputs and writes carried the base of a log by
+    /// value, a quarter of the work for single commands was copying what was hardly ever there.
+    #[test]
+    fn what_is_moved_for_every_command_is_small() {
+        assert!(size_of::<(NodeId, Message)>() <= 72);
+        assert!(size_of::<Input>() <= 72);
+        assert!(size_of::<Write>() <= 64);
+        assert!(size_of::<Apply>() <= 48);
+        assert!(size_of::<(Token, Outcome)>() <= 32);
+        assert!(size_of::<TraceEvent>() <= 32);
     }
 }

@@ -122,7 +122,7 @@ pub enum SnapshotEvent {
         /// The sender's term when it began to send.
         term: Term,
         /// Where the log goes on after it.
-        base: Base,
+        base: Box<Base>,
     },
     /// The state machine was loaded from the snapshot at `index`.
     Installed {

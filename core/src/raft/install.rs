@@ -45,7 +45,7 @@ impl Raft {
             .unwrap_or(Index(u64::MAX))
     }
 
-    fn snapshot_received(&mut self, from: NodeId, term: Term, base: Base) {
+    fn snapshot_received(&mut self, from: NodeId, term: Term, base: Box<Base>) {
         let sound = base.position.term <= term
             && term.is_credible_after(self.hard_state.term)
             && self.is_sound_base(&base);
@@ -70,7 +70,7 @@ impl Raft {
     }
 
     /// Lets the log of this follower begin where its leader says, unless it goes as far already.
-    pub(super) fn take_in_base(&mut self, from: NodeId, base: Base) {
+    pub(super) fn take_in_base(&mut self, from: NodeId, base: Box<Base>) {
         if !self.fits(&base.membership) {
             return;
         }
@@ -92,7 +92,7 @@ impl Raft {
         self.send_when_durable(from, Body::AppendAccepted { matched });
     }
 
-    fn switch_to(&mut self, base: Base) {
+    fn switch_to(&mut self, base: Box<Base>) {
         let position = base.position;
         if matches!(self.part, Part::Candidate(_)) {
             // The snapshot is a late one of an earlier term. Nobody may elect this node for the log that it had.
@@ -104,7 +104,7 @@ impl Raft {
             self.give_up_owed(|_| true);
         }
         self.fetches.clear();
-        self.log.reset(base.clone());
+        self.log.reset((*base).clone());
         self.durability.reset(base);
         self.commit = position.index;
         self.cursor.begin_install(position.index);

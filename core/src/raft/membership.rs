@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{DirectoryId, FeatureLevel, Lineage, NodeId};
+use super::{DirectoryId, FeatureLevel, Lineage, NodeId, Planted, PlantedBug};
 
 /// What the cluster knows of one member.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -251,12 +251,17 @@ impl Membership {
     /// # Errors
     /// When a change does not fit this membership, or a joint phase is under way.
     pub fn changed(&self, changes: &[Change]) -> Result<Membership, ChangeError> {
+        self.changed_by(changes, Planted::NONE)
+    }
+
+    /// The membership after `changes`, as a node computes it that may make a mistake.
+    pub(super) fn changed_by(&self, changes: &[Change], planted: Planted) -> Result<Membership, ChangeError> {
         if self.is_joint() {
             return Err(ChangeError::Joint);
         }
         let mut next = self.clone();
         for change in changes {
-            next.apply(change)?;
+            next.apply(change, planted)?;
         }
         if next.voters.is_empty() {
             return Err(ChangeError::NoVoterLeft);
@@ -291,7 +296,7 @@ impl Membership {
         next
     }
 
-    fn apply(&mut self, change: &Change) -> Result<(), ChangeError> {
+    fn apply(&mut self, change: &Change, planted: Planted) -> Result<(), ChangeError> {
         match change {
             Change::AddLearner(member) => {
                 if member.features < self.level {
@@ -300,11 +305,14 @@ impl Membership {
                         supported: member.features,
                     });
                 }
-                if let Some((old, _)) = self.by_name(&member.name) {
+                let replaced = self.by_name(&member.name).map(|(old, _)| old);
+                if let Some(old) = replaced {
                     self.forget(old);
                 }
-                let id = self.next_id;
-                self.next_id = id.next();
+                let id = replaced
+                    .filter(|_| planted.is(PlantedBug::ReplacementKeepsId))
+                    .unwrap_or(self.next_id);
+                self.next_id = self.next_id.max(id.next());
                 self.learners.insert(id);
                 self.members.insert(id, member.clone());
             }

@@ -104,7 +104,7 @@ pub enum Body {
     /// "The log that you keep begins here": to a witness that lacks what was purged, and needs no state.
     Begin {
         /// Where the sender's log begins.
-        base: Base,
+        base: Box<Base>,
     },
     /// "Campaign at once": ends a leadership transfer (Raft dissertation, section 3.10).
     TimeoutNow {

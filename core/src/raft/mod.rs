@@ -162,7 +162,9 @@ impl Raft {
             fetches: BTreeMap::new(),
             next_fetch: FetchId(1),
             failed: None,
-            repair: boot.repair,
+            repair: boot
+                .repair
+                .filter(|_| !config.planted.is(PlantedBug::DamagedEndIsForgotten)),
             random: ChaCha12Rng::from_seed(seed),
             now,
             output: Effects::default(),
@@ -218,14 +220,7 @@ impl Raft {
             self.write_what_changed();
             self.log.shrink(self.commit, self.config.tail_bytes_max);
         }
-        let output = &mut self.output;
-        effects.send.append(&mut output.send);
-        effects.write.append(&mut output.write);
-        effects.apply.append(&mut output.apply);
-        effects.fetch.append(&mut output.fetch);
-        effects.snapshot.append(&mut output.snapshot);
-        effects.outcome.append(&mut output.outcome);
-        effects.trace.append(&mut output.trace);
+        self.output.move_to(effects);
     }
 
     /// When [`Input::Timeout`] is due; none when nothing waits for time.
@@ -568,7 +563,9 @@ impl Raft {
     fn expire_owed(&mut self) {
         if self.owed_until.is_some_and(|until| self.now >= until) {
             self.owed_until = None;
-            self.give_up_owed(|_| true);
+            if !self.planted(PlantedBug::InstallStrandsClients) {
+                self.give_up_owed(|_| true);
+            }
         }
     }
 

@@ -129,7 +129,7 @@ planted_bugs! {
     OldSnapshotIsInstalled = "old-snapshot-is-installed",
     /// The membership from before survives the install of a snapshot (openraft#1809).
     InstallKeepsMembership = "install-keeps-membership",
-    /// The install of a snapshot strands waiting clients (openraft#1762).
+    /// The install of a snapshot strands waiting clients, and nobody gives them up later either (openraft#1762).
     InstallStrandsClients = "install-strands-clients",
     /// A read is answered before the leader has committed in its own term (etcd#7331, tikv#9239).
     ReadBeforeFirstCommit = "read-before-first-commit",
@@ -139,7 +139,8 @@ planted_bugs! {
     ReadWithoutQuorum = "read-without-quorum",
     /// The log before new entries is not compared.
     PreviousIsNotCompared = "previous-is-not-compared",
-    /// An append's commit index counts for entries that it did not compare.
+    /// An append's commit index counts for entries that it did not compare. Appends here begin at the first difference,
+    /// which would hide it: with this mistake they begin further back.
     AppendCommitsBeyondMatch = "append-commits-beyond-match",
     /// A witness grants every vote, since it has no data to lose.
     WitnessVotesBlindly = "witness-votes-blindly",
@@ -151,6 +152,10 @@ planted_bugs! {
     StaleAcceptanceCounts = "stale-acceptance-counts",
     /// A node whose damaged log is being repaired votes (NuRaft#185, nats-server#7587).
     RepairingNodeVotes = "repairing-node-votes",
+    /// A log that lost its end to damage passes for one that never was longer (TigerBeetle, protocol-aware recovery).
+    DamagedEndIsForgotten = "damaged-end-is-forgotten",
+    /// A node that replaces a wiped one gets its id (openraft#2002).
+    ReplacementKeepsId = "replacement-keeps-id",
     /// A lost link ends a promise that a lease relies on.
     LinkLossBreaksPromise = "link-loss-breaks-promise",
     /// A node that starts again votes although it may have promised not to.

@@ -258,6 +258,8 @@ impl Raft {
         }
         let next = if hint.index < self.log.base().position.index {
             hint.index.next()
+        } else if self.planted(PlantedBug::AppendCommitsBeyondMatch) {
+            self.log.base().position.index.next()
         } else {
             self.log.last_possible_match(hint).index.next()
         };

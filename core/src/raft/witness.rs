@@ -140,7 +140,7 @@ impl Raft {
 
     /// Tells a witness where the log begins: it lacks what was purged, and needs no state.
     pub(super) fn send_base(&mut self, to: NodeId) {
-        let base = self.log.base().clone();
+        let base = Box::new(self.log.base().clone());
         let (index, at) = (base.position.index, self.now);
         let Some(round) = self.leading().map(|leader| leader.round) else {
             return;
@@ -150,7 +150,7 @@ impl Raft {
     }
 
     /// The leader has purged what this witness lacks: its log begins anew.
-    pub(super) fn begin_received(&mut self, from: NodeId, base: Base) {
+    pub(super) fn begin_received(&mut self, from: NodeId, base: Box<Base>) {
         let sound = self.is_sound_base(&base) && base.position.term <= self.hard_state.term;
         if self.config.witness && sound && self.follow(from) {
             self.take_in_base(from, base);

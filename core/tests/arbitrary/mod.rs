@@ -227,7 +227,7 @@ impl Bench {
             self.hard_state = hard_state;
         }
         if let Some(base) = write.reset {
-            self.base = base;
+            self.base = *base;
             self.log.clear();
         }
         if let Some(first) = write.entries.first() {
@@ -451,7 +451,7 @@ impl Bench {
                 let position = self.position();
                 let membership = voters(3, self.witness);
                 Body::Begin {
-                    base: Base { position, membership },
+                    base: Box::new(Base { position, membership }),
                 }
             }
             _ => Body::ReadResponse {
@@ -501,7 +501,7 @@ impl Bench {
                 SnapshotEvent::Received {
                     from: self.leader_of(term),
                     term: Term(term),
-                    base: Base { position, membership },
+                    base: Box::new(Base { position, membership }),
                 }
             }
         };

@@ -477,7 +477,7 @@ fn snapshot(world: &mut World, (from, to): Link, what: &str) {
     }
     let transfer = queue.front().expect("a snapshot is under way");
     let (term, state) = (transfer.term, transfer.state.clone());
-    let base = state.base();
+    let base = Box::new(state.base());
     world.disks.get_mut(&to).unwrap().files.push(state);
     world.step(to, Input::Snapshot(SnapshotEvent::Received { from, term, base }));
     if what == "arrives" {

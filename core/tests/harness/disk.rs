@@ -91,7 +91,7 @@ impl Disk {
             self.hard_state = hard_state;
         }
         if let Some(base) = &write.reset {
-            self.base = base.clone();
+            self.base = (**base).clone();
             self.entries.clear();
         }
         let command = |entry: &Entry| matches!(entry.payload, Payload::Command(_));

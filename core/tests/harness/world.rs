@@ -250,7 +250,7 @@ impl World {
                         .get_mut(&id)
                         .unwrap()
                         .applies
-                        .push_back(ToApply::Install(base));
+                        .push_back(ToApply::Install(*base));
                 }
             }
         }

@@ -75,6 +75,7 @@ pub(super) struct Inputs {
     pub(super) requests: mpsc::Receiver<Request>,
 }
 
+#[allow(clippy::large_enum_variant, reason = "there is one at a time")]
 enum Taken {
     Completion(Completion),
     Event(Event),

@@ -246,7 +246,7 @@ impl Blank<'_> {
         let write = Write {
             id: WriteId(0),
             hard_state: None,
-            reset: Some(part.base()),
+            reset: Some(Box::new(part.base())),
             entries: Vec::new().into(),
         };
         self.log.append(&[write]).await?;

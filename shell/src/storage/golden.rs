@@ -147,7 +147,9 @@ fn bodies() -> Vec<Body> {
             request: 9,
             lease: true,
         },
-        Body::Begin { base: base() },
+        Body::Begin {
+            base: Box::new(base()),
+        },
         Body::ReadResponse {
             request: 9,
             index: Some(Index(301)),

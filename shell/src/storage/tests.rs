@@ -201,7 +201,7 @@ async fn lived_in() -> Disk {
     let begin = Write {
         id: WriteId(1),
         hard_state: None,
-        reset: Some(base),
+        reset: Some(Box::new(base)),
         entries: Vec::new().into(),
     };
     log.append(&[begin]).await.expect("the log begins");

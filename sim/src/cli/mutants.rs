@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use quorate_core::raft::PlantedBug;
-use quorate_sim::mutants::{Search, search, table};
+use quorate_sim::mutants::{Search, json, search, table};
 
 use super::CommandResult;
 
@@ -13,27 +13,36 @@ pub(super) struct Arguments {
     /// The mistakes to plant; by default all.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// The first seed that is tried on each.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
     /// Simulated seconds with faults in each run.
     #[arg(long, default_value_t = 20)]
     seconds: u64,
     /// Seconds of processor time for each mistake.
-    #[arg(long, default_value_t = 120)]
+    #[arg(long, default_value_t = 60)]
     budget: u64,
+    /// Print the findings as JSON.
+    #[arg(long)]
+    json: bool,
     /// Runs at a time; by default one a processor.
     #[arg(long)]
     jobs: Option<usize>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> CommandResult {
-    let chosen =
-        |bug: &&PlantedBug| arguments.only.is_empty() || arguments.only.iter().any(|name| name == bug.name());
-    let bugs: Vec<PlantedBug> = PlantedBug::ALL.iter().filter(chosen).copied().collect();
-    if bugs.is_empty() {
-        let names: Vec<&str> = PlantedBug::ALL.iter().map(|bug| bug.name()).collect();
-        return Err(format!("no planted bug has such a name; they are: {}", names.join(", ")).into());
-    }
+    let bugs = if arguments.only.is_empty() {
+        PlantedBug::ALL.to_vec()
+    } else {
+        arguments
+            .only
+            .iter()
+            .map(|name| named(name))
+            .collect::<Result<_, _>>()?
+    };
     let wanted = Search {
         bugs,
+        first_seed: arguments.seed,
         seconds: arguments.seconds,
         budget: Duration::from_secs(arguments.budget),
         jobs: super::jobs(arguments.jobs),
@@ -42,10 +51,22 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
         Some((nodes, violation)) => eprintln!("{}: {nodes} nodes, {violation}", finding.bug.name()),
         None => eprintln!("{}: not found", finding.bug.name()),
     });
-    print!("{}", table(&findings));
+    if arguments.json {
+        println!("{}", json(&findings));
+    } else {
+        print!("{}", table(&findings));
+    }
     Ok(if findings.iter().all(|finding| finding.found.is_some()) {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    })
+}
+
+fn named(name: &str) -> Result<PlantedBug, String> {
+    let mut all = PlantedBug::ALL.iter();
+    all.find(|bug| bug.name() == name).copied().ok_or_else(|| {
+        let names: Vec<&str> = PlantedBug::ALL.iter().map(|bug| bug.name()).collect();
+        format!("no planted bug is named `{name}`; they are: {}", names.join(", "))
     })
 }

@@ -374,11 +374,27 @@ impl World {
                 reason: StepDown::DiskStalled,
                 ..
             } => self.statistics.stalled_leaders += 1,
-            TraceEvent::Truncated { .. } => self.statistics.truncations += 1,
-            TraceEvent::SnapshotAccepted { .. } => self.statistics.snapshots += 1,
+            TraceEvent::Truncated { .. } => {
+                self.statistics.truncations += 1;
+                self.check_membership(run)?;
+            }
+            TraceEvent::SnapshotAccepted { .. } => {
+                self.statistics.snapshots += 1;
+                self.check_membership(run)?;
+            }
             _ => {}
         }
         Ok(())
+    }
+
+    fn check_membership(&self, run: Run) -> Verdict {
+        let node = self.nodes.get(run.node);
+        match node.and_then(|node| Some((node, node.process.as_ref()?))) {
+            Some((node, process)) => {
+                membership::is_in_force(run.node, &process.raft.status(), &node.disk.written)
+            }
+            None => Ok(()),
+        }
     }
 
     /// A committed level never falls, and every member has had a binary that supports it.
@@ -440,6 +456,12 @@ impl World {
     fn elected(&mut self, run: Run, term: Term) -> Verdict {
         self.leader = Some(run.node);
         self.statistics.elections += 1;
+        if self.recovery.is_some()
+            && let Some(node) = self.nodes.get(run.node)
+        {
+            let membership = node.disk.written.membership().clone();
+            self.create_members(&membership);
+        }
         if !self.conditions.checks {
             return Ok(());
         }

@@ -147,8 +147,14 @@ impl World {
         let cut = self.cut_of(shape);
         self.statistics.partitions += 1;
         self.network.cut(&cut);
+        // Mostly all transports notice, or none does.
+        let noticed = if self.random.drivers.chance(400_000) {
+            800_000
+        } else {
+            100_000
+        };
         for (from, to) in &cut {
-            if self.random.drivers.chance(300_000) {
+            if self.random.drivers.chance(noticed) {
                 self.link_changes(*to, *from, LinkEvent::Lost);
             }
         }

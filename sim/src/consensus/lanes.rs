@@ -121,7 +121,7 @@ impl World {
                 }
                 Apply::Install(base) => {
                     let index = base.position.index;
-                    self.install(run, base)?;
+                    self.install(run, *base)?;
                     applied = None;
                     self.input(run, Input::Snapshot(SnapshotEvent::Installed { index }))?;
                 }
@@ -342,7 +342,14 @@ impl World {
     }
 
     /// A snapshot is whole and durable at its receiver.
-    pub(super) fn received(&mut self, to: Run, from: NodeId, number: u64, term: Term, base: Base) -> Verdict {
+    pub(super) fn received(
+        &mut self,
+        to: Run,
+        from: NodeId,
+        number: u64,
+        term: Term,
+        base: Box<Base>,
+    ) -> Verdict {
         self.tell(|_| trace::Event::Arrived { message: number });
         self.input(to, Input::Snapshot(SnapshotEvent::Received { from, term, base }))
     }

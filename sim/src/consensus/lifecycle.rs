@@ -259,14 +259,25 @@ impl World {
         }
     }
 
-    /// Gives every member a machine that has none yet, and starts it soon.
+    /// Gives every member a machine that has none yet, and starts it soon. A machine that has the id from a membership
+    /// which was never committed makes room: no transport takes it for the member.
     pub(super) fn create_members(&mut self, membership: &Membership) {
         for (id, member) in membership.members() {
-            if self.nodes.get(*id).is_none() {
-                self.create(*id, member);
-                let delay = self.machine(Draws::FirstStart, *id).around(100 * MILLISECOND);
-                self.schedule.after(delay, Event::Start(*id));
+            let machine = self.nodes.get(*id);
+            if machine.is_some_and(|machine| machine.directory == member.directory) {
+                continue;
             }
+            let before = machine.map(Node::run);
+            self.create(*id, member);
+            if let Some(before) = before {
+                self.checkers.clients.stopped(before);
+                self.checkers.promises.blank(*id);
+                if let Some(node) = self.nodes.get_mut(*id) {
+                    node.life = before.life;
+                }
+            }
+            let delay = self.machine(Draws::FirstStart, *id).around(100 * MILLISECOND);
+            self.schedule.after(delay, Event::Start(*id));
         }
     }
 

@@ -89,7 +89,7 @@ impl DiskLog {
             self.hard_state = hard_state;
         }
         if let Some(base) = &write.reset {
-            self.base = base.clone();
+            self.base = (**base).clone();
             self.entries.clear();
         }
         let Some(first) = write.entries.first().map(|entry| entry.position.index) else {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use quorate_core::raft::{Apply, FeatureLevel, Index, Member, Membership, NodeId, Raft};
+use quorate_core::raft::{Apply, DirectoryId, FeatureLevel, Index, Member, Membership, NodeId, Raft};
 use quorate_core::state::StateMachine;
 
 use super::checker::contact::Contact;
@@ -34,6 +34,8 @@ impl fmt::Display for Run {
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) id: NodeId,
+    /// What its member record says of its disk.
+    pub(super) directory: DirectoryId,
     pub(super) disk: Disk,
     pub(super) store: Store,
     pub(super) clock: Clock,
@@ -102,6 +104,7 @@ impl Node {
         let features = member.features;
         Node {
             id,
+            directory: member.directory,
             disk: Disk::new(DiskLog::new(membership)),
             store: Store::default(),
             clock,

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 
-use quorate_core::raft::{FeatureLevel, LinkEvent, Membership, NodeId, Role};
+use quorate_core::raft::{FeatureLevel, LinkEvent, Membership, NodeId, Position, Role};
 
 use super::checker::client::{RequestKind, Serial};
 use super::checker::{Breach, Verdict, demand};
@@ -75,13 +75,17 @@ impl World {
     fn recover_everyone(&mut self) {
         self.tell(|_| trace::Event::Healed { nodes: None });
         self.begin_recovery(None);
-        // A member may have been taken in just now, by a leader that nobody heard of since.
-        let memberships: Vec<Membership> = self
+        // A member may have been taken in just now, by a leader that nobody heard of since. Who is elected will tell.
+        let mut memberships: Vec<(Position, Membership)> = self
             .nodes
             .iter()
-            .map(|node| node.disk.written.membership().clone())
+            .map(|node| {
+                let log = &node.disk.written;
+                (log.last(), log.membership().clone())
+            })
             .collect();
-        for membership in memberships {
+        memberships.sort_by_key(|(last, _)| *last);
+        for (_, membership) in memberships {
             self.create_members(&membership);
         }
         self.repair(|_| true);

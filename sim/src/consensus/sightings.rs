@@ -59,6 +59,7 @@ impl World {
     }
 
     fn sight_delivery(&mut self, run: Run, from: NodeId, message: &Message) {
+        let now = self.schedule.now();
         let Some(live) = self.nodes.live(run) else {
             return;
         };
@@ -75,7 +76,17 @@ impl World {
                     .note_if(past && replaced, Mark::OldAppendAfterTruncation);
             }
             Body::VoteRequest { last, transfer } => {
-                live.process.seen.asked = transfer.is_none().then_some((from, message.term, *last));
+                let shown = live.clock.shows(now);
+                let status = live.process.raft.status();
+                // Who has heard a leader just now ignores the request for that alone.
+                let free = status.term < message.term && status.leader.is_none();
+                let good =
+                    status.role == Role::Follower && *last >= status.last && status.repairing.is_none();
+                let seen = &mut live.process.seen;
+                seen.asked = transfer.is_none().then_some((from, message.term, *last));
+                let promised = seen.promised_until.is_some_and(|until| shown < until);
+                let refuses = transfer.is_none() && free && good && promised;
+                self.marks.note_if(refuses, Mark::PromiseRefusesVote);
             }
             _ => {}
         }
@@ -104,25 +115,18 @@ impl World {
     }
 
     fn sight_vote(&mut self, run: Run, to: NodeId, term: Term, granted: bool) {
-        let now = self.schedule.now();
         let Some(live) = self.nodes.live(run) else {
             return;
         };
         let status = live.process.raft.status();
         let learner = granted && status.role == Role::Learner;
         let free = status.vote.is_none() && status.leader.is_none() && status.repairing.is_none();
-        let asked = live.process.seen.asked;
-        let request =
-            asked.filter(|(from, asked, _)| (*from, *asked) == (to, term) && term == status.term && free);
-        let request = request.filter(|_| !granted);
-        let (own, until) = (status.last, live.process.seen.promised_until);
-        let promised = until.is_some_and(|until| live.clock.shows(now) < until);
+        let request = live.process.seen.asked;
+        let request = request.filter(|(from, asked, _)| (*from, *asked) == (to, term));
+        let loses = request.is_some_and(|(_, _, last)| last < status.last);
+        let refused = !granted && free && term == status.term;
         self.marks.note_if(learner, Mark::LearnerVotes);
-        if let Some((_, _, last)) = request {
-            self.marks.note_if(last < own, Mark::VoteLosesToLog);
-            self.marks
-                .note_if(last >= own && promised, Mark::PromiseRefusesVote);
-        }
+        self.marks.note_if(refused && loses, Mark::VoteLosesToLog);
     }
 
     /// A node is about to write.

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use quorate_core::raft::{
-    Base, DirectoryId, Effects, FeatureLevel, Fetch, Index, Input, Lineage, LinkEvent, Member, Membership,
-    Message, NodeId, Position, Role, Term, WriteId,
+    Base, Body, DirectoryId, Effects, FeatureLevel, Fetch, Index, Input, Lineage, LinkEvent, Member,
+    Membership, Message, NodeId, Position, Role, Term, WriteId,
 };
 
 use super::checker::commit::CommittedLog;
-use super::checker::{Breach, Checkers, Verdict, demand};
+use super::checker::{Breach, Checkers, Verdict, demand, lease, matching};
 use super::marks::Marks;
 use super::network::{Cut, Network};
 use super::node::{Live, Nodes, Run};
@@ -336,7 +336,7 @@ impl World {
                 number,
                 term,
                 base,
-            } => self.received(to, from, number, term, *base),
+            } => self.received(to, from, number, term, base),
             Event::Sent { from, to, complete } => self.sent(from, to, complete),
             Event::Link { run, peer, event } => self.input(run, Input::Link { peer, event }),
             Event::Start(id) => self.start(id),
@@ -430,6 +430,7 @@ impl World {
             return Ok(());
         };
         let shown = live.clock.shows(now);
+        let heard = answers_of(&input);
         live.process.raft.step(shown, input);
         self.statistics.steps += 1;
         let deadline = live.process.raft.deadline();
@@ -438,7 +439,7 @@ impl World {
             "every step leaves the next deadline in the future",
             || format!("{run} would be woken without end"),
         )?;
-        self.observe(run)?;
+        self.observe(run, heard)?;
         if self.knobs.batching > 0 && self.random.drivers.chance(self.knobs.batching) {
             self.drain_later(run);
             self.arm(run);
@@ -479,12 +480,14 @@ impl World {
         }
     }
 
-    /// Checks what can be seen of a node after a step.
-    fn observe(&mut self, run: Run) -> Verdict {
+    /// Checks what can be seen of a node after a step, in which it may have `heard` of a follower's log.
+    fn observe(&mut self, run: Run, heard: Option<NodeId>) -> Verdict {
         self.tell_state(run);
+        let now = self.schedule.now();
         let Some(live) = self.nodes.live(run) else {
             return Ok(());
         };
+        let shown = live.clock.shows(now);
         let status = live.process.raft.status();
         let committed_before = live.process.progress.commit();
         let seen = live.process.progress.see(&status);
@@ -494,16 +497,38 @@ impl World {
             return Ok(());
         }
         seen?;
-        if status.role != Role::Leader {
-            return Ok(());
-        }
         let (term, commit) = (status.term, status.commit);
+        // A leader that commits its own removal leads no more at the end of the step.
+        let led = self.checkers.elections.leader_of(term) == Some(run);
+        if status.role != Role::Leader {
+            return if led && commit > committed_before {
+                self.check_majority(run, commit)
+            } else {
+                Ok(())
+            };
+        }
         self.checkers.elections.leads(term, run)?;
+        let later = self.checkers.elections.after(term).next();
+        lease::none_after(later, run, shown, &status)?;
+        let peer = status.peers.iter().find(|peer| Some(peer.id) == heard);
+        let matched = peer.map(|peer| (peer.id, peer.matched));
         if commit > committed_before {
             self.check_majority(run, commit)?;
             self.sight_commit(run, committed_before, commit, term);
         }
-        Ok(())
+        match matched {
+            Some((peer, matched)) => self.check_matched(run, term, peer, matched),
+            None => Ok(()),
+        }
+    }
+
+    fn check_matched(&self, run: Run, term: Term, peer: NodeId, matched: Index) -> Verdict {
+        match (self.nodes.get(run.node), self.nodes.get(peer)) {
+            (Some(own), Some(node)) => {
+                matching::agrees(term, &own.disk.written, peer, matched, &node.disk.durable)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn check_contact(&mut self, run: Run) -> Verdict {
@@ -523,7 +548,7 @@ impl World {
         }
     }
 
-    fn check_majority(&self, run: Run, commit: Index) -> Verdict {
+    fn check_majority(&mut self, run: Run, commit: Index) -> Verdict {
         let Some(node) = self.nodes.get(run.node) else {
             return Ok(());
         };
@@ -547,6 +572,10 @@ impl World {
             },
         )?;
         let position = Position { term, index: commit };
+        let written = &node.disk.written;
+        self.checkers
+            .committed
+            .decided(commit, |index| written.term_at(index))?;
         CommittedLog::on_a_majority(position, process.raft.status().membership, |id| {
             self.nodes.get(id).map(|node| &node.disk.durable)
         })
@@ -555,6 +584,18 @@ impl World {
     /// Ends the journal.
     pub(super) fn into_journal(self) -> Journal {
         self.journal
+    }
+}
+
+/// Whose log the input tells a leader of.
+fn answers_of(input: &Input) -> Option<NodeId> {
+    match input {
+        Input::Receive { from, message } => matches!(
+            message.body,
+            Body::AppendAccepted { .. } | Body::HeartbeatResponse { .. }
+        )
+        .then_some(*from),
+        _ => None,
     }
 }
 

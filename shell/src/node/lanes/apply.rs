@@ -43,7 +43,7 @@ pub(in super::super) enum ApplyOrder {
         waiters: Vec<(Index, Waiter)>,
     },
     /// Replace the state by that of the received snapshot.
-    Install(Base),
+    Install(Box<Base>),
 }
 
 pub(in super::super) struct ApplyLane {
@@ -68,7 +68,7 @@ impl ApplyLane {
         while let Some(order) = orders.recv().await {
             let done = match order {
                 ApplyOrder::Entries { batches, waiters } => self.apply(&batches, waiters).await,
-                ApplyOrder::Install(base) => self.install(base).await,
+                ApplyOrder::Install(base) => self.install(*base).await,
             };
             if let Err(message) = done {
                 let _ = self.completions.send(Completion::Failed { message });

@@ -254,7 +254,7 @@ impl Shared {
         Ok(SnapshotEvent::Received {
             from: peer,
             term: offer.term,
-            base,
+            base: Box::new(base),
         })
     }
 

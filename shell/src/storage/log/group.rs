@@ -58,7 +58,7 @@ impl Group {
                     base: base.position.index.0,
                 });
                 head.last = base.position;
-                head.base = Some(base.clone());
+                head.base = Some((**base).clone());
             }
             for (ordinal, entry) in write.entries.iter().enumerate() {
                 let base = head.base.as_ref().expect("a log begins before its entries");

@@ -311,7 +311,7 @@ impl Log {
             let write = Write {
                 id: WriteId(0),
                 hard_state: None,
-                reset: Some(state.clone()),
+                reset: Some(Box::new(state.clone())),
                 entries: Vec::new().into(),
             };
             self.append(&[write]).await?;
@@ -362,7 +362,7 @@ impl Log {
         let write = Write {
             id: WriteId(0),
             hard_state: None,
-            reset: Some(base),
+            reset: Some(Box::new(base)),
             entries: Vec::new().into(),
         };
         self.append(&[write]).await

@@ -56,7 +56,7 @@ fn command(term: u64, index: u64, length: usize) -> Entry {
     )
 }
 
-fn write(hard_state: Option<HardState>, reset: Option<Base>, entries: Vec<Entry>) -> Write {
+fn write(hard_state: Option<HardState>, reset: Option<Box<Base>>, entries: Vec<Entry>) -> Write {
     Write {
         id: WriteId(1),
         hard_state,
@@ -105,7 +105,7 @@ impl Model {
         }
         if let Some(base) = &write.reset {
             self.purged = base.position.index.0;
-            self.began = Some(base.clone());
+            self.began = Some((**base).clone());
             self.entries.clear();
         }
         for entry in &write.entries {
@@ -201,7 +201,7 @@ fn random_write(random: &mut Random, model: &Model) -> Write {
     }
     let mut next = model.last().index.0 + 1;
     if model.began.is_none() || random.chance(1) {
-        result.reset = Some(base(position(term, next + random.below(30))));
+        result.reset = Some(Box::new(base(position(term, next + random.below(30)))));
         next = result.reset.as_ref().map_or(1, |base| base.position.index.0 + 1);
     } else if random.chance(10) && next > model.purged + 1 {
         next -= random.below((next - model.purged - 1).min(6) + 1);
@@ -614,7 +614,8 @@ fn a_write_larger_than_a_segment_gets_a_segment_of_its_own() {
         let (mut log, _) = open(&disk).await.expect("it opens");
         log.initialize(base(position(0, 0))).await.expect("written");
         let mut model = Model::default();
-        model.write(&write(None, Some(base(position(0, 0))), Vec::new()));
+        let reset = Some(Box::new(base(position(0, 0))));
+        model.write(&write(None, reset, Vec::new()));
         for index in [1, 2, 3] {
             let length = if index == 2 { 5 * SEGMENT as usize } else { 10 };
             let next = write(None, None, vec![command(1, index, length)]);

@@ -13,14 +13,50 @@ struct Committed {
 }
 
 /// The log that was committed, as first seen on any node.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::consensus) struct CommittedLog {
+    /// Whether what leaders commit is noted.
+    checks: bool,
+    /// The terms of what leaders have committed, whether or not a state machine was handed it.
+    decided: Vec<Term>,
+    /// What state machines were handed.
     entries: Vec<Committed>,
     /// The latest term that the last entry can have been committed in.
     term: Term,
 }
 
 impl CommittedLog {
+    /// Nothing is committed yet.
+    pub(in crate::consensus) fn new(checks: bool) -> CommittedLog {
+        CommittedLog {
+            checks,
+            decided: Vec::new(),
+            entries: Vec::new(),
+            term: Term::default(),
+        }
+    }
+
+    /// A leader has committed up to `index`; `term_at` tells the terms of its log.
+    pub(in crate::consensus) fn decided(
+        &mut self,
+        index: Index,
+        term_at: impl Fn(Index) -> Option<Term>,
+    ) -> Verdict {
+        while (self.decided.len() as u64) < index.0 {
+            let next = Index(self.decided.len() as u64 + 1);
+            let Some(term) = term_at(next) else {
+                return Err(super::Breach {
+                    checker: "commits leave no gap",
+                    seen: format!(
+                        "a leader commits {index} without {next}, which no leader committed before"
+                    ),
+                });
+            };
+            self.decided.push(term);
+        }
+        Ok(())
+    }
+
     /// A node of `term` hands `entry` to its state machine. True when no node did before.
     pub(in crate::consensus) fn committed(
         &mut self,
@@ -33,6 +69,12 @@ impl CommittedLog {
             content: content(entry),
         };
         let last = self.last();
+        let decided = place(position.index).and_then(|place| self.decided.get(place).copied());
+        demand(
+            !self.checks || decided == Some(position.term),
+            "nobody commits what no leader has committed",
+            || format!("{entry:?} is handed over, and at its index leaders have committed {decided:?}"),
+        )?;
         match self.get(position.index) {
             Some(known) => {
                 let same = known.term == seen.term && known.content == seen.content;
@@ -132,7 +174,10 @@ impl CommittedLog {
     }
 
     fn get(&self, index: Index) -> Option<Committed> {
-        let place = usize::try_from(index.0.checked_sub(1)?).ok()?;
-        self.entries.get(place).copied()
+        self.entries.get(place(index)?).copied()
     }
+}
+
+fn place(index: Index) -> Option<usize> {
+    usize::try_from(index.0.checked_sub(1)?).ok()
 }

@@ -6,6 +6,19 @@ use quorate_core::raft::{Status, Term};
 use super::{Verdict, demand};
 use crate::consensus::node::Run;
 
+/// A leader, whose clock shows `now`, holds no lease when somebody leads a later term.
+pub(in crate::consensus) fn none_after(
+    later: Option<(Term, Run)>,
+    run: Run,
+    now: Instant,
+    status: &Status<'_>,
+) -> Verdict {
+    let Some((term, elected)) = later else {
+        return Ok(());
+    };
+    over(term, elected, run, now, status)
+}
+
 /// `elected` begins to lead `term`: `other`, whose clock shows `now`, holds no lease of an earlier term.
 pub(in crate::consensus) fn over(
     term: Term,

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use quorate_core::raft::{Index, Membership, NodeId, Payload, Term, Write};
+use quorate_core::raft::{Index, Member, Membership, NodeId, Payload, Status, Term, Write};
 
 use super::{Verdict, demand};
 use crate::consensus::log::DiskLog;
@@ -42,9 +42,39 @@ pub(in crate::consensus) fn follow_each_other(
         demand(have_common_quorums(last, next), "quorums overlap", || {
             format!("{next:?} at {position} follows {last:?}")
         })?;
+        let members = next.members().iter();
+        let renamed = members.filter(|(id, member)| **id < last.next_id() && !is_known(last, **id, member));
+        let renamed: Vec<_> = renamed.collect();
+        demand(renamed.is_empty(), "no id is given twice", || {
+            format!("{renamed:?} at {position} are newcomers to {last:?}")
+        })?;
         previous = Some((position.index, next));
     }
     Ok(())
+}
+
+/// Whether the member with this id had the same data directory before.
+fn is_known(before: &Membership, id: NodeId, member: &Member) -> bool {
+    before
+        .members()
+        .get(&id)
+        .is_some_and(|known| known.directory == member.directory)
+}
+
+/// A node's log has changed otherwise than by growing: the last membership that is in it is in force.
+pub(in crate::consensus) fn is_in_force(node: NodeId, status: &Status<'_>, written: &DiskLog) -> Verdict {
+    let last = written.membership();
+    let comparable = status.last == written.last();
+    demand(
+        !comparable || status.membership == last,
+        "the last membership of a log is in force",
+        || {
+            format!(
+                "the log of {node} ends with {last:?}, and in force is {:?}",
+                status.membership
+            )
+        },
+    )
 }
 
 /// Whether every quorum of one membership has a node in common with every quorum of the other: two of their halves, one

@@ -4,14 +4,15 @@
 //! |---|---|
 //! | [`election`] | at most one leader a term, chosen by a majority of durable votes (Raft paper, figure 3, "Election Safety") |
 //! | [`log`] | one entry a position and one predecessor an entry ("Log Matching"); a leader never overwrites its own ("Leader Append-Only") |
-//! | [`commit`] | what is committed never changes, is on a majority's disks, and was committed by an entry of the leader's own term; every later leader has it ("Leader Completeness") |
+//! | [`commit`] | what a leader commits never changes, is on a majority's disks, and was committed by an entry of the leader's own term; every later leader has it ("Leader Completeness") |
+//! | [`matching`] | what a leader takes a follower to hold is on that follower's disk |
 //! | [`state`] | the same index gives the same state on every node ("State Machine Safety") |
-//! | [`membership`] | a leader changes the membership only after the last change is committed, and quorums overlap (Raft dissertation, 4.3) |
-//! | [`promise`] | no vote and no acknowledgement leaves before the disk holds what it promises; no vote is given twice |
+//! | [`membership`] | a leader changes the membership only after the last change is committed, quorums overlap (Raft dissertation, 4.3), ids are given once, and the last membership of a log is in force |
+//! | [`promise`] | no vote and no acknowledgement leaves before the disk holds what it promises; no vote is given twice, and none with a damaged log |
 //! | [`contact`] | a leader that no majority reaches steps down |
 //! | [`progress`] | terms, commit and applied indexes of a node only rise |
 //! | [`handover`] | leaders hand over of their own accord seldom, and not at all when no disk is worse than another |
-//! | [`lease`] | nobody is elected while another leader holds a lease, by that leader's own clock (Raft dissertation, section 6.4.1) |
+//! | [`lease`] | nobody is elected while another leader holds a lease, by that leader's own clock, and no leader gets one when another was elected (Raft dissertation, section 6.4.1) |
 //! | [`client`] | every request gets one answer; what was acknowledged is in the log once; reads see what was acknowledged before |
 
 pub(super) mod client;
@@ -21,6 +22,7 @@ pub(super) mod election;
 pub(super) mod handover;
 pub(super) mod lease;
 pub(super) mod log;
+pub(super) mod matching;
 pub(super) mod membership;
 pub(super) mod progress;
 pub(super) mod promise;
@@ -68,7 +70,7 @@ impl Checkers {
         Checkers {
             elections: election::Elections::default(),
             entries: log::Entries::default(),
-            committed: commit::CommittedLog::default(),
+            committed: commit::CommittedLog::new(checks),
             states: state::States::default(),
             promises: promise::Promises::default(),
             clients: client::Clients::new(checks),

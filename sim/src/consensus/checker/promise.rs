@@ -15,6 +15,11 @@ pub(in crate::consensus) struct Promises {
 }
 
 impl Promises {
+    /// A node has a blank disk now.
+    pub(in crate::consensus) fn blank(&mut self, node: NodeId) {
+        self.durable.remove(&node);
+    }
+
     /// A node's disk holds this hard state now.
     pub(in crate::consensus) fn durable(&mut self, node: NodeId, found: HardState) -> Verdict {
         let before = self.durable.insert(node, found).unwrap_or_default();
@@ -57,6 +62,12 @@ impl Promises {
     ) -> Verdict {
         match message.body {
             Body::VoteResponse { granted: true } => {
+                demand(durable.repairing().is_none(), "a damaged log has no vote", || {
+                    format!(
+                        "{from} votes for {to} in term {}, and its log lacks what damage took",
+                        message.term
+                    )
+                })?;
                 // A disk that holds a later term keeps the promise too: no other vote in this one can follow.
                 let vote = if durable.hard_state.term > message.term {
                     Some(*self.votes.entry((from, message.term)).or_insert(to))

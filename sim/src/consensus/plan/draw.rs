@@ -1,7 +1,9 @@
 //! How a seed expands to a plan.
 //!
 //! Every draw has calm and wild outcomes, so that seeds differ in character: some runs hammer the network, some the
-//! disks, some the operators, and some are quiet.
+//! disks, some the operators, and some are quiet. A run leaves out many kinds of faults (swarm testing: Groce et al.,
+//! 2012), and some have few kinds and many of them. What breaks one thing in production breaks more at the same time,
+//! so there are moments in which several things happen to the same few nodes.
 
 use super::fault::{Alarm, Boundary};
 use super::{FORMAT, Fault, FaultKind, Knobs, Operation, OperationKind, Plan, Shape, Who};
@@ -26,6 +28,7 @@ pub(super) fn plan(seed: u64, nodes: u64, seconds: u64) -> Plan {
         operations: operations(seed, &habits, &knobs, duration),
         knobs,
     };
+    moments(&mut plan, &habits);
     plan.settle();
     plan
 }
@@ -43,6 +46,8 @@ struct Habits {
     compactions: bool,
     /// Whether clients have bursts and quiet windows.
     moods: bool,
+    /// The mean time between two moments in which several things happen; none when there are none.
+    moment_mean: Option<Time>,
 }
 
 /// The kinds of faults.
@@ -103,20 +108,60 @@ impl Habits {
             let alone = [Breaks::SlowDisk, Breaks::StalledDisk, Breaks::Pause, ClockStep];
             faults.retain(|kind| !alone.contains(kind));
         }
+        let mut fault_mean = *random.pick(&[
+            None,
+            Some(300 * MILLISECOND),
+            Some(SECOND),
+            Some(SECOND),
+            Some(3 * SECOND),
+        ]);
+        if random.chance(250_000) {
+            // Few kinds, and many of them.
+            faults = (0..random.between(1, 3)).map(|_| *random.pick(&faults)).collect();
+            fault_mean = fault_mean.map(|mean| mean.min(SECOND) / 2);
+        }
         Habits {
-            fault_mean: *random.pick(&[
-                None,
-                Some(300 * MILLISECOND),
-                Some(SECOND),
-                Some(SECOND),
-                Some(3 * SECOND),
-            ]),
+            fault_mean,
             faults,
             operation_mean: *random.pick(&[None, Some(200 * MILLISECOND), Some(SECOND), Some(2 * SECOND)]),
             membership_changes: random.chance(700_000),
             transfers: random.chance(700_000),
             compactions: random.chance(300_000),
             moods: random.chance(300_000),
+            moment_mean: *random.pick(&[None, Some(SECOND), Some(2 * SECOND), Some(4 * SECOND)]),
+        }
+    }
+}
+
+/// Whom faults hit.
+#[derive(Clone, Copy, Debug)]
+enum Cast {
+    /// Any node, often the leader.
+    Any,
+    /// The leader and these two places.
+    Few(Who, Who),
+}
+
+impl Cast {
+    /// A leader and two others, so that things happen to the same nodes.
+    fn few(random: &mut Stream) -> Cast {
+        Cast::Few(Who::Place(random.below(64)), Who::Place(random.below(64)))
+    }
+
+    /// A node to hit.
+    fn who(self, random: &mut Stream) -> Who {
+        match self {
+            Cast::Any if random.chance(400_000) => Who::Leader,
+            Cast::Any => Who::Place(random.below(64)),
+            Cast::Few(one, other) => *random.pick(&[Who::Leader, one, other]),
+        }
+    }
+
+    /// A node, named by its place where a plan wants one.
+    fn place(self, random: &mut Stream) -> u64 {
+        match self.who(random) {
+            Who::Place(place) => place,
+            Who::Leader => random.below(64),
         }
     }
 }
@@ -130,22 +175,58 @@ fn faults(seed: u64, habits: &Habits, duration: Time) -> Vec<Fault> {
     let mut at = CALM_BEGINNING;
     while at < duration {
         let kind = *random.pick(&habits.faults);
-        match kind {
-            Breaks::CrashLoop => faults.extend(crash_loop(&mut random, at)),
-            Breaks::OldNews => faults.extend(old_news(&mut random, at)),
-            _ => {
-                let kind = fault(&mut random, kind);
-                faults.push(Fault { at, kind });
-            }
-        }
+        faults.extend(faults_of(&mut random, kind, Cast::Any, at));
         at += random.around(mean);
     }
     faults
 }
 
+/// One fault, or several that make one.
+fn faults_of(random: &mut Stream, kind: Breaks, cast: Cast, at: Time) -> Vec<Fault> {
+    match kind {
+        Breaks::CrashLoop => crash_loop(random, cast, at),
+        Breaks::OldNews if random.chance(500_000) => old_news(random, at),
+        _ => vec![Fault {
+            at,
+            kind: fault(random, kind, cast),
+        }],
+    }
+}
+
+/// Several things happen to the same few nodes before the first of them is over; clients may be quiet meanwhile, so
+/// that nothing else moves.
+fn moments(plan: &mut Plan, habits: &Habits) {
+    let Some(mean) = habits.moment_mean else {
+        return;
+    };
+    let mut random = Stream::new(plan.seed, Concern::Moments);
+    let mut start = CALM_BEGINNING + random.around(mean);
+    while start < plan.duration {
+        let cast = Cast::few(&mut random);
+        let span = *random.pick(&[50 * MILLISECOND, 250 * MILLISECOND, 600 * MILLISECOND]);
+        let times = random.between(2, 6);
+        let mut at = start;
+        for _ in 0..times {
+            let kind = *random.pick(&habits.faults);
+            plan.faults.extend(faults_of(&mut random, kind, cast, at));
+            if random.chance(300_000)
+                && let Some(kind) = operation(&mut random, habits, &plan.knobs, cast)
+            {
+                let asked = Who::Leader;
+                plan.operations.push(Operation { at, asked, kind });
+            }
+            at += random.around(span);
+        }
+        if random.chance(400_000) {
+            plan.operations.extend(quiet_and_burst(start, at + span - start));
+        }
+        start += random.around(mean).max(span);
+    }
+}
+
 /// A process that is killed soon after every start.
-fn crash_loop(random: &mut Stream, at: Time) -> Vec<Fault> {
-    let victim = Who::Place(random.below(64));
+fn crash_loop(random: &mut Stream, cast: Cast, at: Time) -> Vec<Fault> {
+    let victim = Who::Place(cast.place(random));
     let (times, apart) = (
         random.between(3, 6),
         50 * MILLISECOND + random.around(150 * MILLISECOND),
@@ -187,15 +268,21 @@ fn old_news(random: &mut Stream, at: Time) -> Vec<Fault> {
     }
     let friend = Who::Place(random.below(64));
     let alone = Shape::Two(Who::Leader, friend);
-    let link = Shape::Link(friend, Who::Leader);
     let apart = 300 * MILLISECOND + random.around(200 * MILLISECOND);
-    let held = apart + 500 * MILLISECOND + random.around(SECOND);
+    let end = at + apart + 500 * MILLISECOND + random.around(SECOND);
+    // Only its answers are late, or everything that it says and hears.
+    let (shape, hold) = if random.chance(500_000) {
+        (Shape::Link(friend, Who::Leader), at)
+    } else {
+        let hold = at + random.between(20 * MILLISECOND, 200 * MILLISECOND);
+        (Shape::Alone(friend), hold)
+    };
     let mut faults = vec![
         fault(
-            at,
+            hold,
             FaultKind::Hold {
-                shape: link,
-                duration: held,
+                shape,
+                duration: end - hold,
             },
         ),
         fault(
@@ -215,25 +302,16 @@ fn old_news(random: &mut Stream, at: Time) -> Vec<Fault> {
     faults
 }
 
-/// A node to hit: often the leader.
-fn who(random: &mut Stream) -> Who {
-    if random.chance(400_000) {
-        Who::Leader
-    } else {
-        Who::Place(random.below(64))
-    }
-}
-
 /// About one of `means`.
 fn about(random: &mut Stream, means: &[Time]) -> Time {
     let mean = *random.pick(means);
     random.around(mean)
 }
 
-fn fault(random: &mut Stream, kind: Breaks) -> FaultKind {
+fn fault(random: &mut Stream, kind: Breaks, cast: Cast) -> FaultKind {
     match kind {
         Breaks::Crash | Breaks::CrashLoop => FaultKind::Crash {
-            victim: who(random),
+            victim: cast.who(random),
             down: about(random, &[MILLISECOND, 100 * MILLISECOND, SECOND, 5 * SECOND]),
         },
         Breaks::PowerCut => FaultKind::PowerCut {
@@ -241,33 +319,33 @@ fn fault(random: &mut Stream, kind: Breaks) -> FaultKind {
             apart: about(random, &[0, 5 * MILLISECOND, 100 * MILLISECOND]),
         },
         Breaks::Partition => FaultKind::Partition {
-            shape: shape(random),
+            shape: shape(random, cast),
             duration: about(random, &[50 * MILLISECOND, 600 * MILLISECOND, 4 * SECOND]),
         },
         Breaks::Flap => FaultKind::Flap {
-            one: who(random),
-            other: who(random),
+            one: cast.who(random),
+            other: cast.who(random),
             times: *random.pick(&[3, 8, 20]),
             period: 5 * MILLISECOND + about(random, &[20 * MILLISECOND, 150 * MILLISECOND]),
         },
         Breaks::Clog => FaultKind::Clog {
-            from: who(random),
-            to: who(random),
+            from: cast.who(random),
+            to: cast.who(random),
             each: *random.pick(&[MILLISECOND, 10 * MILLISECOND, 50 * MILLISECOND]),
             duration: about(random, &[300 * MILLISECOND, 2 * SECOND]),
         },
         Breaks::OldNews => FaultKind::Hold {
-            shape: shape(random),
+            shape: shape(random, cast),
             duration: about(random, &[300 * MILLISECOND, 2 * SECOND]),
         },
         Breaks::CrashAt => FaultKind::CrashAt {
-            victim: who(random),
+            victim: cast.who(random),
             boundary: *random.pick(&[Boundary::BeforeSync, Boundary::AfterSync, Boundary::AfterVote]),
             down: about(random, &[MILLISECOND, 100 * MILLISECOND]),
         },
         Breaks::FalseAlarm => FaultKind::FalseAlarm {
-            at_node: who(random),
-            peer: who(random),
+            at_node: cast.who(random),
+            peer: cast.who(random),
             alarm: *random.pick(&[Alarm::Lost, Alarm::Refused, Alarm::Connected]),
             duration: random.around(50 * MILLISECOND),
         },
@@ -278,21 +356,21 @@ fn fault(random: &mut Stream, kind: Breaks) -> FaultKind {
             duration: random.around(500 * MILLISECOND),
         },
         Breaks::Pause => FaultKind::Pause {
-            victim: who(random),
+            victim: cast.who(random),
             duration: about(random, &[50 * MILLISECOND, 500 * MILLISECOND, 2 * SECOND]),
         },
         Breaks::ClockStep => FaultKind::ClockStep {
-            victim: who(random),
+            victim: cast.who(random),
             by: about(random, &[20 * MILLISECOND, 300 * MILLISECOND, 20 * SECOND]),
         },
         Breaks::SlowDisk | Breaks::StalledDisk | Breaks::FailedSync | Breaks::Rot | Breaks::Wipe => {
-            disk_fault(random, kind)
+            disk_fault(random, kind, cast)
         }
     }
 }
 
-fn disk_fault(random: &mut Stream, kind: Breaks) -> FaultKind {
-    let victim = who(random);
+fn disk_fault(random: &mut Stream, kind: Breaks, cast: Cast) -> FaultKind {
+    let victim = cast.who(random);
     match kind {
         Breaks::SlowDisk => FaultKind::SlowDisk {
             victim,
@@ -317,11 +395,11 @@ fn disk_fault(random: &mut Stream, kind: Breaks) -> FaultKind {
     }
 }
 
-fn shape(random: &mut Stream) -> Shape {
-    let victim = who(random);
+fn shape(random: &mut Stream, cast: Cast) -> Shape {
+    let victim = cast.who(random);
     match random.below(8) {
-        6 => Shape::Two(victim, Who::Place(random.below(64))),
-        7 => Shape::Link(victim, Who::Place(random.below(64))),
+        6 => Shape::Two(victim, Who::Place(cast.place(random))),
+        7 => Shape::Link(victim, cast.who(random)),
         0 => Shape::Alone(victim),
         1 => Shape::Unheard(victim),
         2 => Shape::Deaf(victim),
@@ -347,7 +425,7 @@ fn operations(seed: u64, habits: &Habits, knobs: &Knobs, duration: Time) -> Vec<
             } else {
                 Who::Leader
             };
-            if let Some(kind) = operation(&mut random, habits, knobs) {
+            if let Some(kind) = operation(&mut random, habits, knobs, Cast::Any) {
                 operations.push(Operation { at, asked, kind });
             }
             at += random.around(mean);
@@ -359,13 +437,13 @@ fn operations(seed: u64, habits: &Habits, knobs: &Knobs, duration: Time) -> Vec<
     operations
 }
 
-fn operation(random: &mut Stream, habits: &Habits, knobs: &Knobs) -> Option<OperationKind> {
+fn operation(random: &mut Stream, habits: &Habits, knobs: &Knobs, cast: Cast) -> Option<OperationKind> {
     if habits.compactions && random.chance(150_000) {
         return Some(OperationKind::Compact);
     }
     let transfer = habits.transfers && random.chance(300_000);
     if transfer || (habits.transfers && !habits.membership_changes) {
-        let to = random.chance(600_000).then(|| random.below(64));
+        let to = random.chance(600_000).then(|| cast.place(random));
         return Some(OperationKind::Transfer { to });
     }
     habits
@@ -392,6 +470,23 @@ fn membership_change(random: &mut Stream, knobs: &Knobs) -> OperationKind {
         14..=15 => OperationKind::Update { voter },
         _ => OperationKind::ReplaceMajority { voter },
     }
+}
+
+/// A quiet window, and a burst that makes up for it.
+fn quiet_and_burst(at: Time, span: Time) -> [Operation; 2] {
+    let mood = |at, kind| Operation {
+        at,
+        asked: Who::Leader,
+        kind,
+    };
+    let burst = OperationKind::Burst {
+        times: 5,
+        duration: span / 4,
+    };
+    [
+        mood(at, OperationKind::Quiet { duration: span }),
+        mood(at + span, burst),
+    ]
 }
 
 /// Quiet windows, each made up for by a burst, and bursts alone.

@@ -90,6 +90,16 @@ impl Plan {
         self.nodes
     }
 
+    /// Whether reads may rely on leases in it.
+    pub fn has_leases(&self) -> bool {
+        self.knobs.raft.lease_reads.is_some()
+    }
+
+    /// Whether there are witnesses in it.
+    pub fn has_witnesses(&self) -> bool {
+        self.knobs.witnesses > 0
+    }
+
     /// How many faults and how many operations it has.
     pub fn events(&self) -> (usize, usize) {
         (self.faults.len(), self.operations.len())
