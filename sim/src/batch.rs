@@ -1,13 +1,15 @@
 //! Many runs: seeds in ascending order on some threads, and what came of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-use crate::consensus::{Mark, Outcome, Plan, Statistics, Violation};
+use crate::consensus::{Durations, Mark, Measurements, Outcome, Plan, Statistics, Violation};
 
 /// A range of seeds with both ends.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +24,12 @@ impl Seeds {
     /// All of them.
     pub fn iter(self) -> RangeInclusive<u64> {
         self.first..=self.last
+    }
+}
+
+impl fmt::Display for Seeds {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}..{}", self.first, self.last)
     }
 }
 
@@ -44,6 +52,27 @@ impl FromStr for Seeds {
     }
 }
 
+/// The few seeds for which something took longest.
+#[derive(Debug, Default)]
+pub struct Longest(BTreeSet<(u64, u64)>);
+
+impl Longest {
+    const COUNT: usize = 15;
+
+    /// Takes in a seed and how long it took.
+    pub fn record(&mut self, seed: u64, took: u64) {
+        self.0.insert((took, seed));
+        if self.0.len() > Self::COUNT {
+            self.0.pop_first();
+        }
+    }
+
+    /// Seeds and how long they took, the longest first.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.0.iter().rev().map(|(took, seed)| (*seed, *took))
+    }
+}
+
 /// What came of many runs.
 #[derive(Debug, Default)]
 pub struct Batch {
@@ -55,6 +84,14 @@ pub struct Batch {
     pub marks: BTreeMap<Mark, (u64, u64)>,
     /// Hundredths of the time that the checkers took, when it was measured.
     pub checker_share: Option<u64>,
+    /// What was measured in them.
+    pub measurements: Measurements,
+    /// How long each took from healing to full agreement.
+    pub recoveries: Durations,
+    /// Those that took longest, in nanoseconds of wall time.
+    pub slowest: Longest,
+    /// Those that took longest from healing to full agreement, in nanoseconds of simulated time.
+    pub slowest_to_recover: Longest,
     /// The hash over each of them, by seed.
     pub hashes: BTreeMap<u64, u64>,
     /// The lowest seed that was found to end badly.
@@ -80,11 +117,13 @@ impl Batch {
                 let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) else {
                     return;
                 };
+                let began = Instant::now();
                 let result = simulate(*seed);
+                let took = began.elapsed();
                 let goes_on = matches!(result, Ok((_, Ok(_))));
                 let mut batch = batch.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 match (batch.as_mut(), result) {
-                    (Ok(batch), Ok((plan, result))) => batch.add(plan, result),
+                    (Ok(batch), Ok((plan, result))) => batch.add(plan, result, took),
                     (Ok(_), Err(error)) => *batch = Err(error),
                     (Err(_), _) => {}
                 }
@@ -112,19 +151,24 @@ impl Batch {
             .collect()
     }
 
-    /// Takes in one run.
-    pub fn add(&mut self, plan: Plan, result: Result<Outcome, Violation>) {
+    /// Takes in one run, and how long it took by the clock on the wall.
+    pub fn add(&mut self, plan: Plan, result: Result<Outcome, Violation>, took: Duration) {
         match result {
             Ok(outcome) => {
                 self.done += 1;
                 self.statistics.add(&outcome.statistics);
-                let seed = plan.seed();
-                self.hashes.insert(seed, outcome.trace);
                 for mark in Mark::ALL.iter().filter(|mark| outcome.marks.has(**mark)) {
-                    let (seeds, first) = self.marks.entry(*mark).or_insert((0, seed));
+                    let (seeds, first) = self.marks.entry(*mark).or_insert((0, plan.seed()));
                     *seeds += 1;
-                    *first = seed.min(*first);
+                    *first = plan.seed().min(*first);
                 }
+                self.measurements.add(&outcome.measurements);
+                let recovery = outcome.statistics.recovery;
+                self.recoveries.record(recovery);
+                self.slowest_to_recover.record(plan.seed(), recovery);
+                let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+                self.slowest.record(plan.seed(), took);
+                self.hashes.insert(plan.seed(), outcome.trace);
             }
             Err(violation) => {
                 let lowest = self

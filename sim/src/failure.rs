@@ -215,7 +215,7 @@ impl Failure {
 }
 
 /// The commit of the sources that this simulator was built from, as far as it can be told.
-fn commit() -> String {
+pub(crate) fn commit() -> String {
     let git = |arguments: &[&str]| {
         let output = Command::new("git")
             .arg("-C")

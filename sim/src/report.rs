@@ -2,6 +2,7 @@
 
 mod layout;
 mod page;
+pub mod summary;
 pub mod timeline;
 
 use std::fmt::Write as _;

@@ -5,8 +5,12 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use std::time::Duration;
+
+use quorate_sim::batch::{Batch, Seeds};
 use quorate_sim::consensus::{Conditions, Mistake, Plan, PlantedBug, run};
 use quorate_sim::failure::Failure;
+use quorate_sim::report::summary::{self, Setting};
 use quorate_sim::report::timeline::{self, Timeline};
 
 /// Names that Chromium and its kin have.
@@ -155,4 +159,48 @@ fn what_nodes_say_is_text_to_the_browser() {
         !seen.document.contains("<img"),
         "an element of the trace is there"
     );
+}
+
+#[test]
+fn the_page_of_many_runs_shows_their_distributions_faults_and_slowest_seeds() {
+    let Some(browser) = browser() else { return };
+    let seeds: Seeds = "1..20".parse().expect("a range of seeds");
+    let list: Vec<u64> = seeds.iter().collect();
+    let batch = Batch::run(
+        &list,
+        2,
+        || false,
+        |seed| {
+            let plan = Plan::draw(seed, 3, 5);
+            let result = run(&plan, &Conditions::default());
+            Ok((plan, result))
+        },
+    )
+    .expect("nothing is written");
+    let sum = |counts: &mut dyn Iterator<Item = (u64, u64)>| counts.map(|(_, count)| count).sum::<u64>();
+    assert_eq!(sum(&mut batch.recoveries.counts()), 20, "each run recovers once");
+    assert!(
+        sum(&mut batch.measurements.failovers.counts()) > 0,
+        "leaders died"
+    );
+    let setting = Setting {
+        nodes: 3,
+        seeds: seeds.to_string(),
+        seconds: 5,
+        jobs: 2,
+    };
+    let page = folder("page-of-runs").join("summary.html");
+    summary::write(&batch, &setting, Duration::from_secs(1), &page).expect("the page can be written");
+    let seen = look(browser, &page, 1300, 900);
+    assert_eq!(seen.complaints, Vec::<String>::new());
+    assert!(!seen.document.contains("data-errors"), "a script failed");
+    assert_eq!(seen.count("runs"), 20);
+    assert_eq!(seen.count("cards"), 6);
+    for (kind, count) in &batch.measurements.faults {
+        let row = format!("<td class=\"\">{kind}</td><td class=\"number\">{count}</td>");
+        assert!(seen.document.contains(&row), "{row}");
+    }
+    let (slowest, _) = batch.slowest_to_recover.iter().next().expect("runs recovered");
+    let row = format!("<td class=\"\">{slowest}</td>");
+    assert!(seen.document.contains(&row), "{row}");
 }

@@ -10,7 +10,7 @@ use quorate_sim::consensus::{
     Conditions, ENOUGH_SEEDS, Mistake, NODES_MAX, Outcome, Plan, Violation, run as simulate, run_with_journal,
 };
 use quorate_sim::failure::Failure;
-use quorate_sim::report;
+use quorate_sim::report::{self, summary, summary::Setting};
 use quorate_sim::share::CheckerShare;
 use quorate_sim::trace::Journal;
 
@@ -42,11 +42,14 @@ pub(super) struct Arguments {
     #[arg(long = "for", value_name = "SECONDS")]
     time: Option<u64>,
     /// Run a plan that was written down instead of seeds.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["nodes", "seeds", "shard", "seconds", "time"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["nodes", "seeds", "shard", "seconds", "time", "report"])]
     plan: Option<PathBuf>,
     /// Where a violation is written to, in a folder of its own.
     #[arg(long, value_name = "FOLDER", default_value = "simulation-failures")]
     failures: PathBuf,
+    /// Write a page for a browser: how long failovers took, what broke, which seeds were slowest.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     /// Print every seed with the hash over its run, and the summary as an error: two builds must print the same.
     #[arg(long, conflicts_with = "verbose")]
     hashes: bool,
@@ -108,6 +111,16 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
         if arguments.plan.is_none() && batch.done > 0 {
             print!("\n{}", report::marks(&batch, arguments.nodes));
         }
+    }
+    if let Some(file) = &arguments.report {
+        let setting = Setting {
+            nodes: arguments.nodes,
+            seeds: arguments.seeds.to_string(),
+            seconds: arguments.seconds,
+            jobs,
+        };
+        summary::write(&batch, &setting, began.elapsed(), file)
+            .map_err(|error| format!("{}: {error}", file.display()))?;
     }
     if interrupt::is_interrupted() {
         eprintln!("interrupted after {} runs", batch.done);
@@ -185,13 +198,14 @@ fn run_plan(
 ) -> Result<Batch, Box<dyn std::error::Error>> {
     let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
     let plan = Plan::parse(&text).map_err(|error| format!("{}: {error}", file.display()))?;
+    let began = Instant::now();
     let result = if verbose {
         loudly(&plan, conditions)?
     } else {
         simulate(&plan, conditions)
     };
     let mut batch = Batch::default();
-    batch.add(plan, result);
+    batch.add(plan, result, began.elapsed());
     Ok(batch)
 }
 

@@ -456,6 +456,7 @@ impl World {
     fn elected(&mut self, run: Run, term: Term) -> Verdict {
         self.leader = Some(run.node);
         self.statistics.elections += 1;
+        self.measure_election();
         if self.recovery.is_some()
             && let Some(node) = self.nodes.get(run.node)
         {

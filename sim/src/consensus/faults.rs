@@ -17,6 +17,7 @@ impl World {
             return Ok(());
         }
         self.tell_fault(&fault);
+        self.measure_fault(&fault);
         let now = self.schedule.now();
         match fault {
             FaultKind::Crash { victim, down } => return self.fault_crash(victim, down),

@@ -169,6 +169,7 @@ impl World {
     pub(super) fn crash(&mut self, id: NodeId) -> Verdict {
         let planted = self.conditions.driver();
         self.sight_crash(id);
+        self.measure_end(id);
         let Some(node) = self.nodes.get_mut(id).filter(|node| node.process.is_some()) else {
             return Ok(());
         };

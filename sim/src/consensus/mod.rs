@@ -14,6 +14,7 @@ mod lanes;
 mod lifecycle;
 mod log;
 mod marks;
+mod measured;
 mod network;
 mod node;
 mod operator;
@@ -38,6 +39,7 @@ use clap::ValueEnum;
 use quorate_core::raft;
 
 pub use marks::{ENOUGH_SEEDS, Mark, Marks};
+pub use measured::{Durations, Measurements};
 pub use plan::{NODES_MAX, Plan, PlanError};
 pub use statistics::Statistics;
 
@@ -145,6 +147,8 @@ pub struct Outcome {
     pub statistics: Statistics,
     /// The situations that came about in it.
     pub marks: Marks,
+    /// What was measured in it.
+    pub measurements: Measurements,
     /// A hash over everything that happened: the same for the same plan and conditions, on every machine.
     pub trace: u64,
 }

@@ -10,6 +10,7 @@ use quorate_core::raft::{
 use super::checker::commit::CommittedLog;
 use super::checker::{Breach, Checkers, Verdict, demand, lease, matching};
 use super::marks::Marks;
+use super::measured::Measuring;
 use super::network::{Cut, Network};
 use super::node::{Live, Nodes, Run};
 use super::operator::{DUTIES_INTERVAL, Operator};
@@ -186,6 +187,7 @@ pub(super) struct World {
     pub(super) marks: Marks,
     /// The last campaign that asked for votes.
     pub(super) campaigned: Option<(Term, NodeId)>,
+    pub(super) measuring: Measuring,
     pub(super) trace: Trace,
     pub(super) told: Told,
     pub(super) journal: Journal,
@@ -232,6 +234,7 @@ impl World {
             statistics: Statistics::default(),
             marks: Marks::default(),
             campaigned: None,
+            measuring: Measuring::default(),
             trace: Trace::default(),
             told: Told::default(),
             journal,
@@ -291,6 +294,7 @@ impl World {
         Ok(Outcome {
             statistics: self.statistics.clone(),
             marks: self.marks,
+            measurements: self.measuring.done.clone(),
             trace: self.trace.value(),
         })
     }

@@ -131,7 +131,7 @@ function paintFaults(context) {
     context.fillRect(x, y, 3, FAULT_ROW - 2);
     const label = fault.nodes.length ? `${fault.name} ${fault.nodes.join(" ")}` : fault.name;
     const room = xOf(fault.to) - Math.max(x, GUTTER);
-    if (room > 40 || context.measureText(label).width + 8 < room || view.to - view.from < END / 6) {
+    if (context.measureText(label).width + 8 < room || view.to - view.from < END / 6) {
       context.fillStyle = colours["--text"];
       context.fillText(label, Math.max(x, GUTTER) + 6, y + FAULT_ROW / 2 - 1);
     }
