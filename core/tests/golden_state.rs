@@ -2,12 +2,18 @@
 //!
 //! Each file holds one format, each line a name and the bytes in hexadecimal. A decoder must understand every line,
 //! and today's encoder must write it again byte for byte. A new version of a format gets a new file; the old file stays.
+//! With `QUORATE_WRITE_GOLDEN=1` the files are written anew.
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_core::raft::{Index, Position, Term};
-use quorate_core::state::{Command, KeyValue, Malformed, Reply, Revision, StateMachine};
+use quorate_core::state::{
+    Attach, Block, BlockDone, ClientId, Command, Compare, DeleteRange, Detail, Found, KeyRange, KeyValue,
+    LeaseId, Malformed, Operand, Operation, Put, Query, ReadError, Refusal, Relation, Reply, RequestId,
+    Response, Revision, Sort, SortBy, Span, StateMachine, Transacted, Transaction,
+};
 use quorate_core::wire::DecodeError;
 
 fn hex(bytes: &[u8]) -> String {
@@ -30,6 +36,15 @@ fn lines(file: &str) -> Vec<(String, Vec<u8>)> {
         .collect()
 }
 
+/// What a golden file holds; `today` is written to it first, when that is wanted.
+fn golden(name: &str, today: &str) -> String {
+    let path = format!("{}/tests/golden/{name}.v1.hex", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var_os("QUORATE_WRITE_GOLDEN").is_some() {
+        std::fs::write(&path, today).expect("a golden file");
+    }
+    std::fs::read_to_string(&path).expect("a golden file")
+}
+
 fn check<T: Debug + PartialEq>(
     file: &str,
     values: &[(&str, T)],
@@ -40,8 +55,9 @@ fn check<T: Debug + PartialEq>(
         .iter()
         .map(|(name, value)| format!("{name}: {}\n", hex(&encode(value))))
         .collect();
+    let file = golden(file, &today);
     assert_eq!(file, today, "today's encoder writes:\n{today}");
-    for ((name, bytes), (_, value)) in lines(file).iter().zip(values) {
+    for ((name, bytes), (_, value)) in lines(&file).iter().zip(values) {
         assert_eq!(decode(bytes).as_ref(), Ok(value), "{name}");
     }
 }
@@ -53,128 +69,267 @@ fn pair() -> KeyValue {
         create_revision: Revision(3),
         mod_revision: Revision(300),
         version: 2,
+        lease: LeaseId::new(9),
+    }
+}
+
+fn query() -> Query {
+    Query {
+        range: KeyRange::between(&b"a"[..], &b"b"[..]),
+        revision: Some(Revision(300)),
+        modified: Span {
+            first: Some(Revision(1)),
+            last: None,
+        },
+        created: Span {
+            first: None,
+            last: Some(Revision(2)),
+        },
+        sort: Some(Sort {
+            by: SortBy::ModRevision,
+            descending: true,
+        }),
+        limit: Some(10),
+        detail: Detail::WithoutValue,
+        count: true,
+    }
+}
+
+fn compare(relation: Relation, with: Operand) -> Compare {
+    let range = KeyRange::prefix(&b"p"[..]);
+    Compare {
+        range,
+        relation,
+        with,
+    }
+}
+
+fn transaction() -> Transaction {
+    let delete = DeleteRange {
+        range: KeyRange::all(),
+        previous: true,
+    };
+    let outer = Block {
+        compare: vec![
+            compare(Relation::Equal, Operand::Version(1)),
+            compare(Relation::NotEqual, Operand::CreateRevision(Revision(2))),
+            compare(Relation::Greater, Operand::ModRevision(Revision(3))),
+            compare(Relation::Less, Operand::Value(Bytes::from_static(b"v"))),
+            compare(Relation::Less, Operand::Lease(LeaseId::new(9))),
+        ],
+        then: vec![Operation::Read(query()), Operation::Put(Put::new("key", "value"))],
+        otherwise: vec![Operation::Delete(delete), Operation::Nested(1)],
+    };
+    Transaction {
+        blocks: vec![outer, Block::default()],
     }
 }
 
 #[test]
 fn commands() {
     let key = Bytes::from_static(b"key");
-    let value = Bytes::from_static(b"\x00\xffvalue");
+    let put = Put::new(key.clone(), &b"\x00\xffvalue"[..]);
+    let ttl = Duration::from_millis(1_500);
+    let lease = LeaseId::new(9);
     let values = [
+        ("put", Command::Put(put.clone())),
         (
-            "put",
-            Command::Put {
-                key: key.clone(),
-                value: value.clone(),
-                expected: None,
+            "put-keep",
+            Command::Put(Put {
+                value: None,
+                lease: Attach::Keep,
+                previous: true,
+                ..put.clone()
+            }),
+        ),
+        (
+            "put-lease",
+            Command::Put(Put {
+                lease: lease.map_or(Attach::Nothing, Attach::Lease),
+                ..put.clone()
+            }),
+        ),
+        ("delete", Command::delete(key.clone())),
+        ("transact", Command::Transact(transaction())),
+        (
+            "compact",
+            Command::Compact {
+                revision: Revision(u64::MAX),
+            },
+        ),
+        ("grant", Command::Grant { lease, ttl }),
+        ("grant-any", Command::Grant { lease: None, ttl }),
+        (
+            "revoke",
+            Command::Revoke {
+                lease: LeaseId::new(9).expect("not 0"),
             },
         ),
         (
-            "put-new",
-            Command::Put {
-                key: key.clone(),
-                value,
-                expected: Some(Revision::ABSENT),
+            "expire",
+            Command::Expire {
+                term: Term(4),
+                leases: vec![(LeaseId::new(9).expect("not 0"), Index(300))],
+            },
+        ),
+        ("register", Command::Register),
+        (
+            "once-key",
+            Command::Once {
+                request: RequestId::Key(key),
+                command: Command::Put(put.clone()).encode(),
             },
         ),
         (
-            "put-empty",
-            Command::Put {
-                key: key.clone(),
-                value: Bytes::new(),
-                expected: Some(Revision(300)),
+            "once-number",
+            Command::Once {
+                request: RequestId::Numbered {
+                    client: ClientId(Index(300)),
+                    number: 7,
+                    acknowledged: 6,
+                },
+                command: Command::Put(put).encode(),
             },
         ),
-        (
-            "delete",
-            Command::Delete {
-                key: key.clone(),
-                expected: None,
-            },
-        ),
-        (
-            "delete-at",
-            Command::Delete {
-                key,
-                expected: Some(Revision(u64::MAX)),
-            },
-        ),
+        ("forget", Command::Forget { before: Index(300) }),
     ];
-    check(
-        include_str!("golden/command.v1.hex"),
-        &values,
-        Command::encode,
-        Command::decode,
-    );
+    check("command", &values, Command::encode, Command::decode);
 }
 
 #[test]
 fn replies() {
-    let values = [
-        (
-            "put-new",
-            Reply::Put {
-                revision: Revision(1),
-                previous: None,
-            },
-        ),
+    let revision = Revision(301);
+    let lease = LeaseId::new(9).expect("not 0");
+    let responses = vec![
+        Response::Read(Found {
+            items: vec![pair()],
+            more: true,
+            count: Some(2),
+        }),
+        Response::Put {
+            previous: Some(pair()),
+        },
+        Response::Deleted {
+            deleted: 1,
+            previous: vec![pair()],
+        },
+        Response::Nested(1),
+    ];
+    let done = BlockDone {
+        succeeded: true,
+        responses,
+    };
+    let refusals = [
+        Refusal::Malformed(Malformed::EmptyKey),
+        Refusal::Malformed(Malformed::NotOnce),
+        Refusal::Unreadable(ReadError::Compacted {
+            revision: Revision(1),
+            oldest: Revision(2),
+        }),
+        Refusal::Unreadable(ReadError::Future {
+            revision: Revision(2),
+            latest: Revision(1),
+        }),
+        Refusal::NothingToKeep,
+        Refusal::NoSuchLease(lease),
+        Refusal::LeaseExists(lease),
+        Refusal::TooManyLeases,
+        Refusal::StaleTerm,
+        Refusal::DifferentRequest,
+        Refusal::NoSuchClient(ClientId(Index(300))),
+        Refusal::AnswerForgotten,
+        Refusal::TooManyAnswers,
+    ];
+    let previous = None;
+    let mut values = vec![
+        ("put-new", Reply::Put { revision, previous }),
         (
             "put",
             Reply::Put {
-                revision: Revision(301),
+                revision,
                 previous: Some(pair()),
             },
         ),
         (
             "deleted",
             Reply::Deleted {
-                revision: Revision(301),
-                previous: pair(),
+                revision,
+                deleted: 1,
+                previous: vec![pair()],
             },
         ),
         (
-            "conflict",
-            Reply::Conflict {
-                current: Some(pair()),
+            "transacted",
+            Reply::Transacted(Transacted {
+                revision,
+                blocks: vec![done, BlockDone::default()],
+            }),
+        ),
+        ("compacted", Reply::Compacted { revision }),
+        (
+            "granted",
+            Reply::Granted {
+                lease,
+                ttl: Duration::from_millis(1_500),
             },
         ),
-        ("conflict-absent", Reply::Conflict { current: None }),
-        ("not-found", Reply::NotFound),
-        ("malformed-empty-key", Reply::Malformed(Malformed::EmptyKey)),
+        (
+            "revoked",
+            Reply::Revoked {
+                revision,
+                leases: 1,
+                deleted: 2,
+            },
+        ),
+        (
+            "registered",
+            Reply::Registered {
+                client: ClientId(Index(300)),
+            },
+        ),
+        (
+            "forgotten",
+            Reply::Forgotten {
+                answers: 2,
+                clients: 1,
+            },
+        ),
     ];
-    check(
-        include_str!("golden/reply.v1.hex"),
-        &values,
-        Reply::encode,
-        Reply::decode,
-    );
+    values.extend(refusals.map(|refusal| ("refused", Reply::Refused(refusal))));
+    check("reply", &values, Reply::encode, Reply::decode);
 }
 
 /// The lines are the rows that these commands write, in order; the summary rows pin down the fingerprint as well.
 #[test]
 fn rows() {
     let key = Bytes::from_static(b"key");
+    let lease = LeaseId::new(9).expect("not 0");
+    let once = |request| Command::Once {
+        request,
+        command: Command::delete("absent").encode(),
+    };
     let commands = [
-        Command::Put {
-            key: key.clone(),
-            value: Bytes::from_static(b"one"),
-            expected: None,
+        Command::put("key", "one"),
+        Command::Grant {
+            lease: Some(lease),
+            ttl: Duration::from_secs(10),
         },
-        Command::Put {
-            key: key.clone(),
-            value: Bytes::from_static(b"two"),
-            expected: None,
+        Command::Put(Put {
+            lease: Attach::Lease(lease),
+            ..Put::new(key, "two")
+        }),
+        once(RequestId::Key(Bytes::from_static(b"request"))),
+        Command::Register,
+        once(RequestId::Numbered {
+            client: ClientId(Index(5)),
+            number: 1,
+            acknowledged: 0,
+        }),
+        Command::put("other", ""),
+        Command::delete("key"),
+        Command::Compact {
+            revision: Revision(3),
         },
-        Command::Delete {
-            key: Bytes::from_static(b"absent"),
-            expected: None,
-        },
-        Command::Put {
-            key: Bytes::from_static(b"other"),
-            value: Bytes::new(),
-            expected: Some(Revision(0)),
-        },
-        Command::Delete { key, expected: None },
     ];
     let mut state = StateMachine::new();
     let mut today = String::new();
@@ -189,7 +344,7 @@ fn rows() {
             today.push_str(&format!("{} {value}\n", hex(&row.key)));
         }
     }
-    let file = include_str!("golden/row.v1.hex");
+    let file = golden("row", &today);
     assert_eq!(file, today, "today's encoder writes:\n{today}");
 
     let mut stored = std::collections::BTreeMap::new();

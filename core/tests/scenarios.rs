@@ -26,6 +26,7 @@ macro_rules! scenarios {
 
 scenarios! {
     acknowledged_only_when_durable
+    candidate_asks_with_a_durable_vote
     candidate_with_a_shorter_log_loses
     commit_rule_of_figure_8
     commit_with_the_own_term

@@ -29,8 +29,10 @@ pub enum Concern {
     Machines = 8,
     /// Faults and operations that come together.
     Moments = 9,
+    /// What clients do with leases and with requests that must be carried out once.
+    Data = 10,
     /// Which nodes are healed first, and what ails the others for good.
-    Recovery = 10,
+    Recovery = 11,
 }
 
 /// An endless stream of draws.

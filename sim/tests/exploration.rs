@@ -59,7 +59,8 @@ fn rival_candidates_with_crashes_losses_and_repetitions_are_safe_as_far_as_one_c
 fn planted_bugs_are_found_by_the_shortest_way() {
     use quorate_core::raft::PlantedBug;
     for (bug, timeouts, steps) in [
-        (PlantedBug::VoteLeavesBeforeSync, 1, 4),
+        (PlantedBug::CandidateAsksBeforeSync, 1, 3),
+        (PlantedBug::VoteLeavesBeforeSync, 1, 5),
         (PlantedBug::FollowerAcceptsFromMemory, 1, 8),
     ] {
         let report = explore(&Bounds {

@@ -138,8 +138,10 @@ impl Raft {
             index <= self.log.last().index,
             "only what is in the log is committed"
         );
-        self.commit = self.commit.max(index);
-        self.log.committed(self.commit);
+        if index > self.commit {
+            self.commit = index;
+            self.log.committed(index);
+        }
     }
 
     /// Hands committed entries to the state machine, as many as it may have under way.

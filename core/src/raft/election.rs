@@ -1,7 +1,8 @@
 //! Elections: who asks, who is asked, who wins (Raft paper, section 5.2; dissertation, sections 4.2.3 and 9.6).
 //!
 //! Invariants: a node votes for at most one candidate a term, and its vote leaves only when it is on disk; a
-//! candidate wins only with its own vote on disk, since it would otherwise forget after a crash that it led the term;
+//! candidate asks for votes only when its own vote, and with it the log that it asks them for, is on disk, since it would
+//! otherwise forget after a crash that it campaigned, and could count them in the same term for a shorter log;
 //! a witness never campaigns; a learner neither, but it votes when asked, since it may be a voter that does not know it
 //! yet; a voter that leaves campaigns until it knows that the membership without it is committed; a promise (see
 //! [`lease`](super::lease)) that holds is kept, whatever else speaks for an election.
@@ -215,15 +216,18 @@ impl Raft {
             )
         };
         let membership = self.log.membership();
-        for voter in membership.voters().union(membership.outgoing()) {
-            if *voter != self.id && candidate.votes.get(voter) != Some(&true) {
-                self.output.send.push((
-                    *voter,
-                    Message {
-                        term,
-                        body: body.clone(),
-                    },
-                ));
+        let asked = membership.voters().union(membership.outgoing()).copied();
+        let asked = asked.filter(|voter| *voter != self.id && candidate.votes.get(voter) != Some(&true));
+        let asked: Vec<NodeId> = asked.collect();
+        let at_once = candidate.pre_vote
+            || self.planted(PlantedBug::CandidateAsksBeforeSync)
+            || self.planted(PlantedBug::OwnVoteFromMemory);
+        for voter in asked {
+            let body = body.clone();
+            if at_once {
+                self.output.send.push((voter, Message { term, body }));
+            } else {
+                self.send_when_durable(voter, body);
             }
         }
     }

@@ -26,7 +26,7 @@ impl Planted {
 
     /// Whether the node makes this mistake.
     #[inline(always)]
-    pub(super) fn is(self, bug: PlantedBug) -> bool {
+    pub(crate) fn is(self, bug: PlantedBug) -> bool {
         #[cfg(feature = "planted-bugs")]
         return self.bug == Some(bug);
         #[cfg(not(feature = "planted-bugs"))]
@@ -39,7 +39,7 @@ impl Planted {
 
 macro_rules! planted_bugs {
     ($($(#[doc = $text:literal])+ $bug:ident = $name:literal,)+) => {
-        /// A mistake in consensus that can be planted. The comments name the implementations that made it.
+        /// A mistake in consensus or in the state machine that can be planted. The comments name the implementations that made it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum PlantedBug {
             $($(#[doc = $text])+ $bug,)+
@@ -86,6 +86,8 @@ planted_bugs! {
     FollowerAcceptsFromMemory = "follower-accepts-from-memory",
     /// A candidate counts its own vote before its disk holds it.
     OwnVoteFromMemory = "own-vote-from-memory",
+    /// A candidate asks for votes before its own vote and the end of its log are on disk.
+    CandidateAsksBeforeSync = "candidate-asks-before-sync",
     /// The pipeline wedges: what was acknowledged stays counted as under way (hashicorp/raft#612).
     InFlightLeak = "in-flight-leak",
     /// A lost append is never noticed.
@@ -168,4 +170,10 @@ planted_bugs! {
     LeaseCountsFromReceipt = "lease-counts-from-receipt",
     /// A lease lasts as long as the promise, as if no clock drifted.
     LeaseIgnoresDrift = "lease-ignores-drift",
+    /// A node forgets the answers to requests, and clients, when it finds them old: each on its own.
+    SessionExpiresLocally = "session-expires-locally",
+    /// The answers to requests are not part of snapshots.
+    DuplicatesAreNotInTheSnapshot = "duplicates-are-not-in-the-snapshot",
+    /// A leader that was deposed revokes leases that its successor renewed (etcd#12528, etcd#15247).
+    StaleLeaderRevokes = "stale-leader-revokes",
 }

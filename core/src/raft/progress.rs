@@ -141,6 +141,17 @@ impl Progress {
         }
     }
 
+    /// Whether something can be sent of a log that the follower may have up to `last`, as far as what is in flight
+    /// allows.
+    pub(super) fn may_be_sent(&self, last: Index) -> bool {
+        match &self.state {
+            _ if self.fetch.is_some() => false,
+            State::Snapshot { .. } | State::Probe { waiting: true } => false,
+            State::Probe { waiting: false } => true,
+            State::Replicate { .. } => self.next <= last,
+        }
+    }
+
     /// Bytes sent and not acknowledged.
     pub(super) fn in_flight_bytes(&self) -> u64 {
         match &self.state {

@@ -58,6 +58,9 @@ impl Raft {
         if let Some(contact) = contact {
             self.quorum.contact = self.quorum.contact.max(contact);
         }
+        if self.quorum.contact == self.now && !self.quorum.lost {
+            return;
+        }
         let lost = self.now.since(self.quorum.contact) >= PATIENCE * self.config.election_timeout_max;
         if lost != self.quorum.lost {
             self.quorum.lost = lost;

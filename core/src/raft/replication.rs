@@ -33,13 +33,17 @@ enum Step {
 impl Raft {
     /// Sends every follower what it lacks and may be sent.
     pub(super) fn replicate(&mut self) {
-        let mut next = Bound::Unbounded;
+        let last = self.log.last().index;
+        let mut after = Bound::Unbounded;
         while let Some(leader) = self.leading()
-            && let Some((peer, _)) = leader.peers.range((next, Bound::Unbounded)).next()
+            && let Some((peer, _)) = leader
+                .peers
+                .range((after, Bound::Unbounded))
+                .find(|(_, peer)| peer.may_be_sent(last))
         {
             let peer = *peer;
             self.replicate_to(peer);
-            next = Bound::Excluded(peer);
+            after = Bound::Excluded(peer);
         }
         self.schedule_commit_notice();
     }
@@ -79,17 +83,12 @@ impl Raft {
     fn next_step(&self, to: NodeId, peer: &Progress) -> Step {
         let last = self
             .leading()
-            .map_or(Index(0), |leader| self.limit_for(leader, to));
-        let pipelined = match &peer.state {
-            _ if peer.fetch.is_some() => return Step::Nothing,
-            State::Snapshot { .. } | State::Probe { waiting: true } => return Step::Nothing,
-            State::Probe { waiting: false } => false,
-            State::Replicate { .. } if peer.next > last => return Step::Nothing,
-            State::Replicate { .. } if peer.in_flight_bytes() >= self.config.in_flight_bytes_max => {
-                return Step::Nothing;
-            }
-            State::Replicate { .. } => true,
-        };
+            .map_or(Index(0), |leader| self.limit_for(leader, to, peer));
+        let pipelined = matches!(peer.state, State::Replicate { .. });
+        let is_full = pipelined && peer.in_flight_bytes() >= self.config.in_flight_bytes_max;
+        if is_full || !peer.may_be_sent(last) {
+            return Step::Nothing;
+        }
         let index = peer.next.previous();
         let Some(term) = self.log.term_at(index) else {
             return Step::BeginAnew;
@@ -288,12 +287,12 @@ impl Raft {
 
     /// Followers hear of a commit with the next append, or a moment later on their own.
     fn schedule_commit_notice(&mut self) {
-        let (commit, due) = (self.commit, self.now + self.config.commit_notice_delay);
+        let commit = self.commit;
         let Part::Leader(leader) = &mut self.part else {
             return;
         };
         if leader.commit_notice_due.is_none() && leader.peers.values().any(|peer| peer.commit_sent < commit) {
-            leader.commit_notice_due = Some(due);
+            leader.commit_notice_due = Some(self.now + self.config.commit_notice_delay);
         }
     }
 

@@ -157,11 +157,12 @@ impl Tail {
     pub(super) fn piece(&self, first: Index, last: Index, bytes_max: u64) -> (Entries, u64) {
         assert!(self.open.is_empty(), "what is handed on is in a segment");
         assert!(self.holds(first), "the range begins in memory");
-        let segment = &self.segments[self.find(first)];
+        let place = self.find(first);
+        let segment = &self.segments[place];
         let start = segment.place(first);
         let end = segment.place(last.min(segment.last()).next());
         if end == segment.entries.len() {
-            let bytes = segment.end - self.end_of(first.previous());
+            let bytes = segment.end - self.bytes_before(place, start);
             if bytes <= bytes_max {
                 return (segment.entries.slice(start..end), bytes);
             }
@@ -174,9 +175,12 @@ impl Tail {
     /// came together is shared; a follower that lags gets copies, rather than many small messages.
     pub(super) fn batch(&self, first: Index, last: Index, bytes_max: u64) -> (Entries, u64) {
         let (piece, bytes) = self.piece(first, last, bytes_max);
-        let place = self.find(first);
         let end = Index(first.0 + piece.len() as u64 - 1);
-        if end >= last || end < self.segments[place].last() {
+        if end >= last {
+            return (piece, bytes);
+        }
+        let place = self.find(first);
+        if end < self.segments[place].last() {
             return (piece, bytes);
         }
         let count = usize::try_from(last.0 + 1 - first.0).unwrap_or(usize::MAX);
@@ -231,9 +235,22 @@ impl Tail {
         if !self.holds(index) {
             return self.start;
         }
-        let segment = &self.segments[self.find(index)];
-        let after = &segment.entries[segment.place(index.next())..];
-        segment.end - after.iter().map(Entry::size).sum::<u64>()
+        let place = self.find(index);
+        let segment = &self.segments[place];
+        self.bytes_before(place, segment.place(index.next()))
+    }
+
+    /// Bytes of the entries that were ever here, up to the one before `entry` of the segment at `place`.
+    fn bytes_before(&self, place: usize, entry: usize) -> u64 {
+        let segment = &self.segments[place];
+        if entry > 0 {
+            let rest = &segment.entries[entry..];
+            return segment.end - rest.iter().map(Entry::size).sum::<u64>();
+        }
+        match place.checked_sub(1) {
+            Some(before) => self.segments[before].end,
+            None => self.start,
+        }
     }
 
     /// The place of the segment with the entry at `index`. Most that is asked for is near the end.

@@ -27,7 +27,7 @@
 
 use std::collections::BTreeSet;
 
-use super::progress::State;
+use super::progress::{Progress, State};
 use super::role::{Leader, Part};
 use super::{Base, Body, Entries, Entry, Index, NodeId, Payload, PlantedBug, Raft};
 use crate::time::Instant;
@@ -70,10 +70,13 @@ impl Raft {
     /// What a follower is sent of `entries` of so many bytes, which its log may hold up to [`Raft::limit_for`], and the
     /// bytes of that.
     pub(super) fn fit_for(&self, id: NodeId, entries: Entries, bytes: u64) -> (Entries, u64) {
-        let Some(leader) = self.leading().filter(|leader| leader.is_witness(id)) else {
+        let Some(leader) = self.leading() else {
             return (entries, bytes);
         };
-        let limit = self.limit_for(leader, id);
+        let Some(peer) = leader.peers.get(&id).filter(|peer| peer.witness) else {
+            return (entries, bytes);
+        };
+        let limit = self.limit_for(leader, id, peer);
         let held = entries.iter().take_while(|entry| entry.position.index <= limit);
         let entries: Entries = held.map(Entry::without_command).collect();
         let bytes = entries.iter().map(Entry::size).sum();
@@ -82,8 +85,8 @@ impl Raft {
 
     /// The last index that a follower may be sent: everything, but to a witness only what is committed, and to one
     /// that votes also what enough data voters hold.
-    pub(super) fn limit_for(&self, leader: &Leader, id: NodeId) -> Index {
-        if !leader.is_witness(id) || self.planted(PlantedBug::WitnessIsAheadOfData) {
+    pub(super) fn limit_for(&self, leader: &Leader, id: NodeId, peer: &Progress) -> Index {
+        if !peer.witness || self.planted(PlantedBug::WitnessIsAheadOfData) {
             return self.log.last().index;
         }
         let membership = self.log.membership();

@@ -15,6 +15,11 @@ pub(super) struct Fingerprint(pub(super) u64);
 const INITIAL: u64 = 0x6a09_e667_f3bc_c909;
 const MULTIPLIER: u64 = 0xbb67_ae85_84ca_a73b;
 
+/// A hash of some bytes, which is part of the format as well.
+pub(super) fn digest(bytes: &[u8]) -> u64 {
+    Fingerprint::EMPTY.bytes(bytes).0
+}
+
 impl Fingerprint {
     /// Of a state that nothing was applied to.
     pub(super) const EMPTY: Fingerprint = Fingerprint(INITIAL);

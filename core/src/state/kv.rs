@@ -5,7 +5,10 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-/// The count of changes to the whole state. Every change raises it by one, so it orders changes to all keys.
+use super::LeaseId;
+
+/// The count of commands that changed a key. All changes of one command have the same revision, so it orders the
+/// changes of all keys, and a reader of a revision sees all of a command or nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Revision(pub u64);
 
@@ -39,36 +42,6 @@ pub struct KeyValue {
     pub mod_revision: Revision,
     /// How many changes the key has seen since it exists; 1 for a new key.
     pub version: u64,
-}
-
-/// What the state keeps for a key, beside the key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Stored {
-    pub(super) value: Bytes,
-    pub(super) create_revision: Revision,
-    pub(super) mod_revision: Revision,
-    pub(super) version: u64,
-}
-
-impl Stored {
-    /// The value of a key at `revision`, which replaces `previous`.
-    pub(super) fn after(previous: Option<&Stored>, value: Bytes, revision: Revision) -> Stored {
-        Stored {
-            value,
-            create_revision: previous.map_or(revision, |stored| stored.create_revision),
-            mod_revision: revision,
-            version: previous.map_or(0, |stored| stored.version) + 1,
-        }
-    }
-
-    /// The pair as a reader sees it. Shares the bytes.
-    pub(super) fn with_key(&self, key: &Bytes) -> KeyValue {
-        KeyValue {
-            key: key.clone(),
-            value: self.value.clone(),
-            create_revision: self.create_revision,
-            mod_revision: self.mod_revision,
-            version: self.version,
-        }
-    }
+    /// The lease with which the key goes, if any.
+    pub lease: Option<LeaseId>,
 }

@@ -1,31 +1,39 @@
 //! The state machine: commands in, replies and changed rows out.
 //!
-//! Invariants: `applied` rises by one index with every call; `revision` rises by one with every change; every
-//! `mod_revision` is at most `revision`, and `create_revision <= mod_revision`.
-
-use std::collections::BTreeMap;
+//! Invariants: `applied` rises by one index with every call; every `mod_revision` is at most the revision, and
+//! `create_revision <= mod_revision`; a key that names a lease is attached to it, and no other key is.
 
 use bytes::Bytes;
 use thiserror::Error;
 
-use super::fingerprint::Fingerprint;
-use super::kv::Stored;
-use super::row::{self, Decoded, Summary};
-use super::{Command, KeyRange, KeyValue, Malformed, Page, Reply, Revision, Row};
-use crate::raft::{Index, Position};
+use super::fingerprint::{Fingerprint, digest};
+use super::keys::KeySpace;
+use super::lease::{LEASES_MAX, LeaseTable, TTL_MAX};
+use super::once::{Answer, Known, OnceTable};
+use super::row::{Row, Summary};
+use super::writer::Writer;
+use super::{
+    Command, Found, Grant, KeyValue, Lease, LeaseEvent, LeaseId, Malformed, Put, Query, ReadError, Refusal,
+    Reply, RequestId, Revision, Transacted, Transaction,
+};
+use crate::raft::{Index, Planted, PlantedBug, Position, Term};
 use crate::wire::DecodeError;
 
 /// The whole replicated state, in memory.
 #[derive(Clone, Debug)]
 pub struct StateMachine {
-    keys: BTreeMap<Bytes, Stored>,
-    applied: Position,
-    revision: Revision,
-    fingerprint: Fingerprint,
+    pub(super) keys: KeySpace,
+    pub(super) leases: LeaseTable,
+    pub(super) once: OnceTable,
+    pub(super) applied: Position,
+    pub(super) fingerprint: Fingerprint,
     /// The index of the last command, which wrote the summary row; 0 before the first.
-    summary_index: Index,
+    pub(super) summary_index: Index,
     /// Memory for the fingerprint to work in; holds nothing between calls.
     scratch: Vec<u8>,
+    planted: Planted,
+    /// Where the state was loaded, after a restart or from a snapshot; only a planted mistake looks at it.
+    pub(super) loaded_at: Index,
 }
 
 /// What came of a command.
@@ -35,6 +43,8 @@ pub struct Applied {
     pub reply: Reply,
     /// What changed, for the state store: together with the applied position, all or nothing.
     pub rows: Vec<Row>,
+    /// What became of leases, for the leader's duties.
+    pub leases: Vec<LeaseEvent>,
 }
 
 /// Why an entry cannot be applied. The node must stop: to skip the entry would make it differ from the others.
@@ -58,55 +68,14 @@ pub enum ApplyError {
     },
 }
 
-/// Why a state cannot be loaded from rows.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum RestoreError {
-    /// A row's value is damaged or from a newer version.
-    #[error("row {} of the state cannot be read: {source}", hex(key))]
-    Undecodable {
-        /// The row's key.
-        key: Vec<u8>,
-        /// What is wrong with its value.
-        source: DecodeError,
-    },
-    /// A row of a table that this build does not know.
-    #[error(
-        "row {} of the state belongs to table {table}, which this build does not know: upgrade this node",
-        hex(key)
-    )]
-    UnknownTable {
-        /// The row's key.
-        key: Vec<u8>,
-        /// The number of the table.
-        table: u8,
-    },
-    /// There are keys, but no row with the counters of the state.
-    #[error("the state has {keys} keys but its summary row is missing")]
-    NoSummary {
-        /// How many keys there are.
-        keys: usize,
-    },
-    /// The rows are newer than the position that they were stored with.
-    #[error("the rows of the state reach up to index {rows}, but the state was stored as of {applied}")]
-    RowsAhead {
-        /// The last index that changed a row.
-        rows: Index,
-        /// The position stored with the rows.
-        applied: Position,
-    },
-    /// A key was changed after the last change of the state.
-    #[error(
-        "row {} of the state is of revision {found}, beyond the state's revision {revision}",
-        hex(key)
-    )]
-    RevisionAhead {
-        /// The row's key.
-        key: Vec<u8>,
-        /// The revision of the row.
-        found: Revision,
-        /// The revision of the state.
-        revision: Revision,
-    },
+/// How often the planted mistake of a node that forgets on its own is made, in entries.
+const LOCAL_EXPIRY: u64 = 16;
+
+/// What a command changes, as it is carried out.
+#[derive(Debug, Default)]
+struct Effects {
+    rows: Vec<Row>,
+    leases: Vec<LeaseEvent>,
 }
 
 impl Default for StateMachine {
@@ -119,13 +88,21 @@ impl StateMachine {
     /// A state that nothing was applied to.
     pub fn new() -> StateMachine {
         StateMachine {
-            keys: BTreeMap::new(),
+            keys: KeySpace::default(),
+            leases: LeaseTable::default(),
+            once: OnceTable::default(),
             applied: Position::default(),
-            revision: Revision::ABSENT,
             fingerprint: Fingerprint::EMPTY,
             summary_index: Index::default(),
             scratch: Vec::new(),
+            planted: Planted::NONE,
+            loaded_at: Index::default(),
         }
+    }
+
+    /// Makes a mistake on purpose from now on.
+    pub fn plant(&mut self, planted: Planted) {
+        self.planted = planted;
     }
 
     /// Applies the command of the entry at `position`, the one after [`applied`](StateMachine::applied).
@@ -135,21 +112,38 @@ impl StateMachine {
     /// node must stop.
     pub fn apply(&mut self, position: Position, command: &[u8]) -> Result<Applied, ApplyError> {
         self.check_next(position)?;
-        let command =
-            Command::decode(command).map_err(|source| ApplyError::Undecodable { position, source })?;
-        let (reply, changed) = match command {
-            Command::Put { key, value, expected } => self.put(key, value, expected),
-            Command::Delete { key, expected } => self.delete(&key, expected),
+        let undecodable = |source| ApplyError::Undecodable { position, source };
+        let command = Command::decode(command).map_err(undecodable)?;
+        let inner = match &command {
+            Command::Once { command, .. } => Some(Command::decode(command).map_err(undecodable)?),
+            _ => None,
         };
-        let mut rows = Vec::with_capacity(2);
-        rows.extend(changed);
+        if self.planted.is(PlantedBug::SessionExpiresLocally) && position.index.0.is_multiple_of(LOCAL_EXPIRY)
+        {
+            self.once.forget(self.loaded_at, &mut Vec::new());
+        }
+        let mut effects = Effects::default();
+        let outcome = match (command, inner) {
+            (Command::Once { request, command }, Some(inner)) => {
+                self.carry_out_once(position, request, &command, inner, &mut effects)
+            }
+            (command, _) => self.carry_out(position, command, &mut effects),
+        };
+        let reply = outcome.unwrap_or_else(Reply::Refused);
+        let compaction = matches!(reply, Reply::Compacted { .. })
+            || matches!(
+                reply,
+                Reply::Refused(Refusal::Unreadable(ReadError::Compacted { .. }))
+            );
+        let Effects { mut rows, leases } = effects;
+        self.keys.scavenge(compaction, &mut rows);
         self.fingerprint = self
             .fingerprint
             .after(position.index, &reply, &rows, &mut self.scratch);
         self.applied = position;
         self.summary_index = position.index;
         rows.push(self.summary_row());
-        Ok(Applied { reply, rows })
+        Ok(Applied { reply, rows, leases })
     }
 
     /// Moves past the entry at `position`, which holds no command. No row changes: the state store learns of it with
@@ -163,79 +157,47 @@ impl StateMachine {
         Ok(())
     }
 
-    /// The state made of `rows`, in any order, as of `applied`.
-    ///
-    /// # Errors
-    /// When a row cannot be read or the rows contradict each other or `applied`.
-    pub fn restore(
-        rows: impl Iterator<Item = (Vec<u8>, Vec<u8>)>,
-        applied: Position,
-    ) -> Result<StateMachine, RestoreError> {
-        let mut state = StateMachine::new();
-        let mut summary = None;
-        for (key, value) in rows {
-            match row::decode(&key, &value) {
-                Ok(Decoded::Summary(found)) => summary = Some(found),
-                Ok(Decoded::KeyValue(key, stored)) => {
-                    state.keys.insert(key, stored);
-                }
-                Ok(Decoded::UnknownTable(table)) => return Err(RestoreError::UnknownTable { key, table }),
-                Err(source) => return Err(RestoreError::Undecodable { key, source }),
-            }
-        }
-        state.applied = applied;
-        match summary {
-            Some(summary) => state.adopt(summary)?,
-            None if state.keys.is_empty() => {}
-            None => {
-                return Err(RestoreError::NoSummary {
-                    keys: state.keys.len(),
-                });
-            }
-        }
-        Ok(state)
-    }
-
     /// The whole state as rows, for a snapshot; in the order of their keys.
     pub fn rows(&self) -> impl Iterator<Item = Row> {
         let summary = (self.summary_index > Index::default()).then(|| self.summary_row());
+        let mut versions: Vec<_> = self.keys.versions().collect();
+        versions.sort_by_key(|(_, version)| version.place);
+        let leases = self.leases.grants().map(|(id, grant)| Row::lease(id, grant));
+        let forgets = self.planted.is(PlantedBug::DuplicatesAreNotInTheSnapshot);
+        let once = self.once.rows().filter(move |_| !forgets);
         summary
             .into_iter()
-            .chain(self.keys.iter().map(|(key, stored)| Row::put(key, stored)))
+            .chain(
+                versions
+                    .into_iter()
+                    .map(|(key, version)| Row::version(key, version)),
+            )
+            .chain(leases)
+            .chain(once)
     }
 
     /// What `key` is, if it exists. Shares the bytes.
     pub fn get(&self, key: &[u8]) -> Option<KeyValue> {
-        self.keys
-            .get_key_value(key)
-            .map(|(key, stored)| stored.with_key(key))
+        self.keys.get(key)
     }
 
-    /// The first keys of `range`, at most `limit`. Shares the bytes.
-    pub fn range(&self, range: &KeyRange, limit: usize) -> Page {
-        let Some(bounds) = range.bounds() else {
-            return Page::default();
-        };
-        let mut found = self.keys.range::<[u8], _>(bounds);
-        let items = found
-            .by_ref()
-            .take(limit)
-            .map(|(key, stored)| stored.with_key(key))
-            .collect();
-        Page {
-            items,
-            more: found.next().is_some(),
-        }
+    /// Reads a range of keys, and answers at most about `bytes_max` bytes of keys and values, but at least one key.
+    /// Shares the bytes.
+    ///
+    /// # Errors
+    /// When it is not known what the keys were at the revision that is asked for.
+    pub fn read(&self, query: &Query, bytes_max: usize) -> Result<Found, ReadError> {
+        self.keys.read(query, bytes_max)
     }
 
     /// How many keys exist.
     pub fn len(&self) -> usize {
-        self.keys.len()
+        self.keys.live()
     }
 
     /// Whether no key exists.
     pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
+        self.len() == 0
     }
 
     /// The last entry that was applied.
@@ -245,7 +207,37 @@ impl StateMachine {
 
     /// The revision of the last change.
     pub fn revision(&self) -> Revision {
-        self.revision
+        self.keys.revision()
+    }
+
+    /// The oldest revision that can be read.
+    pub fn compacted(&self) -> Revision {
+        self.keys.counters().compacted
+    }
+
+    /// How many changes wait to be looked at for superseded versions, although they are compacted.
+    pub fn compaction_backlog(&self) -> usize {
+        self.keys.backlog()
+    }
+
+    /// A lease, if it exists.
+    pub fn lease(&self, lease: LeaseId) -> Option<Lease> {
+        self.leases.get(lease)
+    }
+
+    /// All leases, by id.
+    pub fn leases(&self) -> impl Iterator<Item = (LeaseId, Grant)> {
+        self.leases.grants()
+    }
+
+    /// How many keys of requests and registered clients are kept.
+    pub fn requests_kept(&self) -> usize {
+        self.once.holders()
+    }
+
+    /// The entry that used the request key or the client that was used least lately.
+    pub fn oldest_request(&self) -> Option<Index> {
+        self.once.oldest()
     }
 
     /// A hash over every index, reply and changed row so far: the same on all nodes that have applied the same
@@ -254,53 +246,167 @@ impl StateMachine {
         self.fingerprint.0
     }
 
-    fn put(&mut self, key: Bytes, value: Bytes, expected: Option<Revision>) -> (Reply, Option<Row>) {
-        if key.is_empty() {
-            return (Reply::Malformed(Malformed::EmptyKey), None);
-        }
-        let revision = self.revision.next();
-        match self.keys.get_mut(&key) {
-            current if !meets(current.as_deref(), expected) => {
-                let current = current.map(|stored| stored.with_key(&key));
-                (Reply::Conflict { current }, None)
+    fn carry_out(
+        &mut self,
+        position: Position,
+        command: Command,
+        effects: &mut Effects,
+    ) -> Result<Reply, Refusal> {
+        match command {
+            Command::Put(put) => self.put(put, effects),
+            Command::Delete(delete) => {
+                let mut writer = Writer::new(&mut self.keys, &mut self.leases);
+                let (deleted, previous) = writer.delete(&delete);
+                let (revision, rows) = writer.end();
+                effects.rows.extend(rows);
+                Ok(Reply::Deleted {
+                    revision,
+                    deleted,
+                    previous,
+                })
             }
-            Some(stored) => {
-                let next = Stored::after(Some(stored), value, revision);
-                let row = Row::put(&key, &next);
-                let previous = Some(std::mem::replace(stored, next).with_key(&key));
-                self.revision = revision;
-                (Reply::Put { revision, previous }, Some(row))
+            Command::Transact(transaction) => self.transact(transaction, effects),
+            Command::Compact { revision } => {
+                self.keys.compact(revision)?;
+                let revision = self.keys.revision();
+                Ok(Reply::Compacted { revision })
             }
-            None => {
-                let stored = Stored::after(None, value, revision);
-                let row = Row::put(&key, &stored);
-                self.keys.insert(key, stored);
-                self.revision = revision;
-                let previous = None;
-                (Reply::Put { revision, previous }, Some(row))
+            Command::Grant { lease, ttl } => {
+                if ttl.is_zero() || ttl > TTL_MAX {
+                    return Err(Malformed::TimeToLive.into());
+                }
+                let granted = position.index;
+                self.grant(lease, Grant { ttl, granted }, effects)
+            }
+            Command::Revoke { lease } if !self.leases.contains(lease) => Err(Refusal::NoSuchLease(lease)),
+            Command::Revoke { lease } => Ok(self.revoke([lease], effects)),
+            Command::Expire { term, leases } => self.expire(position.term, term, &leases, effects),
+            Command::Register => {
+                let client = self.once.register(position.index, &mut effects.rows);
+                Ok(Reply::Registered { client })
+            }
+            Command::Once { .. } => Err(Malformed::NotOnce.into()),
+            Command::Forget { before } => {
+                let dropped = self.once.forget(before, &mut effects.rows);
+                Ok(Reply::Forgotten {
+                    answers: dropped.answers,
+                    clients: dropped.clients,
+                })
             }
         }
     }
 
-    fn delete(&mut self, key: &Bytes, expected: Option<Revision>) -> (Reply, Option<Row>) {
-        if key.is_empty() {
-            return (Reply::Malformed(Malformed::EmptyKey), None);
+    fn put(&mut self, put: Put, effects: &mut Effects) -> Result<Reply, Refusal> {
+        let mut writer = Writer::new(&mut self.keys, &mut self.leases);
+        writer.check_put(&put)?;
+        let previous = writer.put(put);
+        let (revision, rows) = writer.end();
+        effects.rows.extend(rows);
+        Ok(Reply::Put { revision, previous })
+    }
+
+    fn transact(&mut self, transaction: Transaction, effects: &mut Effects) -> Result<Reply, Refusal> {
+        let mut writer = Writer::new(&mut self.keys, &mut self.leases);
+        let blocks = writer.transact(transaction)?;
+        let (revision, rows) = writer.end();
+        effects.rows.extend(rows);
+        Ok(Reply::Transacted(Transacted { revision, blocks }))
+    }
+
+    fn grant(
+        &mut self,
+        wanted: Option<LeaseId>,
+        grant: Grant,
+        effects: &mut Effects,
+    ) -> Result<Reply, Refusal> {
+        let lease = match wanted {
+            Some(lease) if self.leases.contains(lease) => return Err(Refusal::LeaseExists(lease)),
+            _ if self.leases.len() >= LEASES_MAX => return Err(Refusal::TooManyLeases),
+            Some(lease) => lease,
+            // The index names no other entry, so a client that chose it for a lease of its own is the only obstacle.
+            None => self
+                .leases
+                .free_from(grant.granted.0)
+                .ok_or(Refusal::TooManyLeases)?,
+        };
+        self.leases.insert(lease, grant);
+        effects.rows.push(Row::lease(lease, grant));
+        effects.leases.push(LeaseEvent::Granted(lease, grant));
+        let ttl = grant.ttl;
+        Ok(Reply::Granted { lease, ttl })
+    }
+
+    /// Expiry that a leader decided on, in a term that is the entry's own: leases start anew with every leader, so what
+    /// an earlier one knew counts no more.
+    fn expire(
+        &mut self,
+        term: Term,
+        decided: Term,
+        leases: &[(LeaseId, Index)],
+        effects: &mut Effects,
+    ) -> Result<Reply, Refusal> {
+        if decided != term && !self.planted.is(PlantedBug::StaleLeaderRevokes) {
+            return Err(Refusal::StaleTerm);
         }
-        let current = self.keys.get(key);
-        if !meets(current, expected) {
-            let current = current.map(|stored| stored.with_key(key));
-            return (Reply::Conflict { current }, None);
-        }
-        match self.keys.remove(key) {
-            Some(stored) => {
-                self.revision = self.revision.next();
-                let reply = Reply::Deleted {
-                    revision: self.revision,
-                    previous: stored.with_key(key),
-                };
-                (reply, Some(Row::delete(key)))
+        let meant = |(lease, granted): &(LeaseId, Index)| {
+            let grant = self.leases.grant_of(*lease)?;
+            (grant.granted == *granted).then_some(*lease)
+        };
+        let leases: Vec<LeaseId> = leases.iter().filter_map(meant).collect();
+        Ok(self.revoke(leases, effects))
+    }
+
+    /// Ends leases and removes their keys, in one revision.
+    fn revoke(&mut self, leases: impl IntoIterator<Item = LeaseId>, effects: &mut Effects) -> Reply {
+        let (mut ended, mut keys) = (0, Vec::new());
+        for lease in leases {
+            if let Some((grant, attached)) = self.leases.remove(lease) {
+                ended += 1;
+                keys.extend(attached);
+                effects.rows.push(Row::lease_gone(lease));
+                effects.leases.push(LeaseEvent::Gone(lease, grant));
             }
-            None => (Reply::NotFound, None),
+        }
+        let mut writer = Writer::new(&mut self.keys, &mut self.leases);
+        let deleted = writer.delete_keys(keys);
+        let (revision, rows) = writer.end();
+        effects.rows.extend(rows);
+        Reply::Revoked {
+            revision,
+            leases: ended,
+            deleted,
+        }
+    }
+
+    fn carry_out_once(
+        &mut self,
+        position: Position,
+        request: RequestId,
+        encoded: &Bytes,
+        command: Command,
+        effects: &mut Effects,
+    ) -> Result<Reply, Refusal> {
+        if matches!(command, Command::Once { .. } | Command::Register) {
+            return Err(Malformed::NotOnce.into());
+        }
+        let digest = digest(encoded);
+        let index = position.index;
+        match self.once.look_up(&request, digest, index, &mut effects.rows)? {
+            Known::Answered(reply) => {
+                Ok(Reply::decode(&reply).expect("an answer that was kept is one of this build"))
+            }
+            Known::New => {
+                let reply = self
+                    .carry_out(position, command, effects)
+                    .unwrap_or_else(Reply::Refused);
+                let answer = Answer {
+                    index,
+                    digest,
+                    reply: reply.encode(),
+                };
+                self.once.keep(request, answer, &mut effects.rows);
+                Ok(reply)
+            }
         }
     }
 
@@ -316,43 +422,13 @@ impl StateMachine {
     }
 
     fn summary_row(&self) -> Row {
+        let counters = self.keys.counters();
         Row::summary(Summary {
-            revision: self.revision,
+            revision: counters.revision,
+            compacted: counters.compacted,
+            scavenged: counters.scavenged,
             fingerprint: self.fingerprint.0,
             index: self.summary_index,
         })
     }
-
-    fn adopt(&mut self, summary: Summary) -> Result<(), RestoreError> {
-        if summary.index > self.applied.index {
-            return Err(RestoreError::RowsAhead {
-                rows: summary.index,
-                applied: self.applied,
-            });
-        }
-        if let Some((key, stored)) = self
-            .keys
-            .iter()
-            .find(|(_, stored)| stored.mod_revision > summary.revision)
-        {
-            return Err(RestoreError::RevisionAhead {
-                key: key.to_vec(),
-                found: stored.mod_revision,
-                revision: summary.revision,
-            });
-        }
-        self.revision = summary.revision;
-        self.fingerprint = Fingerprint(summary.fingerprint);
-        self.summary_index = summary.index;
-        Ok(())
-    }
-}
-
-/// Whether a key is at the revision that a command expects.
-fn meets(current: Option<&Stored>, expected: Option<Revision>) -> bool {
-    expected.is_none_or(|expected| current.map_or(Revision::ABSENT, |stored| stored.mod_revision) == expected)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

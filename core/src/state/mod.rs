@@ -12,15 +12,31 @@
 
 mod command;
 mod fingerprint;
+mod history;
+mod keys;
 mod kv;
+mod lease;
 mod machine;
+mod once;
+mod query;
 mod range;
 mod reply;
+mod restore;
 mod row;
+mod transaction;
+mod writer;
 
 pub use command::Command;
 pub use kv::{KeyValue, Revision};
-pub use machine::{Applied, ApplyError, RestoreError, StateMachine};
-pub use range::{KeyRange, Page};
-pub use reply::{Malformed, Reply};
+pub use lease::{Grant, LEASES_MAX, Lease, LeaseEvent, LeaseId, TTL_MAX};
+pub use machine::{Applied, ApplyError, StateMachine};
+pub use once::{ANSWER_BYTES_MAX, ANSWERS_MAX, ClientId, HOLDERS_MAX, REQUEST_KEY_BYTES_MAX, RequestId};
+pub use query::{Detail, Found, Query, ReadError, Sort, SortBy, Span};
+pub use range::KeyRange;
+pub use reply::{Malformed, Refusal, Reply};
+pub use restore::RestoreError;
 pub use row::Row;
+pub use transaction::{
+    Attach, Block, BlockDone, Compare, DEPTH_MAX, DeleteRange, OPERATIONS_MAX, Operand, Operation, Put,
+    READ_BYTES_MAX, Relation, Response, Transacted, Transaction,
+};

@@ -1,28 +1,18 @@
-//! Ranges of keys, and the pages in which they are read.
+//! Ranges of keys.
 
-use std::ops::Bound;
+use std::ops::{Bound, RangeBounds};
 
 use bytes::Bytes;
-
-use super::KeyValue;
+use serde::{Deserialize, Serialize};
 
 /// Bounds as the search of an ordered map wants them.
 pub(super) type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 
 /// A run of neighbouring keys, in the order of their bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyRange {
     start: Bound<Bytes>,
     end: Bound<Bytes>,
-}
-
-/// Part of a range.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Page {
-    /// The keys, ascending.
-    pub items: Vec<KeyValue>,
-    /// Whether the range goes on; [`KeyRange::after`] the last item leads to the rest.
-    pub more: bool,
 }
 
 impl KeyRange {
@@ -31,6 +21,15 @@ impl KeyRange {
         KeyRange {
             start: Bound::Unbounded,
             end: Bound::Unbounded,
+        }
+    }
+
+    /// This key alone.
+    pub fn only(key: impl Into<Bytes>) -> KeyRange {
+        let key = key.into();
+        KeyRange {
+            start: Bound::Included(key.clone()),
+            end: Bound::Included(key),
         }
     }
 
@@ -82,10 +81,17 @@ impl KeyRange {
         let start = self.start.as_ref().map(Bytes::as_ref);
         let end = self.end.as_ref().map(Bytes::as_ref);
         let empty = match (start, end) {
-            (Bound::Included(start), Bound::Excluded(end)) => start >= end,
-            (Bound::Excluded(start), Bound::Excluded(end)) => start >= end,
+            (Bound::Included(start), Bound::Included(end)) => start > end,
+            (Bound::Included(start) | Bound::Excluded(start), Bound::Excluded(end))
+            | (Bound::Excluded(start), Bound::Included(end)) => start >= end,
             _ => false,
         };
         (!empty).then_some((start, end))
+    }
+
+    /// Whether `key` lies in the range.
+    pub fn contains(&self, key: &[u8]) -> bool {
+        let contains = |bounds: Bounds<'_>| RangeBounds::<[u8]>::contains(&bounds, key);
+        self.bounds().is_some_and(contains)
     }
 }

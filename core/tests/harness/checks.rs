@@ -70,6 +70,14 @@ impl Checks {
                 let first = *self.votes.entry((from, message.term)).or_insert(to);
                 assert_eq!(first, to, "{name} votes twice in term {}", message.term);
             }
+            Body::VoteRequest { last, .. } => assert!(
+                disk.hard_state.term > message.term
+                    || (disk.hard_state.term == message.term
+                        && disk.hard_state.vote == Some(from)
+                        && disk.last() >= last),
+                "{name} asks for votes in term {} before its disk keeps its own, and its log",
+                message.term
+            ),
             Body::AppendAccepted { matched } if disk.hard_state.term == message.term => assert!(
                 disk.last().index >= matched,
                 "{name} accepts entries up to {matched} that its disk does not hold"

@@ -106,6 +106,9 @@ pub struct ServeArgs {
     /// The least number of entries between two snapshots [QUORATE_SNAPSHOT_INTERVAL, default 10000]
     #[arg(long, value_name = "ENTRIES")]
     snapshot_interval: Option<String>,
+    /// Bytes of snapshots sent in a second at the most; 0 for no limit [QUORATE_SNAPSHOT_RATE, default 64MiB]
+    #[arg(long, value_name = "BYTES")]
+    snapshot_rate: Option<String>,
     /// Connections of clients at a time [QUORATE_MAX_CONNECTIONS, default 1000]
     #[arg(long, value_name = "COUNT")]
     max_connections: Option<String>,
@@ -173,6 +176,7 @@ impl ServeArgs {
             ("--clock-drift-ppm", &self.clock_drift_ppm),
             ("--wal-sync", &self.wal_sync),
             ("--snapshot-interval", &self.snapshot_interval),
+            ("--snapshot-rate", &self.snapshot_rate),
             ("--max-connections", &self.max_connections),
             ("--tcp-nodelay", &self.tcp_nodelay),
             ("--keepalive", &self.keepalive),

@@ -169,6 +169,8 @@ pub struct Storage {
     pub wal_sync: bool,
     /// The least number of entries between two snapshots.
     pub snapshot_interval: u64,
+    /// Bytes of snapshots that the node sends in a second at the most, to all members together; 0 for no limit.
+    pub snapshot_rate: u64,
 }
 
 /// Connections of clients.

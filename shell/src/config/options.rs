@@ -109,6 +109,11 @@ fn election_timeout(
     }
 }
 
+/// Half of what a link of 1 Gbit/s carries: a snapshot leaves the other half to what clients write.
+const SNAPSHOT_RATE: usize = 64 << 20;
+/// One slice of a transfer a second.
+const SNAPSHOT_RATE_MIN: usize = 64 << 10;
+
 pub(super) fn storage(reader: &mut Reader) -> Storage {
     let data_dir = reader.parsed(
         "cluster.storage.data_dir",
@@ -127,10 +132,20 @@ pub(super) fn storage(reader: &mut Reader) -> Storage {
         ));
     }
     let snapshot_interval = reader.number("cluster.storage.snapshot_interval", 10_000, 1..=u64::MAX);
+    let snapshot_rate = reader.bytes("cluster.storage.snapshot_rate", SNAPSHOT_RATE, 0..=usize::MAX);
+    if (1..SNAPSHOT_RATE_MIN).contains(&snapshot_rate.value) {
+        let message = format!(
+            "the snapshot rate of {} bytes a second is below {SNAPSHOT_RATE_MIN}, at which a node that is behind would \
+             hardly catch up; 0 is no limit",
+            snapshot_rate.value
+        );
+        reader.mistake(&snapshot_rate.origin, message);
+    }
     Storage {
         data_dir: PathBuf::from(data_dir.value),
         wal_sync: wal_sync.value,
         snapshot_interval: snapshot_interval.value,
+        snapshot_rate: snapshot_rate.value as u64,
     }
 }
 

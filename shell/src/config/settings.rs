@@ -64,6 +64,11 @@ pub static SETTINGS: &[Setting] = &[
         "QUORATE_SNAPSHOT_INTERVAL",
         "--snapshot-interval",
     ),
+    setting(
+        "cluster.storage.snapshot_rate",
+        "QUORATE_SNAPSHOT_RATE",
+        "--snapshot-rate",
+    ),
     setting("network.host", "QUORATE_HOST", "--host"),
     setting(
         "network.advertise_host",

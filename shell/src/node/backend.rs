@@ -13,13 +13,13 @@ use quorate_api::{
 };
 use quorate_core::Instant;
 use quorate_core::raft::{Index, Membership, NodeId, ReadMode};
-use quorate_core::state::{Command, KeyRange, KeyValue, Reply, Revision, StateMachine};
+use quorate_core::state::{Reply, StateMachine};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::inbox::{AdminOutcome, ReadOutcome, Request, WriteOutcome};
 use super::lanes::apply::SharedState;
-use super::show;
 use super::view::View;
+use super::{keys, show};
 use crate::api::backend::{
     Backend, BackendError, GetReply, ListReply, Range, ReadOptions, Write, WriteOptions, WriteReply,
 };
@@ -81,7 +81,7 @@ impl NodeBackend {
     async fn replicate(&self, write: Write, options: WriteOptions) -> Result<WriteReply, BackendError> {
         self.membership()?;
         self.check_quorum()?;
-        let command = command(write).encode();
+        let command = keys::command(write).encode();
         let (reply, answer) = oneshot::channel();
         let WriteOptions { deadline, forward } = options;
         self.request(Request::Write {
@@ -96,45 +96,13 @@ impl NodeBackend {
         {
             WriteOutcome::Applied(reply) => Reply::decode(&reply)
                 .map_err(|error| BackendError::Refused(error.to_string()))
-                .and_then(|reply| self.write_reply(reply)),
+                .and_then(keys::write_reply),
             WriteOutcome::NoLeader => Err(BackendError::NoLeader),
             WriteOutcome::NotLeader(leader) => Err(BackendError::NotLeader { leader }),
             WriteOutcome::Busy => Err(BackendError::Busy),
             WriteOutcome::Unknown => Err(BackendError::UnknownOutcome),
             WriteOutcome::Refused(reason) => Err(BackendError::Refused(reason)),
         }
-    }
-
-    fn write_reply(&self, reply: Reply) -> Result<WriteReply, BackendError> {
-        Ok(match reply {
-            Reply::Put { revision, previous } => WriteReply::Done {
-                revision: revision.0,
-                previous: previous.map(key_value),
-                deleted: 0,
-            },
-            Reply::Deleted { revision, previous } => WriteReply::Done {
-                revision: revision.0,
-                previous: Some(key_value(previous)),
-                deleted: 1,
-            },
-            Reply::Conflict { current } => WriteReply::Conflict {
-                current: current.map_or(0, |current| current.mod_revision.0),
-            },
-            Reply::NotFound => {
-                let revision = self
-                    .state
-                    .read()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .revision()
-                    .0;
-                WriteReply::Done {
-                    revision,
-                    previous: None,
-                    deleted: 0,
-                }
-            }
-            Reply::Malformed(malformed) => return Err(BackendError::Refused(malformed.to_string())),
-        })
     }
 
     /// Reads the state when it is as fresh as the reader wants.
@@ -244,14 +212,14 @@ impl Backend for NodeBackend {
         Box::pin(async move {
             self.read(options, |state| GetReply {
                 revision: state.revision().0,
-                entry: state.get(&key).map(key_value),
+                entry: state.get(&key).map(keys::key_value),
             })
             .await
         })
     }
 
     fn list(&self, range: Range, options: ReadOptions) -> BoxFuture<'_, Result<ListReply, BackendError>> {
-        Box::pin(async move { self.read(options, |state| list(state, range)).await })
+        Box::pin(async move { self.read(options, |state| keys::list(state, range)).await })
     }
 
     fn leader_known(&self) -> BoxFuture<'_, ()> {
@@ -361,52 +329,5 @@ fn administered(outcome: AdminOutcome) -> Result<(), BackendError> {
         AdminOutcome::NotLeader(None) => Err(BackendError::NoLeader),
         AdminOutcome::Pending(reason) | AdminOutcome::Refused(reason) => Err(BackendError::Refused(reason)),
         AdminOutcome::Unknown => Err(BackendError::UnknownOutcome),
-    }
-}
-
-fn command(write: Write) -> Command {
-    match write {
-        Write::Put { key, value, expected } => Command::Put {
-            key,
-            value,
-            expected: expected.map(Revision),
-        },
-        Write::Delete { key, expected } => Command::Delete {
-            key,
-            expected: expected.map(Revision),
-        },
-    }
-}
-
-fn key_value(key_value: KeyValue) -> quorate_api::KeyValue {
-    quorate_api::KeyValue {
-        key: key_value.key,
-        value: key_value.value,
-        create_revision: key_value.create_revision.0,
-        mod_revision: key_value.mod_revision.0,
-        version: key_value.version,
-    }
-}
-
-/// As many entries as fit into both limits, but at least one.
-fn list(state: &StateMachine, range: Range) -> ListReply {
-    let keys = match range.end {
-        Some(end) => KeyRange::between(range.start, end),
-        None => KeyRange::from(range.start),
-    };
-    let page = state.range(&keys, range.limit);
-    let (mut entries, mut more, mut bytes) = (Vec::new(), page.more, 0);
-    for item in page.items {
-        bytes += item.key.len() + item.value.len();
-        if bytes > range.bytes_max && !entries.is_empty() {
-            more = true;
-            break;
-        }
-        entries.push(key_value(item));
-    }
-    ListReply {
-        revision: state.revision().0,
-        entries,
-        more,
     }
 }

@@ -40,8 +40,10 @@ pub(super) enum Pending {
         name: String,
         responder: Responder,
     },
-    /// A duty of the leader; nobody waits.
+    /// A duty of the leader about the membership; nobody waits.
     Duty,
+    /// A duty of the leader about the state; it comes again when nothing came of it.
+    StateDuty,
 }
 
 /// A command that may go to the leader.

@@ -16,9 +16,10 @@ use quorate_core::raft::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::clients::{Clients, Forwardable, Pending};
+use super::duties::StateDuties;
 use super::inbox::{AdminOutcome, Completion, Request};
 use super::lanes::Lanes;
-use super::lanes::apply::{ApplyOrder, Waiter};
+use super::lanes::apply::{ApplyOrder, SharedState, Waiter};
 use super::lanes::log::LogOrder;
 use super::lanes::snapshot::SnapshotOrder;
 use super::measure::Measured;
@@ -45,6 +46,7 @@ pub(super) struct Consensus {
     pub(super) metrics: Arc<Metrics>,
     pub(super) lanes: Lanes,
     pub(super) measured: Measured,
+    pub(super) state_duties: StateDuties,
     effects: Effects,
     duties_due: Instant,
     pub(super) patience: Patience,
@@ -63,6 +65,7 @@ pub(super) struct Surroundings {
     pub(super) ports: Ports,
     pub(super) metrics: Arc<Metrics>,
     pub(super) lanes: Lanes,
+    pub(super) state: SharedState,
     /// Where readers see what this node knows.
     pub(super) view: watch::Sender<View>,
     pub(super) directory: DataDirectory,
@@ -114,6 +117,7 @@ impl Consensus {
             ports,
             metrics,
             lanes,
+            state,
             view,
             directory,
         } = surroundings;
@@ -127,6 +131,7 @@ impl Consensus {
             metrics,
             lanes,
             measured: Measured::default(),
+            state_duties: StateDuties::new(state),
             effects: Effects::default(),
             duties_due: now,
             patience: Patience::default(),
@@ -209,6 +214,7 @@ impl Consensus {
             self.duties_due = now + DUTIES_INTERVAL;
             self.record_moves();
             self.promote_learners();
+            self.look_after_state(now);
             self.look_after_peers();
             self.watch_repair(now);
             self.show_gauges();
@@ -221,6 +227,7 @@ impl Consensus {
             Completion::Persisted { write, result } => self.step(Input::Persisted { write, result }),
             Completion::Fetched { fetch, result } => self.step(Input::Fetched { fetch, result }),
             Completion::Applied { index } => self.step(Input::Applied { index }),
+            Completion::Leases(events) => self.leases_changed(&events),
             Completion::Snapshot(event) => self.step(Input::Snapshot(event)),
             Completion::Forwarded { node, request, reply } => {
                 self.answer_forward(node, request, ForwardResult::Reply(reply));

@@ -8,6 +8,7 @@ use quorate_core::Instant;
 use quorate_core::raft::{
     DiskError, Entry, FetchError, FetchId, Index, NodeId, ReadMode, SnapshotEvent, WriteId,
 };
+use quorate_core::state::LeaseEvent;
 use tokio::sync::oneshot;
 
 use super::invite::{Invitation, Invited};
@@ -73,6 +74,8 @@ pub(super) enum Completion {
     },
     /// Everything up to an index is applied.
     Applied { index: Index },
+    /// Applying entries granted leases, or ended some.
+    Leases(Vec<LeaseEvent>),
     /// A command forwarded by another node was applied: its encoded reply.
     Forwarded {
         node: NodeId,

@@ -12,9 +12,11 @@ mod backend;
 mod change;
 mod clients;
 mod consensus;
+mod duties;
 mod formation;
 mod inbox;
 mod invite;
+mod keys;
 mod lanes;
 mod measure;
 mod notices;
@@ -462,6 +464,7 @@ impl Running {
 
         let (store_sender, store_lane) = state_lane(STATE_QUEUE_BYTES);
         let applied_bytes = Arc::new(AtomicU64::new(0));
+        let shared = Arc::clone(&state);
         let apply = ApplyLane {
             state,
             membership_changed: base.is_none(),
@@ -482,6 +485,7 @@ impl Running {
             policy: SnapshotPolicy::new(config.storage.snapshot_interval),
             applied_bytes,
             transport: transport.clone(),
+            rate: config.storage.snapshot_rate,
             clock: Arc::clone(&ports.clock),
             completions: completions.clone(),
         };
@@ -511,6 +515,7 @@ impl Running {
             ports,
             metrics,
             lanes,
+            state: shared,
             view,
             directory,
         };

@@ -15,8 +15,8 @@ impl Consensus {
     /// Passes the answer of consensus on to whoever waits for `token`.
     pub(super) fn resolve(&mut self, token: Token, outcome: Outcome) {
         match self.clients.take(token) {
-            // The reply of an applied command has settled it.
-            None => {}
+            // The reply of an applied command has settled it; or nobody waits.
+            None | Some(Pending::StateDuty) => {}
             Some(Pending::Write { waiter, forward, .. }) => self.resolve_write(waiter, forward, outcome),
             Some(Pending::Read(reply)) => {
                 let outcome = match outcome {

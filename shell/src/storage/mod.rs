@@ -38,7 +38,7 @@ pub(crate) fn feed(input: &[u8]) {
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 

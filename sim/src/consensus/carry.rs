@@ -159,7 +159,7 @@ impl World {
     fn check_promise(&mut self, run: Run, to: NodeId, message: &Message) -> Verdict {
         let promises = matches!(
             message.body,
-            Body::VoteResponse { granted: true } | Body::AppendAccepted { .. }
+            Body::VoteResponse { granted: true } | Body::VoteRequest { .. } | Body::AppendAccepted { .. }
         );
         let Some(node) = self.nodes.get(run.node).filter(|_| promises) else {
             return Ok(());
@@ -335,7 +335,7 @@ impl World {
             (RequestKind::Command { .. }, Outcome::NotLeader { leader }) => self.refused(&request, *leader),
             _ => {}
         }
-        Ok(())
+        self.data_outcome(run, token, outcome)
     }
 
     fn read_ready(&mut self, run: Run, index: Index) {
@@ -454,7 +454,9 @@ impl World {
     }
 
     fn elected(&mut self, run: Run, term: Term) -> Verdict {
-        self.leader = Some(run.node);
+        if self.leader != Some(run.node) {
+            self.leader_before = self.leader.replace(run.node);
+        }
         self.statistics.elections += 1;
         self.measure_election();
         if self.recovery.is_some()

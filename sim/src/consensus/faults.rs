@@ -252,6 +252,8 @@ impl World {
             process.timer = None;
         }
         self.checkers.handovers.clock_steps();
+        self.checkers.grants.clock_steps(self.schedule.now());
+        self.checkers.once.clock_steps();
         self.arm(run);
     }
 

@@ -128,6 +128,7 @@ impl World {
             }
         }
         self.finish_reads(run);
+        self.renew_leases(run)?;
         self.flush_later(run);
         match applied {
             Some(index) => self.input(run, Input::Applied { index }),
@@ -142,15 +143,17 @@ impl World {
         };
         let position = entry.position;
         let machine = &mut live.process.machine;
+        let mut told = None;
         let rows = match &entry.payload {
-            Payload::Command(command)
-                if planted == Some(PlantedBug::DivergentApply) && run.node == NodeId(1) =>
-            {
-                machine
-                    .apply(position, &altered(command))
-                    .map(|applied| applied.rows)
+            Payload::Command(command) => {
+                let diverges = planted == Some(PlantedBug::DivergentApply) && run.node == NodeId(1);
+                let altered = diverges.then(|| altered(command));
+                let command = altered.as_deref().unwrap_or(command);
+                machine.apply(position, command).map(|applied| {
+                    told = Some((applied.reply, applied.leases));
+                    applied.rows
+                })
             }
-            Payload::Command(command) => machine.apply(position, command).map(|applied| applied.rows),
             Payload::Membership(membership) => {
                 live.process.membership = (**membership).clone();
                 machine.apply_empty(position).map(|()| Vec::new())
@@ -171,6 +174,9 @@ impl World {
             self.checkers.states.reached(run.node, machine)?;
         }
         live.store.applied(position, rows);
+        if let Some((reply, leases)) = told {
+            self.data_applied(run, entry, token.is_some(), &reply, &leases)?;
+        }
         let Some(token) = token else {
             return Ok(());
         };
@@ -203,6 +209,7 @@ impl World {
             checker: "snapshots can be loaded",
             seen: format!("{run}: {error}"),
         })?;
+        live.process.machine.plant(self.knobs.raft.planted);
         live.process.membership = base.membership;
         live.store.installed(base.position, rows);
         self.checkers.states.reached(run.node, &live.process.machine)
@@ -410,13 +417,7 @@ fn boundary_reached(crash_at: &Option<(Boundary, Time)>, reached: Boundary) -> O
 /// The command with another value.
 fn altered(command: &[u8]) -> Vec<u8> {
     match Command::decode(command) {
-        Ok(Command::Put { key, expected, .. }) => Command::Put {
-            key,
-            value: bytes::Bytes::from_static(b"another value"),
-            expected,
-        }
-        .encode()
-        .to_vec(),
+        Ok(Command::Put(put)) => Command::put(put.key, &b"another value"[..]).encode().to_vec(),
         _ => command.to_vec(),
     }
 }

@@ -9,6 +9,7 @@ use super::checker::contact::Contact;
 use super::checker::progress::Progress;
 use super::checker::{Breach, Verdict, demand};
 use super::clock::Clock;
+use super::data::DataDuties;
 use super::marks::Mark;
 use super::network::Cut;
 use super::node::{Node, Process, Run};
@@ -118,7 +119,8 @@ impl World {
                 "the log begins at {log_base}, the state ends at {applied}, and there is no snapshot"
             )));
         }
-        let machine = node.store.load().map_err(|error| fails(&error))?;
+        let mut machine = node.store.load().map_err(|error| fails(&error))?;
+        machine.plant(self.knobs.raft.planted);
         let applied = if node.witness {
             log_base.index
         } else {
@@ -151,6 +153,7 @@ impl World {
             membership,
             to_apply: std::collections::VecDeque::new(),
             reads: Vec::new(),
+            data: DataDuties::new(),
             progress,
             contact: Contact::default(),
             seen: Seen::starting(promised_until),
@@ -260,8 +263,8 @@ impl World {
         }
     }
 
-    /// Gives every member a machine that has none yet, and starts it soon. A machine that has the id from a membership
-    /// which was never committed makes room: no transport takes it for the member.
+    /// Gives every member of a committed membership, or of an elected leader's, a machine that has none yet. A machine
+    /// that has the id from a membership which was never committed makes room: no transport takes it for the member.
     pub(super) fn create_members(&mut self, membership: &Membership) {
         for (id, member) in membership.members() {
             let machine = self.nodes.get(*id);
@@ -269,7 +272,7 @@ impl World {
                 continue;
             }
             let before = machine.map(Node::run);
-            self.create(*id, member);
+            self.create_member(*id, member);
             if let Some(before) = before {
                 self.checkers.clients.stopped(before);
                 self.checkers.promises.blank(*id);
@@ -277,9 +280,14 @@ impl World {
                     node.life = before.life;
                 }
             }
-            let delay = self.machine(Draws::FirstStart, *id).around(100 * MILLISECOND);
-            self.schedule.after(delay, Event::Start(*id));
         }
+    }
+
+    /// Gives a member a machine, and starts it soon.
+    pub(super) fn create_member(&mut self, id: NodeId, member: &Member) {
+        self.create(id, member);
+        let delay = self.machine(Draws::FirstStart, id).around(100 * MILLISECOND);
+        self.schedule.after(delay, Event::Start(id));
     }
 
     /// Ends a cut; transports connect again.

@@ -63,7 +63,7 @@ pub(super) struct Measuring {
 impl World {
     /// Notes that a process is about to end.
     pub(super) fn measure_end(&mut self, id: NodeId) {
-        if self.leader_among(|_| true) == Some(id) {
+        if self.current_leader() == Some(id) {
             let since = &mut self.measuring.leaderless_since;
             *since = since.or(Some(self.schedule.now()));
         }

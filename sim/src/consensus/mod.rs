@@ -8,6 +8,7 @@
 mod carry;
 mod checker;
 mod clock;
+mod data;
 mod disk;
 mod faults;
 mod lanes;
@@ -27,6 +28,7 @@ mod store;
 mod survivors;
 mod told;
 mod trace;
+mod words;
 mod workload;
 mod world;
 

@@ -9,6 +9,7 @@ use quorate_core::state::StateMachine;
 use super::checker::contact::Contact;
 use super::checker::progress::Progress;
 use super::clock::Clock;
+use super::data::DataDuties;
 use super::disk::Disk;
 use super::log::DiskLog;
 use super::plan::Boundary;
@@ -75,6 +76,7 @@ pub(super) struct Process {
     pub(super) to_apply: VecDeque<Apply>,
     /// Indexes that reads wait for.
     pub(super) reads: Vec<Index>,
+    pub(super) data: DataDuties,
     pub(super) progress: Progress,
     pub(super) contact: Contact,
     pub(super) seen: Seen,

@@ -84,9 +84,14 @@ impl World {
                 (log.last(), log.membership().clone())
             })
             .collect();
-        memberships.sort_by_key(|(last, _)| *last);
+        memberships.sort_by_key(|(last, _)| std::cmp::Reverse(*last));
         for (_, membership) in memberships {
-            self.create_members(&membership);
+            let newcomers = membership.members().iter();
+            for (id, member) in newcomers {
+                if self.nodes.get(*id).is_none() {
+                    self.create_member(*id, member);
+                }
+            }
         }
         self.repair(|_| true);
     }
@@ -342,6 +347,9 @@ impl World {
     fn what_the_whole_wants(&self, membership: &Membership, leader: NodeId) -> Option<String> {
         if let Some(level) = self.unused_features(membership) {
             return Some(format!("the feature level is not raised to {level}"));
+        }
+        if let Some(lease) = self.lasting_lease() {
+            return Some(format!("lease {lease}, which nobody keeps alive, is not over"));
         }
         let preferred = self.preferred_over_leader()?;
         Some(format!(

@@ -39,6 +39,10 @@ statistics! {
     acknowledged: "acknowledged commands",
     /// Linearizable reads that were answered.
     reads: "linearizable reads",
+    /// Keep-alives of leases that were answered.
+    keep_alives: "keep-alives",
+    /// Times that a node refused an expiry that was decided in an earlier term.
+    stale_expiries: "refused expiries of an earlier term",
     /// Messages sent.
     messages: "messages",
     /// Processes that were killed.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use quorate_core::raft::{Input, NodeId, ReadMode, Role};
-use quorate_core::state::{Command, Revision};
+use quorate_core::state::{self, Command, Put, Revision, Transaction};
 
 use super::PlantedBug;
 use super::checker::Verdict;
@@ -10,6 +10,7 @@ use super::checker::client::{Request, RequestKind, Serial, value_of};
 use super::node::Run;
 use super::operator::Mood;
 use super::schedule::MILLISECOND;
+use super::words::command_in_words;
 use super::world::{Event, World};
 use crate::trace::Operation;
 
@@ -19,6 +20,17 @@ pub(super) struct Attempt {
     serial: Option<Serial>,
     command: Bytes,
     attempt: u32,
+}
+
+impl Attempt {
+    /// The first attempt of a command that no serial tells from others.
+    pub(super) fn first(command: Bytes) -> Attempt {
+        Attempt {
+            serial: None,
+            command,
+            attempt: 1,
+        }
+    }
 }
 
 /// How often a refused command is tried.
@@ -106,7 +118,7 @@ impl World {
         }
     }
 
-    fn put(&mut self, run: Run, attempt: Attempt) -> Verdict {
+    pub(super) fn put(&mut self, run: Run, attempt: Attempt) -> Verdict {
         let Attempt {
             serial,
             command,
@@ -157,12 +169,17 @@ impl World {
         })
     }
 
-    /// Mostly the node that leads or is said to, often any.
+    /// Mostly the node that leads or is said to, often any, and at times the one that led before: not every client has
+    /// heard.
     fn clients_choice(&mut self) -> Option<Run> {
         let now = self.schedule.now();
-        let leader = self
-            .leader
-            .filter(|_| self.random.clients.chance(700_000))
+        let place = self.random.clients.below(10);
+        let leader = match place {
+            0..7 => self.leader,
+            7 => self.leader_before,
+            _ => None,
+        };
+        let leader = leader
             .and_then(|leader| self.nodes.get(leader))
             .filter(|node| node.process.is_some() && node.paused_until <= now);
         if let Some(node) = leader {
@@ -174,6 +191,11 @@ impl World {
         }
         let place = usize::try_from(self.random.clients.below(running)).ok()?;
         self.nodes.moving(now).nth(place).map(|(node, _)| node.run())
+    }
+
+    /// The node that leads the latest term.
+    pub(super) fn current_leader(&self) -> Option<NodeId> {
+        self.leader_among(|_| true)
     }
 
     /// The one of some nodes that leads the latest term.
@@ -189,53 +211,25 @@ impl World {
         let kind = self.random.clients.below(10);
         if kind == 0 {
             let key = self.some_key();
-            return (None, Command::Delete { key, expected: None }.encode());
+            return (None, Command::delete(key).encode());
         }
         let serial = self.checkers.clients.new_write();
         if kind > 2 {
             return (Some(serial), self.plain_put(serial));
         }
-        let command = Command::Put {
-            key: self.some_key(),
-            value: value_of(serial),
-            expected: Some(Revision(
-                self.random.clients.below(self.checkers.clients.acknowledged + 2),
-            )),
-        };
+        let key = self.some_key();
+        let expected = Revision(self.random.clients.below(self.checkers.clients.acknowledged + 2));
+        let put = state::Operation::Put(Put::new(key.clone(), value_of(serial)));
+        let command = Command::Transact(Transaction::guarded(key, expected, put));
         (Some(serial), command.encode())
     }
 
     fn plain_put(&mut self, serial: Serial) -> Bytes {
-        Command::Put {
-            key: self.some_key(),
-            value: value_of(serial),
-            expected: None,
-        }
-        .encode()
+        Command::put(self.some_key(), value_of(serial)).encode()
     }
 
     fn some_key(&mut self) -> Bytes {
         let number = self.random.clients.below(self.knobs.keys);
         format!("key-{number}").into_bytes().into()
     }
-}
-
-/// A command as people write it.
-fn command_in_words(command: &[u8], serial: Option<Serial>, attempt: u32) -> String {
-    let text = |key: &Bytes| String::from_utf8_lossy(key).into_owned();
-    let what = match Command::decode(command) {
-        Ok(Command::Put { key, expected, .. }) => match expected {
-            Some(revision) => format!("put {} if at revision {revision:?}", text(&key)),
-            None => format!("put {}", text(&key)),
-        },
-        Ok(Command::Delete { key, .. }) => format!("delete {}", text(&key)),
-        Err(error) => error.to_string(),
-    };
-    let serial = serial.map_or(String::new(), |serial| format!(", write {serial}"));
-    let attempt = if attempt > 1 {
-        format!(", attempt {attempt}")
-    } else {
-        String::new()
-    };
-    format!("{what}{serial}{attempt}")
 }

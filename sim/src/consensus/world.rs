@@ -9,6 +9,7 @@ use quorate_core::raft::{
 
 use super::checker::commit::CommittedLog;
 use super::checker::{Breach, Checkers, Verdict, demand, lease, matching};
+use super::data::{Data, DataEvent};
 use super::marks::Marks;
 use super::measured::Measuring;
 use super::network::{Cut, Network};
@@ -87,6 +88,8 @@ pub(super) enum Event {
     Request,
     /// A client asks again.
     Again(Attempt),
+    /// Something happens to leases, or to a request that must be carried out once.
+    Data(DataEvent),
     /// The operation at this place in the plan is asked for.
     Operation(usize),
     /// Leaders see to their duties.
@@ -180,7 +183,10 @@ pub(super) struct World {
     pub(super) membership_at: Position,
     /// The node that was elected last.
     pub(super) leader: Option<NodeId>,
+    /// The one that was elected before it.
+    pub(super) leader_before: Option<NodeId>,
     pub(super) operator: Operator,
+    pub(super) data: Data,
     /// Set when the phase with faults is over.
     pub(super) recovery: Option<Recovery>,
     pub(super) statistics: Statistics,
@@ -218,7 +224,8 @@ impl World {
             noise: plan.noise,
             schedule: Schedule::new(),
             nodes: Nodes::default(),
-            checkers: Checkers::new(conditions.checks),
+            checkers: Checkers::new(conditions.checks, plan.knobs.clock_skew),
+            data: Data::new(stream(Concern::Data)),
             random: Streams {
                 disk: stream(Concern::Disk),
                 clients: stream(Concern::Clients),
@@ -229,6 +236,7 @@ impl World {
             membership,
             membership_at: Position::default(),
             leader: None,
+            leader_before: None,
             operator: Operator::default(),
             recovery: None,
             statistics: Statistics::default(),
@@ -273,6 +281,7 @@ impl World {
         }
         self.schedule.after(0, Event::Request);
         self.schedule.after(DUTIES_INTERVAL, Event::Duties);
+        self.begin_data();
         for (place, fault) in self.faults.iter().enumerate() {
             self.schedule.at(fault.at, Event::Fault(place));
         }
@@ -353,6 +362,7 @@ impl World {
             }
             Event::Request => self.request(),
             Event::Again(attempt) => self.ask_again(attempt),
+            Event::Data(event) => self.data(event),
             Event::Operation(place) => {
                 let operation = self.operations[place].clone();
                 self.operate(&operation)

@@ -66,6 +66,13 @@ impl Stored {
         }
     }
 
+    /// Where the log ends.
+    pub(super) fn last(&self) -> Position {
+        self.entries
+            .last()
+            .map_or(self.base.position, |entry| entry.position)
+    }
+
     /// The position of the entry at `index`, if it is there.
     pub(super) fn position(&self, index: Index) -> Option<Position> {
         let place = usize::try_from(index.0.checked_sub(1)?).ok()?;

@@ -292,6 +292,12 @@ impl State {
             Body::VoteResponse { granted: true } => {
                 durable.hard_state.term >= message.term && durable.hard_state.vote.is_some()
             }
+            Body::VoteRequest { last, .. } => {
+                let hard_state = durable.hard_state;
+                let own =
+                    hard_state.term == message.term && hard_state.vote == Some(NodeId(place as u64 + 1));
+                hard_state.term > message.term || (own && durable.last() >= *last)
+            }
             Body::AppendAccepted { matched } => *matched == Index(0) || durable.position(*matched).is_some(),
             _ => true,
         };

@@ -82,6 +82,7 @@ impl ApplyLane {
         let count: usize = batches.iter().map(|entries| entries.len()).sum();
         let mut rows = Vec::new();
         let mut replies = Vec::new();
+        let mut leases = Vec::new();
         let mut bytes = 0;
         let mut waiters = waiters.into_iter().peekable();
         let position = {
@@ -98,6 +99,7 @@ impl ApplyLane {
                             key: row.key,
                             value: row.value,
                         }));
+                        leases.extend(applied.leases);
                         replies.extend(waiter.map(|(_, waiter)| (waiter, applied.reply)));
                     }
                     Payload::Omitted => {
@@ -125,6 +127,9 @@ impl ApplyLane {
             .apply
             .observe(took / u32::try_from(count.max(1)).unwrap_or(u32::MAX));
         self.applied.send_replace(position.index);
+        if !leases.is_empty() {
+            let _ = self.completions.send(Completion::Leases(leases));
+        }
         let _ = self.completions.send(Completion::Applied {
             index: position.index,
         });

@@ -12,7 +12,9 @@ use self::snapshot::SnapshotOrder;
 
 pub(super) mod apply;
 pub(super) mod log;
+mod pace;
 pub(super) mod snapshot;
+mod transfer;
 
 /// Where orders go in. A lane that has ended has said why, so an order that it no longer takes is dropped.
 pub(super) struct Lanes {

@@ -1,37 +1,25 @@
 //! The snapshot lane: makes snapshots, sends them to members that are too far behind, and takes them in.
 //!
-//! A transfer is a header, the receiver's answer which piece it needs next, the pieces, and the receiver's word that
-//! it has all of them, durably. It resumes where an earlier one broke off. Invariants: consensus hears of a snapshot
-//! only when it is whole, verified and durable; one transfer to a member at a time; one is taken in at a time.
+//! Invariants: consensus hears of a snapshot only when it is whole, verified and durable; one transfer to a member at a
+//! time ([`super::transfer`] says how it goes on after a break); one snapshot is made at a time.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
 use quorate_core::Instant;
 use quorate_core::raft::{Index, NodeId, Position, SnapshotEvent, Term};
-use quorate_core::wire::{self, Kind};
-use serde::{Deserialize, Serialize};
-use thiserror::Error;
-use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 
 use super::super::inbox::Completion;
+use super::transfer::{TransferError, Transfers};
 use crate::port::Clock;
 use crate::storage::{
-    ReceiveError, Since, Snapshot, SnapshotPolicy, Snapshots, StateReader, StateSender, StorageError,
-    should_snapshot,
+    Since, Snapshot, SnapshotPolicy, Snapshots, StateReader, StateSender, StorageError, should_snapshot,
 };
-use crate::transport::{BulkStream, ConnectError, Transport};
-
-/// Snapshots kept; the one before the newest may still be on its way to a member.
-const KEPT: usize = 2;
-/// Bytes of the largest piece: one row may be as large as the largest command.
-const PIECE_BYTES_MAX: usize = 16 << 20;
+use crate::transport::{BulkStream, Transport};
 
 /// What the lane is asked to do.
 pub(in super::super) enum SnapshotOrder {
@@ -47,42 +35,6 @@ pub(in super::super) enum SnapshotOrder {
     StateDurable(Position),
 }
 
-/// What opens a transfer.
-#[derive(Debug, Serialize, Deserialize)]
-struct Offer {
-    /// The sender's term.
-    term: Term,
-    /// How many pieces there are.
-    pieces: u64,
-    /// Piece 0, which says what the snapshot is of.
-    first: Bytes,
-}
-
-/// Why a transfer broke off.
-#[derive(Debug, Error)]
-enum TransferError {
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
-    #[error("the connection broke: {0}")]
-    Broken(#[from] io::Error),
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-    #[error("the state store failed: {0}")]
-    Store(#[from] quorate_core::raft::DiskError),
-    #[error(transparent)]
-    Receive(#[from] ReceiveError),
-    #[error("the other side sent what makes no sense: {0}")]
-    Malformed(#[from] wire::DecodeError),
-    #[error("the state ends at {found}, before index {needed} where the log begins")]
-    Behind { found: Index, needed: Index },
-    #[error("a piece of {0} bytes is larger than any that a node sends")]
-    TooLarge(usize),
-    #[error("another snapshot is being taken in")]
-    Occupied,
-    #[error("the last piece came and the snapshot is not whole")]
-    Incomplete,
-}
-
 pub(in super::super) struct SnapshotLane {
     pub(in super::super) snapshots: Snapshots,
     pub(in super::super) state: StateReader,
@@ -91,6 +43,8 @@ pub(in super::super) struct SnapshotLane {
     /// Bytes of entries applied since the node started.
     pub(in super::super) applied_bytes: Arc<AtomicU64>,
     pub(in super::super) transport: Transport,
+    /// Bytes a second that all transfers together may send; 0 for no limit.
+    pub(in super::super) rate: u64,
     pub(in super::super) clock: Arc<dyn Clock>,
     pub(in super::super) completions: mpsc::UnboundedSender<Completion>,
 }
@@ -107,8 +61,8 @@ struct Last {
 /// What the tasks of the lane share.
 struct Shared {
     lane: SnapshotLane,
+    transfers: Transfers,
     sending: RefCell<BTreeSet<NodeId>>,
-    receiving: Cell<bool>,
     /// One snapshot is made at a time.
     making: tokio::sync::Mutex<Last>,
 }
@@ -126,10 +80,16 @@ impl SnapshotLane {
             applied_bytes: 0,
             length: newest.as_ref().map_or(0, Snapshot::length),
         };
+        let transfers = Transfers::new(
+            self.snapshots.clone(),
+            self.transport.clone(),
+            Arc::clone(&self.clock),
+            self.rate,
+        );
         let shared = Rc::new(Shared {
             lane: self,
+            transfers,
             sending: RefCell::default(),
-            receiving: Cell::new(false),
             making: tokio::sync::Mutex::new(last),
         });
         while let Some(order) = orders.recv().await {
@@ -157,14 +117,7 @@ impl Shared {
                 });
             }
             SnapshotOrder::Receive { peer, header, stream } => {
-                let result = if self.receiving.replace(true) {
-                    Err(TransferError::Occupied)
-                } else {
-                    let result = self.receive(peer, &header, stream).await;
-                    self.receiving.set(false);
-                    result
-                };
-                match result {
+                match self.transfers.receive(peer, &header, stream).await {
                     Ok(event) => self.report(event),
                     Err(error) => tracing::warn!(from = %peer, %error, "taking in a snapshot broke off"),
                 }
@@ -182,80 +135,27 @@ impl Shared {
     }
 
     async fn send(&self, to: NodeId, term: Term, at_least: Index) -> Result<(), TransferError> {
-        let snapshot = self.make(at_least).await?;
-        let offer = Offer {
-            term,
-            pieces: snapshot.pieces(),
-            first: self.read_piece(&snapshot, 0)?.into(),
-        };
-        let header = wire::encode(Kind::Frame, &offer);
-        let BulkStream {
-            mut sender,
-            mut receiver,
-        } = self.lane.transport.open_bulk(to, &header).await?;
-        let next: u64 = wire::decode(Kind::Frame, &receiver.read_message().await?)?;
-        let (index, bytes) = (snapshot.position().index, snapshot.length());
-        tracing::info!(%to, index = index.0, bytes, resumed_at = next, "sending a snapshot");
-        for number in next..snapshot.pieces() {
-            let piece = self.read_piece(&snapshot, number)?;
-            let length = u32::try_from(piece.len()).map_err(|_| TransferError::TooLarge(piece.len()))?;
-            sender
-                .write_chunk(Bytes::copy_from_slice(&length.to_be_bytes()))
-                .await?;
-            sender.write_chunk(piece.into()).await?;
-        }
-        // The receiver's word that it has everything; its content says nothing more.
-        receiver.read_message().await?;
-        tracing::info!(%to, index = index.0, bytes, "sent a snapshot");
-        Ok(())
+        let offered = self.at_hand(at_least).await?;
+        self.transfers.send(to, term, &offered).await
     }
 
-    /// A damaged snapshot is removed, so that the next transfer sends another one.
-    fn read_piece(&self, snapshot: &Snapshot, number: u64) -> Result<Vec<u8>, StorageError> {
-        let piece = snapshot.read_piece(number);
-        if let Err(StorageError::Damaged { .. }) = &piece {
-            self.lane.snapshots.remove(snapshot.position())?;
-        }
-        piece
-    }
-
-    async fn receive(
-        &self,
-        peer: NodeId,
-        header: &[u8],
-        stream: BulkStream,
-    ) -> Result<SnapshotEvent, TransferError> {
-        let BulkStream {
-            mut sender,
-            mut receiver,
-        } = stream;
-        let offer: Offer = wire::decode(Kind::Frame, header)?;
-        let mut taken = self.lane.snapshots.receive(&offer.first)?;
-        let base = taken.header().base.clone();
-        let next = taken.next_piece();
-        tracing::info!(from = %peer, index = base.position.index.0, resumed_at = next, "taking in a snapshot");
-        sender.write_message(&wire::encode(Kind::Frame, &next)).await?;
-        let mut whole = None;
-        for number in next..offer.pieces {
-            let length = receiver.read_u32().await? as usize;
-            if length > PIECE_BYTES_MAX {
-                return Err(TransferError::TooLarge(length));
+    /// The snapshots that end at `at_least` or later, the newest first; at least one.
+    async fn at_hand(&self, at_least: Index) -> Result<Vec<Snapshot>, TransferError> {
+        let newest = self.make(at_least).await?;
+        let mut found = Vec::new();
+        for position in self.lane.snapshots.list()?.into_iter().rev() {
+            if position.index < at_least || position.index >= newest.position().index {
+                continue;
             }
-            let mut piece = vec![0; length];
-            receiver.read_exact(&mut piece).await?;
-            whole = taken.accept(number, &piece).await?;
+            match self.lane.snapshots.find(position) {
+                Ok(snapshot) => found.extend(snapshot),
+                // Nobody needs it; the newest one is whole.
+                Err(StorageError::Damaged { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
-        if whole.is_none() {
-            return Err(TransferError::Incomplete);
-        }
-        self.lane.snapshots.retain(KEPT)?;
-        sender.write_message(&[]).await?;
-        sender.finish();
-        Ok(SnapshotEvent::Received {
-            from: peer,
-            term: offer.term,
-            base: Box::new(base),
-        })
+        found.insert(0, newest);
+        Ok(found)
     }
 
     /// A snapshot that ends at `at_least` or later: the newest one, or a new one.
@@ -319,6 +219,6 @@ impl Shared {
             rows = snapshot.rows(),
             "made a snapshot"
         );
-        self.lane.snapshots.retain(KEPT)
+        self.transfers.retain()
     }
 }

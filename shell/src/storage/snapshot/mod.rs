@@ -16,6 +16,7 @@ mod receive;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -164,13 +165,14 @@ impl Snapshots {
             .map_err(StorageError::io("remove", &path))
     }
 
-    /// Removes all but the newest `keep` snapshots.
+    /// Removes all but the newest `keep` snapshots and those up to a position in `wanted`.
     ///
     /// # Errors
     /// When the disk fails.
-    pub fn retain(&self, keep: usize) -> Result<(), StorageError> {
+    pub fn retain(&self, keep: usize, wanted: &BTreeSet<Position>) -> Result<(), StorageError> {
         let positions = self.list()?;
-        for position in &positions[..positions.len().saturating_sub(keep)] {
+        let older = &positions[..positions.len().saturating_sub(keep)];
+        for position in older.iter().filter(|position| !wanted.contains(position)) {
             self.remove(*position)?;
         }
         Ok(())

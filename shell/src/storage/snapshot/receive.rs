@@ -74,6 +74,35 @@ impl Snapshots {
         format::decode_header(body).map_err(malformed(0))
     }
 
+    /// Which of the snapshots that open with these pieces is here already, whole or in part: the first of them.
+    ///
+    /// # Errors
+    /// When a piece is no header, or the disk fails.
+    pub fn begun(&self, firsts: &[&[u8]]) -> Result<Option<usize>, ReceiveError> {
+        for (place, first) in firsts.iter().enumerate() {
+            let path = self.file(Snapshots::announced(first)?.base.position, RECEIVED);
+            let partly = self.ports.files.exists(&path);
+            if partly.map_err(StorageError::io("look for", &path))? || self.has(first)? {
+                return Ok(Some(place));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the snapshot that opens with `first` is here and whole: the node stopped before it could use it.
+    ///
+    /// # Errors
+    /// When the piece is no header, or the disk fails.
+    pub fn has(&self, first: &[u8]) -> Result<bool, ReceiveError> {
+        let header = Snapshots::announced(first)?;
+        match self.find(header.base.position) {
+            Ok(found) => Ok(found.is_some_and(|found| *found.header() == header)),
+            // It is received again, and takes the place of this one.
+            Err(StorageError::Damaged { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Begins to receive the snapshot that opens with `piece`, or goes on where it was broken off. Other unfinished
     /// ones are given up.
     ///

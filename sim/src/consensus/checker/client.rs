@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use quorate_core::raft::{Entry, Index, Outcome, Payload, Token};
-use quorate_core::state::Command;
+use quorate_core::state::{Command, Operation};
 
 use super::{Breach, Verdict, demand};
 use crate::consensus::node::Run;
@@ -290,10 +290,15 @@ pub(in crate::consensus) fn value_of(serial: Serial) -> Bytes {
     Bytes::copy_from_slice(&serial.to_le_bytes())
 }
 
-/// The serial in a command, if it has one.
+/// The serial in a command, if it has one: in a put, or in the put of a transaction.
 fn serial_of(command: &[u8]) -> Option<Serial> {
-    match Command::decode(command).ok()? {
-        Command::Put { value, .. } => value.as_ref().try_into().ok().map(u64::from_le_bytes),
-        Command::Delete { .. } => None,
-    }
+    let put = match Command::decode(command).ok()? {
+        Command::Put(put) => put,
+        Command::Transact(mut transaction) => match transaction.blocks.first_mut()?.then.pop()? {
+            Operation::Put(put) => put,
+            _ => return None,
+        },
+        _ => return None,
+    };
+    put.value?.as_ref().try_into().ok().map(u64::from_le_bytes)
 }

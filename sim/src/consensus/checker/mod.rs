@@ -13,17 +13,21 @@
 //! | [`progress`] | terms, commit and applied indexes of a node only rise |
 //! | [`handover`] | leaders hand over of their own accord seldom, and not at all when no disk is worse than another |
 //! | [`lease`] | nobody is elected while another leader holds a lease, by that leader's own clock, and no leader gets one when another was elected (Raft dissertation, section 6.4.1) |
+//! | [`grants`] | leases that are kept alive last, whoever leads (etcd#12528, etcd#15247) |
+//! | [`once`] | requests made several times are carried out once, and every attempt has the same answer (Raft dissertation, section 6.3) |
 //! | [`client`] | every request gets one answer; what was acknowledged is in the log once; reads see what was acknowledged before |
 
 pub(super) mod client;
 pub(super) mod commit;
 pub(super) mod contact;
 pub(super) mod election;
+pub(super) mod grants;
 pub(super) mod handover;
 pub(super) mod lease;
 pub(super) mod log;
 pub(super) mod matching;
 pub(super) mod membership;
+pub(super) mod once;
 pub(super) mod progress;
 pub(super) mod promise;
 pub(super) mod state;
@@ -62,11 +66,14 @@ pub(super) struct Checkers {
     pub(super) promises: promise::Promises,
     pub(super) clients: client::Clients,
     pub(super) handovers: handover::Handovers,
+    pub(super) grants: grants::Grants,
+    pub(super) once: once::Requests,
 }
 
 impl Checkers {
-    /// Checkers at the beginning of a run; without `checks` only what the run itself asks them is kept.
-    pub(super) fn new(checks: bool) -> Checkers {
+    /// Checkers at the beginning of a run; without `checks` only what the run itself asks them is kept. Clocks run fast or
+    /// slow by so many parts of a million.
+    pub(super) fn new(checks: bool, clock_skew: u64) -> Checkers {
         Checkers {
             elections: election::Elections::default(),
             entries: log::Entries::default(),
@@ -75,6 +82,8 @@ impl Checkers {
             promises: promise::Promises::default(),
             clients: client::Clients::new(checks),
             handovers: handover::Handovers::default(),
+            grants: grants::Grants::new(clock_skew),
+            once: once::Requests::default(),
         }
     }
 }

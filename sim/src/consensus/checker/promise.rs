@@ -81,6 +81,22 @@ impl Promises {
                     )
                 })
             }
+            Body::VoteRequest { last, .. } => {
+                let hard_state = durable.hard_state;
+                let own = hard_state.term == message.term && hard_state.vote == Some(from);
+                demand(
+                    hard_state.term > message.term || (own && durable.last() >= last),
+                    "no promise before it is durable",
+                    || {
+                        format!(
+                            "{from} asks for votes in term {} for a log up to {last}; its disk holds {hard_state:?} and a \
+                             log up to {}",
+                            message.term,
+                            durable.last()
+                        )
+                    },
+                )
+            }
             Body::AppendAccepted { matched } => {
                 let (last, term) = (durable.last().index, durable.hard_state.term);
                 let current = message.term == sender_term;

@@ -6,12 +6,12 @@
 //! so there are moments in which several things happen to the same few nodes.
 
 use super::fault::{Alarm, Boundary};
-use super::{FORMAT, Fault, FaultKind, Knobs, Operation, OperationKind, Plan, Shape, Who};
+use super::{FORMAT, Fault, FaultKind, Knobs, Operation, OperationKind, Plan, Shape, Who, moments};
 use crate::consensus::schedule::{MILLISECOND, SECOND, Time};
 use crate::random::{Concern, Stream};
 
 /// Nothing breaks and no operator comes before this.
-const CALM_BEGINNING: Time = SECOND / 2;
+pub(super) const CALM_BEGINNING: Time = SECOND / 2;
 
 pub(super) fn plan(seed: u64, nodes: u64, seconds: u64) -> Plan {
     let mut random = Stream::new(seed, Concern::Plan);
@@ -28,31 +28,31 @@ pub(super) fn plan(seed: u64, nodes: u64, seconds: u64) -> Plan {
         operations: operations(seed, &habits, &knobs, duration),
         knobs,
     };
-    moments(&mut plan, &habits);
+    moments::add(&mut plan, &habits);
     plan.settle();
     plan
 }
 
 /// What kinds of events a run has, and how often.
 #[derive(Clone, Debug)]
-struct Habits {
+pub(super) struct Habits {
     /// The mean time between two faults; none when nothing breaks.
     fault_mean: Option<Time>,
-    faults: Vec<Breaks>,
+    pub(super) faults: Vec<Breaks>,
     /// The mean time between two operations; none when no operator comes.
     operation_mean: Option<Time>,
     membership_changes: bool,
-    transfers: bool,
+    pub(super) transfers: bool,
     compactions: bool,
     /// Whether clients have bursts and quiet windows.
     moods: bool,
     /// The mean time between two moments in which several things happen; none when there are none.
-    moment_mean: Option<Time>,
+    pub(super) moment_mean: Option<Time>,
 }
 
 /// The kinds of faults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Breaks {
+pub(super) enum Breaks {
     Crash,
     CrashAt,
     CrashLoop,
@@ -135,7 +135,7 @@ impl Habits {
 
 /// Whom faults hit.
 #[derive(Clone, Copy, Debug)]
-enum Cast {
+pub(super) enum Cast {
     /// Any node, often the leader.
     Any,
     /// The leader and these two places.
@@ -144,12 +144,12 @@ enum Cast {
 
 impl Cast {
     /// A leader and two others, so that things happen to the same nodes.
-    fn few(random: &mut Stream) -> Cast {
+    pub(super) fn few(random: &mut Stream) -> Cast {
         Cast::Few(Who::Place(random.below(64)), Who::Place(random.below(64)))
     }
 
     /// A node to hit.
-    fn who(self, random: &mut Stream) -> Who {
+    pub(super) fn who(self, random: &mut Stream) -> Who {
         match self {
             Cast::Any if random.chance(400_000) => Who::Leader,
             Cast::Any => Who::Place(random.below(64)),
@@ -158,7 +158,7 @@ impl Cast {
     }
 
     /// A node, named by its place where a plan wants one.
-    fn place(self, random: &mut Stream) -> u64 {
+    pub(super) fn place(self, random: &mut Stream) -> u64 {
         match self.who(random) {
             Who::Place(place) => place,
             Who::Leader => random.below(64),
@@ -182,7 +182,7 @@ fn faults(seed: u64, habits: &Habits, duration: Time) -> Vec<Fault> {
 }
 
 /// One fault, or several that make one.
-fn faults_of(random: &mut Stream, kind: Breaks, cast: Cast, at: Time) -> Vec<Fault> {
+pub(super) fn faults_of(random: &mut Stream, kind: Breaks, cast: Cast, at: Time) -> Vec<Fault> {
     match kind {
         Breaks::CrashLoop => crash_loop(random, cast, at),
         Breaks::OldNews if random.chance(500_000) => old_news(random, at),
@@ -190,37 +190,6 @@ fn faults_of(random: &mut Stream, kind: Breaks, cast: Cast, at: Time) -> Vec<Fau
             at,
             kind: fault(random, kind, cast),
         }],
-    }
-}
-
-/// Several things happen to the same few nodes before the first of them is over; clients may be quiet meanwhile, so
-/// that nothing else moves.
-fn moments(plan: &mut Plan, habits: &Habits) {
-    let Some(mean) = habits.moment_mean else {
-        return;
-    };
-    let mut random = Stream::new(plan.seed, Concern::Moments);
-    let mut start = CALM_BEGINNING + random.around(mean);
-    while start < plan.duration {
-        let cast = Cast::few(&mut random);
-        let span = *random.pick(&[50 * MILLISECOND, 250 * MILLISECOND, 600 * MILLISECOND]);
-        let times = random.between(2, 6);
-        let mut at = start;
-        for _ in 0..times {
-            let kind = *random.pick(&habits.faults);
-            plan.faults.extend(faults_of(&mut random, kind, cast, at));
-            if random.chance(300_000)
-                && let Some(kind) = operation(&mut random, habits, &plan.knobs, cast)
-            {
-                let asked = Who::Leader;
-                plan.operations.push(Operation { at, asked, kind });
-            }
-            at += random.around(span);
-        }
-        if random.chance(400_000) {
-            plan.operations.extend(quiet_and_burst(start, at + span - start));
-        }
-        start += random.around(mean).max(span);
     }
 }
 
@@ -395,7 +364,7 @@ fn disk_fault(random: &mut Stream, kind: Breaks, cast: Cast) -> FaultKind {
     }
 }
 
-fn shape(random: &mut Stream, cast: Cast) -> Shape {
+pub(super) fn shape(random: &mut Stream, cast: Cast) -> Shape {
     let victim = cast.who(random);
     match random.below(8) {
         6 => Shape::Two(victim, Who::Place(cast.place(random))),
@@ -437,7 +406,12 @@ fn operations(seed: u64, habits: &Habits, knobs: &Knobs, duration: Time) -> Vec<
     operations
 }
 
-fn operation(random: &mut Stream, habits: &Habits, knobs: &Knobs, cast: Cast) -> Option<OperationKind> {
+pub(super) fn operation(
+    random: &mut Stream,
+    habits: &Habits,
+    knobs: &Knobs,
+    cast: Cast,
+) -> Option<OperationKind> {
     if habits.compactions && random.chance(150_000) {
         return Some(OperationKind::Compact);
     }
@@ -470,23 +444,6 @@ fn membership_change(random: &mut Stream, knobs: &Knobs) -> OperationKind {
         14..=15 => OperationKind::Update { voter },
         _ => OperationKind::ReplaceMajority { voter },
     }
-}
-
-/// A quiet window, and a burst that makes up for it.
-fn quiet_and_burst(at: Time, span: Time) -> [Operation; 2] {
-    let mood = |at, kind| Operation {
-        at,
-        asked: Who::Leader,
-        kind,
-    };
-    let burst = OperationKind::Burst {
-        times: 5,
-        duration: span / 4,
-    };
-    [
-        mood(at, OperationKind::Quiet { duration: span }),
-        mood(at + span, burst),
-    ]
 }
 
 /// Quiet windows, each made up for by a burst, and bursts alone.

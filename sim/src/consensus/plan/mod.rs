@@ -11,6 +11,7 @@ mod draw;
 mod duration;
 mod fault;
 mod knobs;
+mod moments;
 mod operation;
 mod smaller;
 

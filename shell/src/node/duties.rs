@@ -1,0 +1,128 @@
+//! The leader's duties about the state: leases whose time is over, and what is old enough to be forgotten.
+//!
+//! What is due becomes a command like any other. The state is looked at only when nobody changes it at the moment: a
+//! duty can wait for the next look, a heartbeat cannot.
+
+use std::sync::TryLockError;
+
+use quorate_core::Instant;
+use quorate_core::duties::{Housekeeping, Leases, Retention};
+use quorate_core::raft::{Input, Role, Term};
+use quorate_core::state::{Command, LeaseEvent};
+
+use super::clients::Pending;
+use super::consensus::Consensus;
+use super::lanes::apply::SharedState;
+
+/// What this node keeps for these duties.
+pub(super) struct StateDuties {
+    state: SharedState,
+    leases: Leases,
+    housekeeping: Housekeeping,
+}
+
+impl StateDuties {
+    pub(super) fn new(state: SharedState) -> StateDuties {
+        StateDuties {
+            state,
+            leases: Leases::default(),
+            housekeeping: Housekeeping::new(Retention::default()),
+        }
+    }
+
+    /// What is to be proposed now by a node that leads in this term, if it does.
+    fn due(&mut self, now: Instant, leads: Option<Term>) -> Vec<Command> {
+        let Some(term) = leads else {
+            self.leases.follow();
+            return Vec::new();
+        };
+        let state = match self.state.try_read() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(state)) => state.into_inner(),
+            Err(TryLockError::WouldBlock) => return Vec::new(),
+        };
+        if self.leases.term() != Some(term) {
+            self.leases.lead(term, now, state.leases());
+            self.housekeeping.reset();
+        }
+        let mut commands: Vec<Command> = std::iter::from_fn(|| self.leases.due(now)).collect();
+        commands.extend(self.housekeeping.due(now, &state));
+        commands
+    }
+}
+
+impl Consensus {
+    /// Proposes what is due.
+    pub(super) fn look_after_state(&mut self, now: Instant) {
+        let status = self.raft.status();
+        let leads = (status.role == Role::Leader).then_some(status.term);
+        for command in self.state_duties.due(now, leads) {
+            let token = self.clients.expect(Pending::StateDuty);
+            let command = command.encode();
+            self.step(Input::Propose { token, command });
+        }
+    }
+
+    /// The state machine granted leases or ended some.
+    pub(super) fn leases_changed(&mut self, events: &[LeaseEvent]) {
+        let now = self.ports.clock.now();
+        for event in events {
+            self.state_duties.leases.see(now, *event);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, RwLock};
+    use std::time::Duration;
+
+    use quorate_core::raft::{Index, Position};
+    use quorate_core::state::StateMachine;
+
+    use super::*;
+
+    fn state_with_a_lease() -> SharedState {
+        let mut state = StateMachine::new();
+        let grant = Command::Grant {
+            lease: None,
+            ttl: Duration::from_secs(10),
+        };
+        let position = Position {
+            term: Term(1),
+            index: Index(1),
+        };
+        state.apply(position, &grant.encode()).expect("a known command");
+        Arc::new(RwLock::new(state))
+    }
+
+    fn at(seconds: u64) -> Instant {
+        Instant::ORIGIN + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_lease_runs_out_when_a_leader_has_stood_for_its_whole_time() {
+        let mut duties = StateDuties::new(state_with_a_lease());
+        assert_eq!(duties.due(at(100), None), []);
+        assert_eq!(duties.due(at(100), Some(Term(2))), []);
+        assert_eq!(duties.due(at(109), Some(Term(2))), []);
+        assert_eq!(duties.due(at(109), Some(Term(3))), [], "another term begins anew");
+        assert_eq!(duties.due(at(110), Some(Term(3))), []);
+        let due = duties.due(at(119), Some(Term(3)));
+        assert!(
+            matches!(&due[..], [Command::Expire { term: Term(3), .. }]),
+            "{due:?}"
+        );
+    }
+
+    #[test]
+    fn a_state_that_is_being_changed_is_left_alone_until_the_next_look() {
+        let state = state_with_a_lease();
+        let mut duties = StateDuties::new(Arc::clone(&state));
+        duties.due(at(0), Some(Term(2)));
+        let changing = state.write().expect("nobody panicked");
+        assert_eq!(duties.due(at(20), Some(Term(2))), []);
+        drop(changing);
+        assert_eq!(duties.due(at(21), Some(Term(2))).len(), 1);
+    }
+}

@@ -1,0 +1,72 @@
+//! Commands as people write them, for those who read what a run did.
+
+use bytes::Bytes;
+use quorate_core::state::{Command, Operand, Operation, RequestId, Transaction};
+
+use super::checker::client::Serial;
+
+/// A command, with what tells it from others and which attempt it is.
+pub(super) fn command_in_words(command: &[u8], serial: Option<Serial>, attempt: u32) -> String {
+    let what = match Command::decode(command) {
+        Ok(command) => in_words(&command),
+        Err(error) => error.to_string(),
+    };
+    let serial = serial.map_or(String::new(), |serial| format!(", write {serial}"));
+    let attempt = if attempt > 1 {
+        format!(", attempt {attempt}")
+    } else {
+        String::new()
+    };
+    format!("{what}{serial}{attempt}")
+}
+
+fn text(key: &Bytes) -> String {
+    String::from_utf8_lossy(key).into_owned()
+}
+
+fn in_words(command: &Command) -> String {
+    match command {
+        Command::Put(put) => format!("put {}", text(&put.key)),
+        Command::Delete(delete) => format!("delete {:?}", delete.range),
+        Command::Transact(transaction) => guarded_in_words(transaction),
+        Command::Compact { revision } => format!("compact up to revision {revision}"),
+        Command::Grant { lease, ttl } => match lease {
+            Some(lease) => format!("grant lease {lease} for {ttl:?}"),
+            None => format!("grant a lease for {ttl:?}"),
+        },
+        Command::Revoke { lease } => format!("revoke lease {lease}"),
+        Command::Expire { term, leases } => {
+            let leases: Vec<String> = leases.iter().map(|(lease, _)| lease.to_string()).collect();
+            format!("expire leases {} as decided in term {term}", leases.join(", "))
+        }
+        Command::Register => "register a client".to_owned(),
+        Command::Once { request, command } => {
+            let what =
+                Command::decode(command).map_or_else(|error| error.to_string(), |inner| in_words(&inner));
+            match request {
+                RequestId::Key(key) => format!("once as {}: {what}", text(key)),
+                RequestId::Numbered { client, number, .. } => {
+                    format!("once as number {number} of client {client}: {what}")
+                }
+            }
+        }
+        Command::Forget { before } => format!("forget what was last used before {before}"),
+    }
+}
+
+/// A put under a condition; anything else only by its size.
+fn guarded_in_words(transaction: &Transaction) -> String {
+    let block = transaction.blocks.first();
+    let condition = block.and_then(|block| match &block.compare.first()?.with {
+        Operand::ModRevision(revision) => Some(*revision),
+        _ => None,
+    });
+    let put = block.and_then(|block| match block.then.first()? {
+        Operation::Put(put) => Some(put),
+        _ => None,
+    });
+    match (condition, put) {
+        (Some(revision), Some(put)) => format!("put {} if at revision {revision}", text(&put.key)),
+        _ => format!("a transaction of {} blocks", transaction.blocks.len()),
+    }
+}
