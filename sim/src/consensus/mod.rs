@@ -191,15 +191,32 @@ pub fn run(plan: &Plan, conditions: &Conditions) -> Result<Outcome, Violation> {
     run_with_journal(plan, conditions, Journal::none()).0
 }
 
+/// Runs the phase with faults of a plan, and nothing after it. The outcome of a run that ends well is of no use.
+///
+/// # Errors
+/// With the first property that does not hold until then.
+pub(crate) fn run_faults(plan: &Plan, conditions: &Conditions) -> Result<Outcome, Violation> {
+    simulate(plan, conditions, Journal::none(), false).0
+}
+
 /// Runs a plan and tells what happens.
 pub fn run_with_journal(
     plan: &Plan,
     conditions: &Conditions,
     journal: Journal,
 ) -> (Result<Outcome, Violation>, Journal) {
+    simulate(plan, conditions, journal, true)
+}
+
+fn simulate(
+    plan: &Plan,
+    conditions: &Conditions,
+    journal: Journal,
+    recovers: bool,
+) -> (Result<Outcome, Violation>, Journal) {
     journal.begin(&Header::new("core", plan.seed, plan.nodes));
     let mut world = World::new(plan, conditions, journal);
-    let result = catch_unwind(AssertUnwindSafe(|| world.run()));
+    let result = catch_unwind(AssertUnwindSafe(|| world.run(recovers)));
     let violation = |checker, seen| {
         let (time, steps, trace) = world.moment();
         Violation {
