@@ -33,6 +33,8 @@ pub enum Concern {
     Data = 10,
     /// Whether all nodes but one are lost, and when.
     ForcedStart = 11,
+    /// Which nodes are healed first, and what ails the others for good.
+    Recovery = 12,
 }
 
 /// An endless stream of draws.

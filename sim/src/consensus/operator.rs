@@ -6,6 +6,7 @@ use quorate_core::raft::{self, Change, Input, Membership, NodeId, Role, Snapshot
 
 use super::checker::Verdict;
 use super::checker::client::RequestKind;
+use super::marks::Mark;
 use super::node::Run;
 use super::plan::{Operation, OperationKind, Who};
 use super::schedule::{MILLISECOND, Time};
@@ -167,6 +168,7 @@ impl World {
             .collect();
         for (run, learner) in decisions {
             self.statistics.promotions += 1;
+            self.marks.note(Mark::LearnerPromoted);
             let operation = raft::Operation::ChangeMembership(vec![Change::Promote(learner)]);
             self.administer(run, RequestKind::Change, operation)?;
         }

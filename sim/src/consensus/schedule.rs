@@ -57,6 +57,11 @@ impl<E> Schedule<E> {
         self.at(self.now + delay, event);
     }
 
+    /// What is going to happen, in no particular order.
+    pub(super) fn pending(&self) -> impl Iterator<Item = &E> {
+        self.slots.iter().flatten()
+    }
+
     /// Takes the next event and moves time to it.
     pub(super) fn next(&mut self) -> Option<E> {
         loop {

@@ -105,6 +105,10 @@ statistics! {
     lost_writes: "writes lost with their nodes",
     /// Nodes of a lineage that had ended which came back.
     came_back: "nodes of an ended lineage",
-    /// Nanoseconds from healing to full agreement.
+    /// Times that a quorum was healed while the faults of others stayed.
+    quorums: "quorums healed alone",
+    /// Nanoseconds from healing a quorum to its agreement.
+    quorum_recovery: "nanoseconds of recovery of quorums",
+    /// Nanoseconds from healing everything to full agreement.
     recovery: "nanoseconds of recovery",
 }

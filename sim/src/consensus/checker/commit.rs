@@ -188,6 +188,11 @@ impl CommittedLog {
         self.term
     }
 
+    /// The term of what was committed at `index`.
+    pub(in crate::consensus) fn term_at(&self, index: Index) -> Option<Term> {
+        self.get(index).map(|committed| committed.term)
+    }
+
     fn get(&self, index: Index) -> Option<Committed> {
         self.entries.get(place(index)?).copied()
     }
