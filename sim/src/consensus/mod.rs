@@ -6,8 +6,8 @@
 //! time; at last everything is healed, and everyone must. Checkers watch every step (see the module `checker`).
 
 mod carry;
-mod checker;
-mod clock;
+pub(crate) mod checker;
+pub(crate) mod clock;
 mod data;
 mod disk;
 mod faults;
@@ -17,18 +17,18 @@ mod lifecycle;
 mod log;
 mod marks;
 mod measured;
-mod network;
-mod node;
+pub(crate) mod network;
+pub(crate) mod node;
 mod operator;
-mod plan;
+pub(crate) mod plan;
 mod recovery;
-mod schedule;
+pub(crate) mod schedule;
 mod sightings;
 mod statistics;
 mod store;
 mod survivors;
 mod told;
-mod trace;
+pub(crate) mod trace;
 mod words;
 mod workload;
 mod world;
@@ -40,6 +40,7 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 use quorate_core::raft;
+use serde::{Deserialize, Serialize};
 
 pub use marks::{ENOUGH_SEEDS, Mark, Marks};
 pub use measured::{Durations, Measurements};
@@ -53,6 +54,8 @@ use crate::trace::{Event, Header, Journal};
 /// What a run is made under; it is no part of the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conditions {
+    /// What is run.
+    pub engine: Engine,
     /// A mistake to be found.
     pub mistake: Option<Mistake>,
     /// Whether the checkers look. A run without them goes the same way, faster, and finds nothing.
@@ -60,9 +63,10 @@ pub struct Conditions {
 }
 
 impl Default for Conditions {
-    /// Nothing is planted, and everything is checked.
+    /// The core simulation; nothing is planted, and everything is checked.
     fn default() -> Conditions {
         Conditions {
+            engine: Engine::Core,
             mistake: None,
             checks: true,
         }
@@ -84,6 +88,16 @@ impl Conditions {
             _ => raft::Planted::default(),
         }
     }
+}
+
+/// What a plan is run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Engine {
+    /// Consensus and the replicated state alone.
+    Core,
+    /// Production nodes ([`crate::full`]).
+    Nodes,
 }
 
 /// A mistake made on purpose.
@@ -206,6 +220,10 @@ pub fn run_with_journal(
     conditions: &Conditions,
     journal: Journal,
 ) -> (Result<Outcome, Violation>, Journal) {
+    if conditions.engine == Engine::Nodes {
+        journal.begin(&Header::new("full", plan.seed, plan.nodes));
+        return (crate::full::run(plan), journal);
+    }
     simulate(plan, conditions, journal, true)
 }
 

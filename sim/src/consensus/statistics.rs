@@ -37,6 +37,8 @@ statistics! {
     requests: "requests",
     /// Commands whose client heard the reply.
     acknowledged: "acknowledged commands",
+    /// Requests whose client does not know what came of them.
+    unknown: "requests with an unknown fate",
     /// Linearizable reads that were answered.
     reads: "linearizable reads",
     /// Keep-alives of leases that were answered.
@@ -109,6 +111,8 @@ statistics! {
     quorums: "quorums healed alone",
     /// Nanoseconds from healing a quorum to its agreement.
     quorum_recovery: "nanoseconds of recovery of quorums",
+    /// Keys whose history could not be judged in time.
+    undecided: "keys not judged in time",
     /// Nanoseconds from healing everything to full agreement.
     recovery: "nanoseconds of recovery",
 }
