@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use quorate_sim::batch::{Batch, Seeds};
 use quorate_sim::consensus::{
-    Conditions, ENOUGH_SEEDS, Engine, Mistake, NODES_MAX, Outcome, Plan, Violation, run as simulate, run_with_journal,
+    Conditions, ENOUGH_SEEDS, Engine, Mistake, NODES_MAX, Outcome, Plan, Violation, run as simulate,
+    run_with_journal,
 };
 use quorate_sim::failure::Failure;
 use quorate_sim::report::{self, summary, summary::Setting};
