@@ -15,6 +15,10 @@ test *arguments:
 sim nodes="3" seeds="1..1000":
     cargo run --release -p quorate-sim -- core --nodes {{nodes}} --seeds {{seeds}}
 
+# Production nodes under seeded faults
+sim-nodes nodes="3" seeds="1..100":
+    cargo run --release -p quorate-sim -- run --nodes {{nodes}} --seeds {{seeds}}
+
 # Consensus alone, beside raft-rs, and its memory, then three nodes beside three of etcd: `just bench --only put --rounds 1`
 bench *arguments:
     cargo bench -p quorate-benches --bench core

@@ -2,9 +2,9 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `failure.json` | seed, nodes, commit of the sources, planted mistake, and the violation with its step and trace hash |
+//! | `failure.json` | seed, nodes, what was run, commit of the sources, planted mistake, and the violation with its step and trace hash |
 //! | `plan.json` | the plan of the run |
-//! | `trace.jsonl` | everything that happened until the violation (see [`trace`](crate::trace)) |
+//! | `trace.jsonl` | everything that happened until the violation (see [`trace`](crate::trace)); empty for production nodes, which log themselves |
 
 use std::fmt;
 use std::fs::{self, File};
@@ -14,7 +14,7 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
-use crate::consensus::{Conditions, Mistake, Plan, PlanError, Violation, run_with_journal};
+use crate::consensus::{Conditions, Engine, Mistake, Plan, PlanError, Violation, run_with_journal};
 use crate::trace::Journal;
 
 /// A violation and the run that it showed in.
@@ -52,6 +52,7 @@ struct Head {
     format: u32,
     seed: u64,
     nodes: u64,
+    engine: Engine,
     commit: String,
     mistake: Option<String>,
     violation: Recorded,
@@ -143,6 +144,7 @@ impl Failure {
             format: FORMAT,
             seed: self.plan.seed(),
             nodes: self.plan.nodes(),
+            engine: self.conditions.engine,
             commit: self.commit.clone(),
             mistake: self.conditions.mistake.map(|mistake| mistake.to_string()),
             violation: self.recorded.clone(),
@@ -177,6 +179,7 @@ impl Failure {
         Ok(Failure {
             plan,
             conditions: Conditions {
+                engine: head.engine,
                 mistake,
                 ..Conditions::default()
             },

@@ -1,6 +1,8 @@
 //! Deterministic simulation of Quorate: seeded faults, checkers, and one-line replays.
 //!
 //! - [`consensus`]: consensus and the replicated state alone, on a heap of events; fast.
+//! - [`full`]: the production node on simulated networks, disks and clocks.
+//! - [`linearizable`]: whether what clients saw can be explained.
 //! - [`batch`]: many seeds on many threads.
 //! - [`exploration`]: every interleaving of small clusters.
 //! - [`failure`]: a violation in a folder of its own, to be run again.
@@ -9,10 +11,18 @@
 //! - [`report`]: progress, summary and violations on a terminal, and pages to look at in a browser.
 //! - [`trace`]: everything that happened in a run, for programs.
 
+#[cfg(not(any(tokio_unstable, doc)))]
+compile_error!(
+    "the simulation needs tokio's seeded scheduler: build with `--cfg tokio_unstable`, as .cargo/config.toml says; a \
+     RUSTFLAGS variable replaces those flags"
+);
+
 pub mod batch;
 pub mod consensus;
 pub mod exploration;
 pub mod failure;
+pub mod full;
+pub mod linearizable;
 #[cfg(feature = "planted-bugs")]
 pub mod mutants;
 pub mod random;

@@ -30,7 +30,7 @@ pub fn summary(batch: &Batch, elapsed: Duration, jobs: usize) -> String {
     let mut text = String::new();
     let mut row = |name: &str, value: String| {
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{name:<28}{value:>18}");
+        let _ = writeln!(text, "{name:<36}{value:>18}");
     };
     row("seeds", grouped(seeds));
     for (name, value) in statistics.named() {

@@ -2,12 +2,13 @@
 //!
 //! Nodes, events, time and unruly knobs are taken away as long as the same checker still objects. What is taken away
 //! shifts what happens later, so that a violation may hide: a smaller plan is then tried with other noise, first with
-//! little and then with more of it. Time is limited; what was reached by then counts.
+//! little and then with more of it. What happened right before a violation matters most, and short runs are cheap to
+//! try: so the last events are first tried alone. Time is limited; what was reached by then counts.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::consensus::{Conditions, Plan, Violation, run};
+use crate::consensus::{Conditions, Plan, Violation, run, run_faults};
 use crate::failure::Failure;
 
 /// What came of it.
@@ -22,7 +23,13 @@ pub struct Shrunk {
 }
 
 /// Kinds of noise that a smaller plan is tried with, from round to round.
-const NOISES: [u64; 3] = [1, 4, 16];
+const NOISES: [u64; 4] = [1, 8, 32, 128];
+
+/// Milliseconds before the violation whose events are tried alone.
+const WINDOWS_MS: [u64; 6] = [150, 400, 800, 1_500, 3_000, 6_000];
+
+/// Kinds of noise that the last events alone are tried with, on each thread.
+const WINDOW_NOISES: u64 = 60;
 
 /// Makes a failure smaller for as long as `limit`. None when it does not show the violation any more.
 pub fn shrink(failure: &Failure, limit: Duration, jobs: usize) -> Option<Shrunk> {
@@ -41,6 +48,7 @@ pub fn shrink(failure: &Failure, limit: Duration, jobs: usize) -> Option<Shrunk>
         violation,
     };
     search.cut_time();
+    search.keep_last_events();
     for noises in NOISES {
         search.noises(noises);
     }
@@ -65,6 +73,20 @@ struct Search {
 impl Search {
     fn is_late(&self) -> bool {
         Instant::now() >= self.deadline
+    }
+
+    /// Goes on with the events right before the violation, when those alone lead to one.
+    fn keep_last_events(&mut self) {
+        for window in WINDOWS_MS {
+            let last = self.plan.only_last(window * 1_000_000);
+            let threads = 0..self.jobs as u64;
+            let plans: Vec<Plan> = threads.map(|thread| last.with_noise(thread << 32)).collect();
+            if last.event_count() < self.plan.event_count()
+                && self.take_first(&plans, WINDOW_NOISES).is_some()
+            {
+                return;
+            }
+        }
     }
 
     /// Takes away what can be taken away, until nothing can.
@@ -148,7 +170,13 @@ impl Search {
             }
             let plan = plan.with_noise(more);
             self.runs.fetch_add(1, Ordering::Relaxed);
-            let violation = run(&plan, &self.conditions).err()?;
+            let before_recovery = self.violation.time < self.plan.duration;
+            let result = if before_recovery {
+                run_faults(&plan, &self.conditions)
+            } else {
+                run(&plan, &self.conditions)
+            };
+            let violation = result.err()?;
             (violation.checker == self.checker).then_some((plan, violation))
         })
     }

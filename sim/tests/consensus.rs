@@ -36,6 +36,9 @@ fn other_sizes_keep_every_property_and_recover() {
     }
 }
 
+/// What only the full simulation counts.
+const OF_NODES: [&str; 2] = ["requests with an unknown fate", "keys not judged in time"];
+
 /// A generator that never brings a situation about tests nothing of it.
 #[test]
 fn every_kind_of_event_happens_in_some_seed() {
@@ -43,7 +46,7 @@ fn every_kind_of_event_happens_in_some_seed() {
     let never: Vec<&str> = sum
         .named()
         .into_iter()
-        .filter(|(_, count)| *count == 0)
+        .filter(|(name, count)| *count == 0 && !OF_NODES.contains(name))
         .map(|(name, _)| name)
         .collect();
     assert_eq!(never, Vec::<&str>::new(), "of {sum:?}");

@@ -4,49 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What was asked of one key. Every write of a history writes another value, and 0 stands for no value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Write a value whatever was there.
-    Put(u64),
-    /// Read.
-    Get,
-    /// Write a value if another is still there, whose revision the client read before.
-    CompareAndSet {
-        /// What has to be there.
-        expected: u64,
-        /// What is to be there.
-        value: u64,
-    },
-}
+pub use quorate_sim::linearizable::{Action, Operation, Outcome};
+use quorate_sim::linearizable::{Verdict, check};
 
-/// How it ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Done: a put or compare-and-set with success.
-    Done,
-    /// A read that found this value.
-    Found(u64),
-    /// A compare-and-set that found something else.
-    Conflict,
-    /// Certainly nothing happened.
-    Failed,
-    /// It may have happened, may yet happen, or never.
-    Unknown,
-}
-
-/// One operation of one client on one key.
-#[derive(Clone, Copy, Debug)]
-pub struct Operation {
-    /// What was asked.
-    pub action: Action,
-    /// How it ended.
-    pub outcome: Outcome,
-    /// When it began, since the history began.
-    pub invoked: Duration,
-    /// When its answer was there.
-    pub returned: Duration,
-}
+/// How long the search for an order may take for one key.
+const BUDGET: Duration = Duration::from_secs(20);
 
 /// The operations of all clients, by key.
 #[derive(Debug)]
@@ -88,4 +50,21 @@ impl History {
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
+}
+
+/// Judges every key of a history.
+///
+/// # Panics
+/// When a key's history is not linearizable, or that could not be decided in time.
+pub(crate) fn assert_linearizable(history: &History) {
+    let all: BTreeMap<String, Vec<Operation>> = history.operations();
+    assert!(!all.is_empty(), "a history without operations says nothing");
+    let mut bad = Vec::new();
+    for (key, operations) in &all {
+        let verdict = check(operations, BUDGET);
+        if verdict != Verdict::Linearizable {
+            bad.push(format!("{key}: {verdict:?} in {} operations", operations.len()));
+        }
+    }
+    assert!(bad.is_empty(), "not linearizable: {}", bad.join("; "));
 }

@@ -4,7 +4,7 @@
 //! - [`Cluster`] starts nodes on loopback, each with its own ports and directory, and stops, kills, freezes and wipes
 //!   them. What it started it also ends, and the logs of a failed test are printed.
 //! - [`http`] talks to one node at a time, so that a test knows which node answered.
-//! - [`Load`] runs concurrent clients that record a [`History`]; [`linearizable`] judges it.
+//! - [`Load`] runs concurrent clients that record a [`History`]; [`quorate_sim::linearizable`] judges it.
 //! - [`allocation`] counts what is allocated.
 //! - [`wait_until`] waits for a condition with a deadline: no test sleeps for a time.
 
@@ -15,7 +15,6 @@ mod binary;
 mod cluster;
 mod history;
 pub mod http;
-pub mod linearizable;
 mod load;
 mod node;
 mod ports;

@@ -12,9 +12,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::cluster::listing;
-use crate::history::{Action, History, Operation, Outcome};
+use crate::history::{Action, History, Operation, Outcome, assert_linearizable};
 use crate::http::{Answer, Client, Failure};
-use crate::linearizable::assert_linearizable;
 use crate::random::Random;
 use crate::wait::{wait_for, wait_until};
 

@@ -374,6 +374,7 @@ impl Consensus {
             if effects.is_empty() {
                 break;
             }
+            self.ports.observer.stepped(&self.raft, &effects);
             self.hand_out(&mut effects);
         }
         self.effects = effects;

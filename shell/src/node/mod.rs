@@ -485,6 +485,7 @@ impl Running {
             completions: completions.clone(),
             metrics: Arc::clone(&metrics),
             clock: Arc::clone(&ports.clock),
+            observer: Arc::clone(&ports.observer),
         };
         spawn.lane("apply", move || apply.run(apply_in))?;
         let snapshot = SnapshotLane {

@@ -12,6 +12,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use quorate_core::Instant;
+use quorate_core::raft::{Effects, Raft};
+use quorate_core::state::StateMachine;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub mod system;
@@ -36,6 +38,16 @@ pub struct Ports {
     pub network: Arc<dyn Network>,
     /// How busy the machine is.
     pub machine: Arc<dyn Machine>,
+    /// Who looks on.
+    pub observer: Arc<dyn Observer>,
+}
+
+/// Looks on while a node works: checkers, for example. It is told on the lane where it happens, and only looks.
+pub trait Observer: Send + Sync {
+    /// Consensus has taken in a round of inputs; `effects` are about to be carried out.
+    fn stepped(&self, raft: &Raft, effects: &Effects);
+    /// The state machine has applied some entries, or was replaced by that of a snapshot.
+    fn applied(&self, state: &StateMachine);
 }
 
 /// How busy a machine is.

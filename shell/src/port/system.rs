@@ -9,12 +9,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use quorate_core::Instant;
+use quorate_core::raft::{Effects, Raft};
+use quorate_core::state::StateMachine;
 use ring::rand::{SecureRandom, SystemRandom};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{
     BoxFuture, ByteStream, Clock, Entropy, Executor, File, Files, Lane, Listener, Machine, MachineLoad,
-    Network, OpenMode, Ports, Probe,
+    Network, Observer, OpenMode, Ports, Probe,
 };
 
 /// The ports of this machine.
@@ -26,7 +28,17 @@ pub fn ports(listener: ListenerOptions) -> Ports {
         files: Arc::new(SystemFiles),
         network: Arc::new(SystemNetwork { listener }),
         machine: Arc::new(SystemMachine(Mutex::new(sysinfo::System::new().ok()))),
+        observer: Arc::new(Nobody),
     }
+}
+
+/// Nobody looks on.
+struct Nobody;
+
+impl Observer for Nobody {
+    fn stepped(&self, _raft: &Raft, _effects: &Effects) {}
+
+    fn applied(&self, _state: &StateMachine) {}
 }
 
 struct SystemClock;

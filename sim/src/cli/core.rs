@@ -2,17 +2,17 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use quorate_sim::batch::{Batch, Seeds};
 use quorate_sim::consensus::{
-    Conditions, Mistake, NODES_MAX, Outcome, Plan, Violation, run as simulate, run_with_journal,
+    Conditions, Engine, Mistake, NODES_MAX, Outcome, Plan, Violation, run as simulate, run_with_journal,
 };
 use quorate_sim::failure::Failure;
 use quorate_sim::report::{self, summary, summary::Setting};
 use quorate_sim::trace::Journal;
 
+use super::shard::Shard;
 use super::{CommandResult, interrupt};
 
 #[derive(Debug, clap::Args)]
@@ -53,29 +53,6 @@ pub(super) struct Arguments {
     /// Plant a mistake, to see what a violation looks like.
     #[arg(long, value_name = "NAME", hide = true)]
     plant: Option<Mistake>,
-}
-
-/// A part of the seeds.
-#[derive(Clone, Copy, Debug)]
-struct Shard {
-    part: u64,
-    parts: u64,
-}
-
-impl FromStr for Shard {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Shard, String> {
-        let parse = |text: &str| text.parse::<u64>().ok();
-        let (part, parts) = text
-            .split_once('/')
-            .and_then(|(part, parts)| Some((parse(part)?, parse(parts)?)))
-            .ok_or_else(|| format!("`{text}` is no part such as 2/4"))?;
-        if !(1..=parts).contains(&part) {
-            return Err(format!("`{text}`: the part must be between 1 and {parts}"));
-        }
-        Ok(Shard { part, parts })
-    }
 }
 
 pub(super) fn run(arguments: &Arguments) -> CommandResult {
@@ -132,12 +109,7 @@ fn run_seeds(
     jobs: usize,
     began: Instant,
 ) -> std::io::Result<Batch> {
-    let Shard { part, parts } = arguments.shard;
-    let seeds: Vec<u64> = arguments
-        .seeds
-        .iter()
-        .filter(|seed| (seed - arguments.seeds.first) % parts == part - 1)
-        .collect();
+    let seeds = arguments.shard.of(arguments.seeds);
     let bar = report::progress(seeds.len() as u64);
     let verbose = arguments.verbose;
     let limit = arguments.time.map(Duration::from_secs);
@@ -183,14 +155,18 @@ fn loudly(plan: &Plan, conditions: &Conditions) -> std::io::Result<Result<Outcom
 }
 
 /// Writes a violation down, and says how to see it again.
-fn report_violation(
+pub(super) fn report_violation(
     failures: &Path,
     plan: Plan,
     conditions: Conditions,
     violation: &Violation,
 ) -> Result<(), Box<dyn std::error::Error>> {
     eprintln!("\nVIOLATION: {violation}");
-    let folder = failures.join(format!("core-{}-nodes-seed-{}", plan.nodes(), plan.seed()));
+    let engine = match conditions.engine {
+        Engine::Core => "core",
+        Engine::Nodes => "run",
+    };
+    let folder = failures.join(format!("{engine}-{}-nodes-seed-{}", plan.nodes(), plan.seed()));
     let failure = Failure::new(plan, conditions, violation);
     let same = failure.save(&folder).map_err(|error| {
         format!(

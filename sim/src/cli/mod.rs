@@ -8,6 +8,8 @@ mod mutants;
 mod plan;
 mod replay;
 mod report;
+mod run;
+mod shard;
 mod shrink;
 
 use std::process::ExitCode;
@@ -32,6 +34,13 @@ enum Command {
         after_help = "Examples:\n  quorate-sim core --nodes 5 --seeds 1..1000\n  quorate-sim core --seeds 17 --verbose"
     )]
     Core(core::Arguments),
+    /// Simulate the production node: event loop, QUIC, log, database and client API, with faults around it.
+    ///
+    /// Every seed is one run. Ends with 1 when a checker finds a violation, and says how to see it again.
+    #[command(
+        after_help = "Examples:\n  quorate-sim run --nodes 3 --seeds 1..200 --seconds 20\n  quorate-sim run --seeds 17 --log info"
+    )]
+    Run(run::Arguments),
     /// Print the plan of a seed: its knobs, and every fault and operation with its time.
     Plan(plan::Arguments),
     /// Run what a failure folder holds once more, and compare.
@@ -63,6 +72,7 @@ enum Command {
 pub(crate) fn run() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Core(arguments) => core::run(&arguments),
+        Command::Run(arguments) => run::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
         Command::Explore(arguments) => explore::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),

@@ -15,9 +15,15 @@ pub(super) struct Arguments {
     /// Print everything that happens.
     #[arg(long)]
     verbose: bool,
+    /// Show what production nodes log, on simulated time: a level, or levels for targets.
+    #[arg(long, value_name = "LEVEL")]
+    log: Option<String>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> CommandResult {
+    if let Some(level) = &arguments.log {
+        quorate_sim::full::show_log(level)?;
+    }
     let failure = Failure::load(&arguments.folder)?;
     println!("recorded: {}", failure.recorded);
     if let Some(warning) = failure.other_commit() {

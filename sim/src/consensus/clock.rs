@@ -6,7 +6,7 @@ use super::schedule::Time;
 
 /// What a node's monotonic clock shows.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Clock {
+pub(crate) struct Clock {
     offset: u64,
     /// Nanoseconds that the clock shows for a million of simulated time.
     rate: u64,
@@ -15,23 +15,23 @@ pub(super) struct Clock {
 const MILLION: u128 = 1_000_000;
 
 impl Clock {
-    pub(super) fn new(offset: u64, rate: u64) -> Clock {
+    pub(crate) fn new(offset: u64, rate: u64) -> Clock {
         Clock { offset, rate }
     }
 
     /// The clock goes ahead at once; it never goes back.
-    pub(super) fn step(&mut self, by: Time) {
+    pub(crate) fn step(&mut self, by: Time) {
         self.offset += by;
     }
 
     /// What the clock shows at a simulated time.
-    pub(super) fn shows(&self, time: Time) -> Instant {
+    pub(crate) fn shows(&self, time: Time) -> Instant {
         let elapsed = u128::from(time) * u128::from(self.rate) / MILLION;
         Instant::from_nanoseconds(self.offset + narrow(elapsed))
     }
 
     /// The first simulated time at which the clock shows `instant` or later.
-    pub(super) fn when(&self, instant: Instant) -> Time {
+    pub(crate) fn when(&self, instant: Instant) -> Time {
         let elapsed = u128::from(instant.as_nanoseconds().saturating_sub(self.offset));
         narrow((elapsed * MILLION).div_ceil(u128::from(self.rate)))
     }

@@ -164,39 +164,7 @@ impl World {
 
     /// The pairs that a partition cuts off from each other.
     pub(super) fn cut_of(&self, shape: Shape) -> Cut {
-        let nodes = self.present();
-        let victim = match shape {
-            Shape::Alone(victim) | Shape::Unheard(victim) | Shape::Deaf(victim) | Shape::Bridge(victim) => {
-                Some(self.find(victim))
-            }
-            Shape::Two(one, _) | Shape::Link(one, _) => Some(self.find(one)),
-            Shape::Sides(_) | Shape::Pairs(_) => None,
-        };
-        let other = match shape {
-            Shape::Two(_, other) | Shape::Link(_, other) => Some(self.find(other)),
-            _ => None,
-        };
-        let hit = |id: NodeId| Some(id) == victim;
-        let two = |id: NodeId| hit(id) || Some(id) == other;
-        let mut cut = Cut::new();
-        for (from_place, from) in nodes.iter().copied().enumerate() {
-            for (to_place, to) in nodes.iter().copied().enumerate() {
-                let severed = match shape {
-                    Shape::Alone(_) => hit(from) != hit(to),
-                    Shape::Unheard(_) => hit(from) && !hit(to),
-                    Shape::Deaf(_) => hit(to) && !hit(from),
-                    Shape::Bridge(_) => !hit(from) && !hit(to) && from != to,
-                    Shape::Two(..) => two(from) != two(to),
-                    Shape::Link(..) => hit(from) && Some(to) == other && from != to,
-                    Shape::Sides(sides) => sides >> (from_place % 64) & 1 != sides >> (to_place % 64) & 1,
-                    Shape::Pairs(pairs) => from != to && pairs >> ((8 * from_place + to_place) % 64) & 1 == 1,
-                };
-                if severed {
-                    cut.push((from, to));
-                }
-            }
-        }
-        cut
+        shape.cut(&self.present(), |who| self.find(who))
     }
 
     /// Cuts a link that will be whole again for a while, and cut again.

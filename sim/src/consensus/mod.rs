@@ -6,8 +6,8 @@
 //! (see the module `checker`).
 
 mod carry;
-mod checker;
-mod clock;
+pub(crate) mod checker;
+pub(crate) mod clock;
 mod data;
 mod disk;
 mod faults;
@@ -16,16 +16,16 @@ mod lanes;
 mod lifecycle;
 mod log;
 mod measured;
-mod network;
-mod node;
+pub(crate) mod network;
+pub(crate) mod node;
 mod operator;
-mod plan;
+pub(crate) mod plan;
 mod recovery;
-mod schedule;
+pub(crate) mod schedule;
 mod statistics;
 mod store;
 mod told;
-mod trace;
+pub(crate) mod trace;
 mod words;
 mod workload;
 mod world;
@@ -37,6 +37,7 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 use quorate_core::raft;
+use serde::{Deserialize, Serialize};
 
 pub use measured::{Durations, Measurements};
 pub use plan::{NODES_MAX, Plan, PlanError};
@@ -49,6 +50,8 @@ use crate::trace::{Event, Header, Journal};
 /// What a run is made under; it is no part of the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conditions {
+    /// What is run.
+    pub engine: Engine,
     /// A mistake to be found.
     pub mistake: Option<Mistake>,
     /// Whether the checkers look. A run without them goes the same way, faster, and finds nothing.
@@ -56,9 +59,10 @@ pub struct Conditions {
 }
 
 impl Default for Conditions {
-    /// Nothing is planted, and everything is checked.
+    /// The core simulation; nothing is planted, and everything is checked.
     fn default() -> Conditions {
         Conditions {
+            engine: Engine::Core,
             mistake: None,
             checks: true,
         }
@@ -80,6 +84,16 @@ impl Conditions {
             _ => raft::Planted::default(),
         }
     }
+}
+
+/// What a plan is run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Engine {
+    /// Consensus and the replicated state alone.
+    Core,
+    /// Production nodes ([`crate::full`]).
+    Nodes,
 }
 
 /// A mistake made on purpose.
@@ -186,15 +200,36 @@ pub fn run(plan: &Plan, conditions: &Conditions) -> Result<Outcome, Violation> {
     run_with_journal(plan, conditions, Journal::none()).0
 }
 
+/// Runs the phase with faults of a plan, and nothing after it. The outcome of a run that ends well is of no use.
+///
+/// # Errors
+/// With the first property that does not hold until then.
+pub(crate) fn run_faults(plan: &Plan, conditions: &Conditions) -> Result<Outcome, Violation> {
+    simulate(plan, conditions, Journal::none(), false).0
+}
+
 /// Runs a plan and tells what happens.
 pub fn run_with_journal(
     plan: &Plan,
     conditions: &Conditions,
     journal: Journal,
 ) -> (Result<Outcome, Violation>, Journal) {
+    if conditions.engine == Engine::Nodes {
+        journal.begin(&Header::new("full", plan.seed, plan.nodes));
+        return (crate::full::run(plan), journal);
+    }
+    simulate(plan, conditions, journal, true)
+}
+
+fn simulate(
+    plan: &Plan,
+    conditions: &Conditions,
+    journal: Journal,
+    recovers: bool,
+) -> (Result<Outcome, Violation>, Journal) {
     journal.begin(&Header::new("core", plan.seed, plan.nodes));
     let mut world = World::new(plan, conditions, journal);
-    let result = catch_unwind(AssertUnwindSafe(|| world.run()));
+    let result = catch_unwind(AssertUnwindSafe(|| world.run(recovers)));
     let violation = |checker, seen| {
         let (time, steps, trace) = world.moment();
         Violation {

@@ -9,7 +9,7 @@ use super::schedule::{MICROSECOND, MILLISECOND, SECOND, Time};
 use crate::random::{Concern, PartsPerMillion, Stream};
 
 /// Directed pairs that are cut off from each other.
-pub(super) type Cut = Vec<(NodeId, NodeId)>;
+pub(crate) type Cut = Vec<(NodeId, NodeId)>;
 
 /// What a clogged link holds back at the most; what comes then is lost.
 const CLOG_MAX: Time = SECOND;
@@ -19,7 +19,7 @@ const STRAGGLERS: PartsPerMillion = 150_000;
 
 /// How messages fare.
 #[derive(Debug)]
-pub(super) struct Network {
+pub(crate) struct Network {
     noise: u64,
     latency_mean: Time,
     weather: Weather,
@@ -31,10 +31,10 @@ pub(super) struct Network {
 
 /// What is lost, repeated and overtaken.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Weather {
-    pub(super) loss: PartsPerMillion,
-    pub(super) duplication: PartsPerMillion,
-    pub(super) spike: PartsPerMillion,
+pub(crate) struct Weather {
+    pub(crate) loss: PartsPerMillion,
+    pub(crate) duplication: PartsPerMillion,
+    pub(crate) spike: PartsPerMillion,
 }
 
 #[derive(Debug)]
@@ -56,7 +56,7 @@ struct Clog {
 }
 
 impl Network {
-    pub(super) fn new(noise: u64, knobs: &Knobs) -> Network {
+    pub(crate) fn new(noise: u64, knobs: &Knobs) -> Network {
         Network {
             noise,
             latency_mean: knobs.latency_mean,
@@ -72,7 +72,7 @@ impl Network {
     }
 
     /// The instants at which a message sent now arrives: none when it is lost, two when it is repeated.
-    pub(super) fn arrivals(&mut self, now: Time, from: NodeId, to: NodeId) -> [Option<Time>; 2] {
+    pub(crate) fn arrivals(&mut self, now: Time, from: NodeId, to: NodeId) -> [Option<Time>; 2] {
         let weather = match self.storm {
             Some((until, weather)) if now < until => weather,
             _ => self.weather,
@@ -91,19 +91,19 @@ impl Network {
     }
 
     /// Whether nothing lies between two nodes, in this direction.
-    pub(super) fn is_open(&mut self, from: NodeId, to: NodeId) -> bool {
+    pub(crate) fn is_open(&mut self, from: NodeId, to: NodeId) -> bool {
         self.link(from, to).cuts == 0
     }
 
     /// Cuts pairs off from each other.
-    pub(super) fn cut(&mut self, cut: &Cut) {
+    pub(crate) fn cut(&mut self, cut: &Cut) {
         for (from, to) in cut {
             self.link(*from, *to).cuts += 1;
         }
     }
 
     /// Takes a cut back.
-    pub(super) fn heal(&mut self, cut: &Cut) {
+    pub(crate) fn heal(&mut self, cut: &Cut) {
         for (from, to) in cut {
             let link = self.link(*from, *to);
             link.cuts = link.cuts.saturating_sub(1);
@@ -111,12 +111,12 @@ impl Network {
     }
 
     /// From now on messages of a link queue up.
-    pub(super) fn clog(&mut self, from: NodeId, to: NodeId, until: Time, each: Time) {
+    pub(crate) fn clog(&mut self, from: NodeId, to: NodeId, until: Time, each: Time) {
         self.link(from, to).clog = Some(Clog { until, each });
     }
 
     /// Messages of some links wait until then.
-    pub(super) fn hold(&mut self, links: &Cut, until: Time) {
+    pub(crate) fn hold(&mut self, links: &Cut, until: Time) {
         for (from, to) in links {
             let link = self.link(*from, *to);
             link.held_until = link.held_until.max(until);
@@ -124,12 +124,12 @@ impl Network {
     }
 
     /// Another weather until some time.
-    pub(super) fn storm(&mut self, until: Time, weather: Weather) {
+    pub(crate) fn storm(&mut self, until: Time, weather: Weather) {
         self.storm = Some((until, weather));
     }
 
     /// Everything is open from now on, and nothing is lost, repeated, held back or out of order.
-    pub(super) fn calm(&mut self) {
+    pub(crate) fn calm(&mut self) {
         for link in self.links.iter_mut().flatten() {
             (link.cuts, link.clog, link.held_until) = (0, None, 0);
             // What is still held back comes late; what is sent from here on does not wait for it.

@@ -19,9 +19,9 @@ use super::world::Event;
 
 /// One life of a node: what was set in motion in one does not reach the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Run {
-    pub(super) node: NodeId,
-    pub(super) life: u32,
+pub(crate) struct Run {
+    pub(crate) node: NodeId,
+    pub(crate) life: u32,
 }
 
 impl fmt::Display for Run {

@@ -6,18 +6,18 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 /// Nanoseconds of simulated time since the run began.
-pub(super) type Time = u64;
+pub(crate) type Time = u64;
 
 /// A microsecond.
-pub(super) const MICROSECOND: Time = 1_000;
+pub(crate) const MICROSECOND: Time = 1_000;
 /// A millisecond.
-pub(super) const MILLISECOND: Time = 1_000_000;
+pub(crate) const MILLISECOND: Time = 1_000_000;
 /// A second.
-pub(super) const SECOND: Time = 1_000_000_000;
+pub(crate) const SECOND: Time = 1_000_000_000;
 
 /// Events to come. They lie in slots of their own, so that the heap moves only small keys.
 #[derive(Debug)]
-pub(super) struct Schedule<E> {
+pub(crate) struct Schedule<E> {
     heap: BinaryHeap<Reverse<(Time, u64, usize)>>,
     slots: Vec<Option<E>>,
     free: Vec<usize>,
@@ -26,7 +26,7 @@ pub(super) struct Schedule<E> {
 }
 
 impl<E> Schedule<E> {
-    pub(super) fn new() -> Schedule<E> {
+    pub(crate) fn new() -> Schedule<E> {
         Schedule {
             heap: BinaryHeap::new(),
             slots: Vec::new(),
@@ -37,12 +37,12 @@ impl<E> Schedule<E> {
     }
 
     /// The instant of the event that was taken last.
-    pub(super) fn now(&self) -> Time {
+    pub(crate) fn now(&self) -> Time {
         self.now
     }
 
     /// Puts in an event; an instant that has passed means now.
-    pub(super) fn at(&mut self, time: Time, event: E) {
+    pub(crate) fn at(&mut self, time: Time, event: E) {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             self.slots.len() - 1
@@ -53,27 +53,35 @@ impl<E> Schedule<E> {
     }
 
     /// Puts in an event that happens `delay` from now.
-    pub(super) fn after(&mut self, delay: Time, event: E) {
+    pub(crate) fn after(&mut self, delay: Time, event: E) {
         self.at(self.now + delay, event);
     }
 
+    /// When the next event is.
+    pub(crate) fn next_time(&self) -> Option<Time> {
+        let Reverse((time, ..)) = self.heap.peek()?;
+        Some(*time)
+    }
+
     /// Takes the next event and moves time to it.
-    pub(super) fn next(&mut self) -> Option<E> {
-        loop {
-            let Reverse((time, _, slot)) = self.heap.pop()?;
-            self.free.push(slot);
-            if let Some(event) = self.slots[slot].take() {
-                self.now = time;
-                return Some(event);
-            }
-        }
+    pub(crate) fn next(&mut self) -> Option<E> {
+        let Reverse((time, _, slot)) = self.heap.pop()?;
+        self.now = time;
+        self.free.push(slot);
+        self.slots[slot].take()
     }
 
     /// Takes out the events that are not to be kept.
-    pub(super) fn retain(&mut self, keep: impl Fn(&E) -> bool) {
-        for slot in &mut self.slots {
-            slot.take_if(|event| !keep(event));
-        }
+    pub(crate) fn retain(&mut self, keep: impl Fn(&E) -> bool) {
+        let (slots, free) = (&mut self.slots, &mut self.free);
+        self.heap.retain(|Reverse((_, _, slot))| {
+            let kept = slots[*slot].as_ref().is_some_and(&keep);
+            if !kept {
+                slots[*slot] = None;
+                free.push(*slot);
+            }
+            kept
+        });
     }
 }
 

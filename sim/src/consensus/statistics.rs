@@ -37,6 +37,8 @@ statistics! {
     requests: "requests",
     /// Commands whose client heard the reply.
     acknowledged: "acknowledged commands",
+    /// Requests whose client does not know what came of them.
+    unknown: "requests with an unknown fate",
     /// Linearizable reads that were answered.
     reads: "linearizable reads",
     /// Keep-alives of leases that were answered.
@@ -105,6 +107,8 @@ statistics! {
     lost_writes: "writes lost with their nodes",
     /// Nodes of a lineage that had ended which came back.
     came_back: "nodes of an ended lineage",
+    /// Keys whose history could not be judged in time.
+    undecided: "keys not judged in time",
     /// Nanoseconds from healing to full agreement.
     recovery: "nanoseconds of recovery",
 }

@@ -262,8 +262,8 @@ impl World {
         (self.schedule.now(), self.statistics.steps, self.trace.value())
     }
 
-    /// Runs to the end.
-    pub(super) fn run(&mut self) -> Result<Outcome, Breach> {
+    /// Runs to the end, or to the end of the phase with faults when nothing is to recover.
+    pub(super) fn run(&mut self, recovers: bool) -> Result<Outcome, Breach> {
         for number in 1..=self.nodes_first {
             let id = NodeId(number);
             let binary = self.some_binary(Draws::FirstBinary, id);
@@ -290,9 +290,14 @@ impl World {
             let Some(event) = self.schedule.next() else {
                 break;
             };
+            if !recovers && matches!(event, Event::Recover) {
+                break;
+            }
             self.handle(event)?;
         }
-        self.check_end()?;
+        if recovers {
+            self.check_end()?;
+        }
         self.statistics.nanoseconds = self.schedule.now();
         self.statistics.commits = self.checkers.committed.last().0;
         self.statistics.acknowledged = self.checkers.clients.acknowledged;

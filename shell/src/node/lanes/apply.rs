@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::super::inbox::{Completion, WriteOutcome};
 use crate::metrics::Metrics;
-use crate::port::Clock;
+use crate::port::{Clock, Observer};
 use crate::storage::{Row, RowBatch, Snapshots, StateSender};
 
 /// The state as readers share it with the apply lane.
@@ -60,6 +60,7 @@ pub(in super::super) struct ApplyLane {
     pub(in super::super) completions: mpsc::UnboundedSender<Completion>,
     pub(in super::super) metrics: Arc<Metrics>,
     pub(in super::super) clock: Arc<dyn Clock>,
+    pub(in super::super) observer: Arc<dyn Observer>,
 }
 
 impl ApplyLane {
@@ -117,6 +118,7 @@ impl ApplyLane {
                     }
                 }
             }
+            self.observer.applied(&state);
             state.applied()
         };
         for (waiter, reply) in replies {
@@ -169,6 +171,7 @@ impl ApplyLane {
             .install(snapshot)
             .await
             .map_err(|error| error.to_string())?;
+        self.observer.applied(&state);
         *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
         self.membership = base.membership;
         self.membership_changed = false;

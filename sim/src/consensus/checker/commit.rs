@@ -14,7 +14,7 @@ struct Committed {
 
 /// The log that was committed, as first seen on any node.
 #[derive(Debug)]
-pub(in crate::consensus) struct CommittedLog {
+pub(crate) struct CommittedLog {
     /// Whether what leaders commit is noted.
     checks: bool,
     /// The terms of what leaders have committed, whether or not a state machine was handed it.
@@ -27,7 +27,7 @@ pub(in crate::consensus) struct CommittedLog {
 
 impl CommittedLog {
     /// Nothing is committed yet.
-    pub(in crate::consensus) fn new(checks: bool) -> CommittedLog {
+    pub(crate) fn new(checks: bool) -> CommittedLog {
         CommittedLog {
             checks,
             decided: Vec::new(),
@@ -58,11 +58,7 @@ impl CommittedLog {
     }
 
     /// A node of `term` hands `entry` to its state machine. True when no node did before.
-    pub(in crate::consensus) fn committed(
-        &mut self,
-        entry: &Entry,
-        term: Term,
-    ) -> Result<bool, super::Breach> {
+    pub(crate) fn committed(&mut self, entry: &Entry, term: Term) -> Result<bool, super::Breach> {
         let position = entry.position;
         let seen = Committed {
             term: position.term,
@@ -95,7 +91,7 @@ impl CommittedLog {
     }
 
     /// The end of a received snapshot, or of a purged log, is a committed entry.
-    pub(in crate::consensus) fn covers(&self, position: Position, what: &str) -> Verdict {
+    pub(crate) fn covers(&self, position: Position, what: &str) -> Verdict {
         let known = self.get(position.index).map(|committed| committed.term);
         demand(
             position.index == Index(0) || known == Some(position.term),
@@ -179,12 +175,12 @@ impl CommittedLog {
     }
 
     /// The last committed index.
-    pub(in crate::consensus) fn last(&self) -> Index {
+    pub(crate) fn last(&self) -> Index {
         Index(self.entries.len() as u64)
     }
 
     /// The latest term that the last entry can have been committed in.
-    pub(in crate::consensus) fn term(&self) -> Term {
+    pub(crate) fn term(&self) -> Term {
         self.term
     }
 

@@ -10,7 +10,7 @@ use crate::consensus::node::Run;
 
 /// Who led which term.
 #[derive(Debug, Default)]
-pub(in crate::consensus) struct Elections {
+pub(crate) struct Elections {
     leaders: BTreeMap<Term, Run>,
 }
 
@@ -18,7 +18,7 @@ impl Elections {
     /// A node leads; called after every step.
     ///
     /// A node that crashed is another one afterwards: it has forgotten what it appended.
-    pub(in crate::consensus) fn leads(&mut self, term: Term, run: Run) -> Verdict {
+    pub(crate) fn leads(&mut self, term: Term, run: Run) -> Verdict {
         let before = *self.leaders.entry(term).or_insert(run);
         demand(before == run, "election safety", || {
             format!("{run} leads term {term}, and {before} led it")
@@ -53,12 +53,12 @@ impl Elections {
     }
 
     /// Who led a term.
-    pub(in crate::consensus) fn leader_of(&self, term: Term) -> Option<Run> {
+    pub(crate) fn leader_of(&self, term: Term) -> Option<Run> {
         self.leaders.get(&term).copied()
     }
 
     /// Every leader of a term after `term`.
-    pub(in crate::consensus) fn after(&self, term: Term) -> impl Iterator<Item = (Term, Run)> {
+    pub(crate) fn after(&self, term: Term) -> impl Iterator<Item = (Term, Run)> {
         self.leaders.range(term.next()..).map(|(term, run)| (*term, *run))
     }
 }

@@ -18,9 +18,9 @@
 //! | [`client`] | every request gets one answer; what was acknowledged is in the log once; reads see what was acknowledged before |
 
 pub(super) mod client;
-pub(super) mod commit;
+pub(crate) mod commit;
 pub(super) mod contact;
-pub(super) mod election;
+pub(crate) mod election;
 pub(super) mod grants;
 pub(super) mod handover;
 pub(super) mod lease;
@@ -28,24 +28,24 @@ pub(super) mod log;
 pub(super) mod matching;
 pub(super) mod membership;
 pub(super) mod once;
-pub(super) mod progress;
-pub(super) mod promise;
-pub(super) mod state;
+pub(crate) mod progress;
+pub(crate) mod promise;
+pub(crate) mod state;
 
 /// A broken property.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Breach {
+pub(crate) struct Breach {
     /// The property.
-    pub(super) checker: &'static str,
+    pub(crate) checker: &'static str,
     /// What was seen, in words.
-    pub(super) seen: String,
+    pub(crate) seen: String,
 }
 
 /// Whether a property holds.
-pub(super) type Verdict = Result<(), Breach>;
+pub(crate) type Verdict = Result<(), Breach>;
 
 /// A property that holds only when `holds`; `seen` says what was seen when it does not.
-pub(super) fn demand(holds: bool, checker: &'static str, seen: impl FnOnce() -> String) -> Verdict {
+pub(crate) fn demand(holds: bool, checker: &'static str, seen: impl FnOnce() -> String) -> Verdict {
     if holds {
         Ok(())
     } else {

@@ -6,7 +6,7 @@ use super::{Verdict, demand};
 
 /// What was last seen of a run of a node.
 #[derive(Clone, Copy, Debug, Default)]
-pub(in crate::consensus) struct Progress {
+pub(crate) struct Progress {
     hard_state: HardState,
     commit: Index,
     applied: Index,
@@ -15,7 +15,7 @@ pub(in crate::consensus) struct Progress {
 
 impl Progress {
     /// A run that starts from a disk.
-    pub(in crate::consensus) fn starting(hard_state: HardState) -> Progress {
+    pub(crate) fn starting(hard_state: HardState) -> Progress {
         Progress {
             hard_state,
             ..Progress::default()
@@ -23,17 +23,17 @@ impl Progress {
     }
 
     /// The commit index that was last seen.
-    pub(in crate::consensus) fn commit(&self) -> Index {
+    pub(crate) fn commit(&self) -> Index {
         self.commit
     }
 
     /// The term that was last seen.
-    pub(in crate::consensus) fn term(&self) -> Term {
+    pub(crate) fn term(&self) -> Term {
         self.hard_state.term
     }
 
     /// A look at the node after a step.
-    pub(in crate::consensus) fn see(&mut self, status: &Status<'_>) -> Verdict {
+    pub(crate) fn see(&mut self, status: &Status<'_>) -> Verdict {
         let before = *self;
         let (term, vote) = (status.term, status.vote);
         *self = Progress {

@@ -9,7 +9,7 @@ use crate::consensus::log::DiskLog;
 
 /// Votes that disks held at any time.
 #[derive(Debug, Default)]
-pub(in crate::consensus) struct Promises {
+pub(crate) struct Promises {
     votes: BTreeMap<(NodeId, Term), NodeId>,
     durable: BTreeMap<NodeId, HardState>,
 }
@@ -21,7 +21,7 @@ impl Promises {
     }
 
     /// A node's disk holds this hard state now.
-    pub(in crate::consensus) fn durable(&mut self, node: NodeId, found: HardState) -> Verdict {
+    pub(crate) fn durable(&mut self, node: NodeId, found: HardState) -> Verdict {
         let before = self.durable.insert(node, found).unwrap_or_default();
         if before == found {
             return Ok(());
@@ -45,7 +45,7 @@ impl Promises {
     }
 
     /// Whom a node's disk held as its vote in a term, or whom it promised it to and can give it to nobody else.
-    pub(in crate::consensus) fn durable_vote(&self, node: NodeId, term: Term) -> Option<NodeId> {
+    pub(crate) fn durable_vote(&self, node: NodeId, term: Term) -> Option<NodeId> {
         self.votes.get(&(node, term)).copied()
     }
 

@@ -8,7 +8,7 @@ use super::{Verdict, demand};
 
 /// The fingerprint of the state at each index.
 #[derive(Debug, Default)]
-pub(in crate::consensus) struct States {
+pub(crate) struct States {
     fingerprints: Vec<Option<u64>>,
 }
 
@@ -20,7 +20,7 @@ impl States {
     }
 
     /// A node's state after it applied an entry or was loaded.
-    pub(in crate::consensus) fn reached(&mut self, node: NodeId, machine: &StateMachine) -> Verdict {
+    pub(crate) fn reached(&mut self, node: NodeId, machine: &StateMachine) -> Verdict {
         let index = machine.applied().index;
         if index == Index(0) {
             return Ok(());

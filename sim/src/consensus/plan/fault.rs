@@ -1,8 +1,10 @@
 //! What can break.
 
+use quorate_core::raft::NodeId;
 use serde::{Deserialize, Serialize};
 
 use super::{Who, duration};
+use crate::consensus::network::Cut;
 use crate::consensus::schedule::Time;
 use crate::random::PartsPerMillion;
 
@@ -151,6 +153,44 @@ pub(crate) enum Shape {
     Sides(u64),
     /// Single directed pairs: bit `8 * place of the sender + place of the receiver`, counted round.
     Pairs(u64),
+}
+
+impl Shape {
+    /// The directed pairs that are cut off from each other, among `nodes`.
+    pub(crate) fn cut(self, nodes: &[NodeId], find: impl Fn(Who) -> NodeId) -> Cut {
+        let victim = match self {
+            Shape::Alone(victim) | Shape::Unheard(victim) | Shape::Deaf(victim) | Shape::Bridge(victim) => {
+                Some(find(victim))
+            }
+            Shape::Two(one, _) | Shape::Link(one, _) => Some(find(one)),
+            Shape::Sides(_) | Shape::Pairs(_) => None,
+        };
+        let other = match self {
+            Shape::Two(_, other) | Shape::Link(_, other) => Some(find(other)),
+            _ => None,
+        };
+        let hit = |id: NodeId| Some(id) == victim;
+        let two = |id: NodeId| hit(id) || Some(id) == other;
+        let mut cut = Cut::new();
+        for (from_place, from) in nodes.iter().copied().enumerate() {
+            for (to_place, to) in nodes.iter().copied().enumerate() {
+                let severed = match self {
+                    Shape::Alone(_) => hit(from) != hit(to),
+                    Shape::Unheard(_) => hit(from) && !hit(to),
+                    Shape::Deaf(_) => hit(to) && !hit(from),
+                    Shape::Bridge(_) => !hit(from) && !hit(to) && from != to,
+                    Shape::Two(..) => two(from) != two(to),
+                    Shape::Link(..) => hit(from) && Some(to) == other && from != to,
+                    Shape::Sides(sides) => sides >> (from_place % 64) & 1 != sides >> (to_place % 64) & 1,
+                    Shape::Pairs(pairs) => from != to && pairs >> ((8 * from_place + to_place) % 64) & 1 == 1,
+                };
+                if severed {
+                    cut.push((from, to));
+                }
+            }
+        }
+        cut
+    }
 }
 
 /// Where a process is killed.

@@ -20,9 +20,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub(super) use fault::{Alarm, Boundary, Fault, FaultKind, Shape};
-pub(super) use knobs::Knobs;
-pub(super) use operation::{Operation, OperationKind};
+pub(crate) use fault::{Alarm, Boundary, Fault, FaultKind, Shape};
+pub(crate) use knobs::Knobs;
+pub(crate) use operation::{Operation, OperationKind};
 
 use super::schedule::Time;
 
@@ -80,6 +80,21 @@ impl Plan {
     /// The plan of a seed: a run of `nodes` voters with `seconds` simulated seconds of faults.
     pub fn draw(seed: u64, nodes: u64, seconds: u64) -> Plan {
         draw::plan(seed, nodes, seconds)
+    }
+
+    /// The same run without faults and operations, on healthy machines and a network that loses nothing.
+    #[must_use]
+    pub fn calm(mut self) -> Plan {
+        self.faults.clear();
+        self.operations.clear();
+        self.knobs.calm();
+        self.knobs.latency_mean = self
+            .knobs
+            .latency_mean
+            .min(crate::consensus::schedule::MILLISECOND);
+        (self.knobs.loss, self.knobs.duplication, self.knobs.latency_spike) = (0, 0, 0);
+        self.knobs.clock_skew = 0;
+        self
     }
 
     /// The seed that the plan was drawn from.

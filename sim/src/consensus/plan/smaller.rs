@@ -22,6 +22,20 @@ impl Plan {
         smaller
     }
 
+    /// The plan of the last events alone: those of the last `window`, which begin when the cluster has a leader.
+    pub(crate) fn only_last(&self, window: Time) -> Plan {
+        let from = self.duration.saturating_sub(window);
+        let earlier = from.saturating_sub(BEGINNING);
+        let mut smaller = self.clone();
+        smaller.duration -= earlier;
+        smaller.faults.retain(|fault| fault.at >= from);
+        smaller.operations.retain(|operation| operation.at >= from);
+        smaller.faults.iter_mut().for_each(|fault| fault.at -= earlier);
+        let operations = smaller.operations.iter_mut();
+        operations.for_each(|operation| operation.at -= earlier);
+        smaller
+    }
+
     /// The plan with fewer voters at the beginning, the smallest first.
     pub(crate) fn with_fewer_nodes(&self) -> Vec<Plan> {
         let with = |nodes| Plan {
@@ -59,6 +73,9 @@ impl Plan {
         self.settle();
     }
 }
+
+/// Within this a cluster has a leader when nothing breaks.
+const BEGINNING: Time = 500 * MILLISECOND;
 
 /// Brings one knob to rest.
 type Calm = fn(&mut Knobs);

@@ -11,13 +11,52 @@
 //!
 //! A search that takes too long ends with [`Verdict::Undecided`], which is no success.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use crate::history::{Action, History, Operation, Outcome};
+/// What was asked of one key. Every write of a history writes another value, and 0 stands for no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Write a value whatever was there.
+    Put(u64),
+    /// Read.
+    Get,
+    /// Write a value if another is still there, whose revision the client read before.
+    CompareAndSet {
+        /// What has to be there.
+        expected: u64,
+        /// What is to be there.
+        value: u64,
+    },
+}
 
-/// How long the search may take for one key.
-const BUDGET: Duration = Duration::from_secs(20);
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done: a put or compare-and-set with success.
+    Done,
+    /// A read that found this value.
+    Found(u64),
+    /// A compare-and-set that found something else.
+    Conflict,
+    /// Certainly nothing happened.
+    Failed,
+    /// It may have happened, may yet happen, or never.
+    Unknown,
+}
+
+/// One operation of one client on one key.
+#[derive(Clone, Copy, Debug)]
+pub struct Operation {
+    /// What was asked.
+    pub action: Action,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// When it began, since the history began.
+    pub invoked: Duration,
+    /// When its answer was there.
+    pub returned: Duration,
+}
 
 /// What the search came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,24 +74,7 @@ pub enum Verdict {
     Undecided,
 }
 
-/// Judges every key of a history.
-///
-/// # Panics
-/// When a key's history is not linearizable, or that could not be decided in time.
-pub fn assert_linearizable(history: &History) {
-    let all: BTreeMap<String, Vec<Operation>> = history.operations();
-    assert!(!all.is_empty(), "a history without operations says nothing");
-    let mut bad = Vec::new();
-    for (key, operations) in &all {
-        let verdict = check(operations, BUDGET);
-        if verdict != Verdict::Linearizable {
-            bad.push(format!("{key}: {verdict:?} in {} operations", operations.len()));
-        }
-    }
-    assert!(bad.is_empty(), "not linearizable: {}", bad.join("; "));
-}
-
-/// Judges the operations on one key, which has no value at first.
+/// Judges the operations on one key, which has no value at first; the search takes about `budget` at the most.
 pub fn check(operations: &[Operation], budget: Duration) -> Verdict {
     let Some(mut search) = Search::new(operations) else {
         return Verdict::Violation {
@@ -340,7 +362,7 @@ fn call(operation: &Operation) -> Option<Call> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::Random;
+    use crate::random::{Concern, Stream};
 
     fn operation(action: Action, outcome: Outcome, invoked: u64, returned: u64) -> Operation {
         Operation {
@@ -489,12 +511,12 @@ mod tests {
 
     /// A register with concurrent clients, whose operations take effect at a moment within each.
     fn simulated(seed: u64, operations: usize) -> Vec<Operation> {
-        let mut random = Random::new(seed);
+        let mut random = Stream::new(seed, Concern::Clients);
         let mut moments: Vec<(u64, u64, u64, u64)> = (0..operations as u64)
             .map(|number| {
-                let invoked = number * 10 + random.below(10) as u64;
-                let effect = invoked + 1 + random.below(40) as u64;
-                (effect, invoked, effect + 1 + random.below(40) as u64, number + 1)
+                let invoked = number * 10 + random.below(10);
+                let effect = invoked + 1 + random.below(40);
+                (effect, invoked, effect + 1 + random.below(40), number + 1)
             })
             .collect();
         moments.sort_unstable();

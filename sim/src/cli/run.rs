@@ -1,0 +1,104 @@
+//! `quorate-sim run`: runs seeds on production nodes, or one plan.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use quorate_sim::batch::{Batch, Seeds};
+use quorate_sim::consensus::{Conditions, Engine, Plan};
+use quorate_sim::{full, report};
+
+use super::core::report_violation;
+use super::shard::Shard;
+use super::{CommandResult, interrupt};
+
+/// The most nodes of a full simulation.
+const NODES_MAX: u64 = 9;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Nodes of the cluster.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=NODES_MAX))]
+    nodes: u64,
+    /// Seeds to run: one, or the first and the last as in 1..200.
+    #[arg(long, default_value = "1..20")]
+    seeds: Seeds,
+    /// Only every N-th seed, beginning with the I-th, as in 2/4: the rest is for other machines.
+    #[arg(long, value_name = "I/N", default_value = "1/1")]
+    shard: Shard,
+    /// Simulated seconds with faults in each run, before everything is healed.
+    #[arg(long, default_value_t = 20)]
+    seconds: u64,
+    /// Runs at a time; by default one a processor.
+    #[arg(long)]
+    workers: Option<usize>,
+    /// Nothing breaks: no fault of the plan happens, and no packet is lost.
+    #[arg(long)]
+    calm: bool,
+    /// Run a plan that was written down instead of seeds.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["nodes", "seeds", "shard", "seconds"])]
+    plan: Option<PathBuf>,
+    /// Where a violation is written to, in a folder of its own.
+    #[arg(long, value_name = "FOLDER", default_value = "simulation-failures")]
+    failures: PathBuf,
+    /// Print every seed with the hash over its run, and the summary as an error: two builds must print the same.
+    #[arg(long)]
+    hashes: bool,
+    /// Show what the nodes log, on simulated time: a level, or levels for targets; best with one seed, or a plan.
+    #[arg(long, value_name = "LEVEL")]
+    log: Option<String>,
+}
+
+pub(super) fn run(arguments: &Arguments) -> CommandResult {
+    interrupt::listen()?;
+    if let Some(level) = &arguments.log {
+        full::show_log(level)?;
+    }
+    let began = Instant::now();
+    let workers = super::jobs(arguments.workers);
+    let draw = |seed| {
+        let plan = Plan::draw(seed, arguments.nodes, arguments.seconds);
+        if arguments.calm { plan.calm() } else { plan }
+    };
+    let batch = match &arguments.plan {
+        Some(file) => {
+            let text =
+                std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
+            let plan = Plan::parse(&text).map_err(|error| format!("{}: {error}", file.display()))?;
+            let result = full::run(&plan);
+            let mut batch = Batch::default();
+            batch.add(plan, result, began.elapsed());
+            batch
+        }
+        None => {
+            let seeds = arguments.shard.of(arguments.seeds);
+            let bar = report::progress(seeds.len() as u64);
+            let batch = Batch::run(&seeds, workers, interrupt::is_interrupted, |seed| {
+                let plan = draw(seed);
+                let result = full::run(&plan);
+                bar.inc(1);
+                Ok((plan, result))
+            })?;
+            bar.finish_and_clear();
+            batch
+        }
+    };
+    let summary = report::summary(&batch, began.elapsed(), workers);
+    if arguments.hashes {
+        for (seed, hash) in &batch.hashes {
+            println!("{seed} {hash:016x}");
+        }
+        eprint!("{summary}");
+    } else {
+        print!("{summary}");
+    }
+    let Some((plan, violation)) = batch.violation else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let conditions = Conditions {
+        engine: Engine::Nodes,
+        ..Conditions::default()
+    };
+    report_violation(&arguments.failures, plan, conditions, &violation)?;
+    Ok(ExitCode::FAILURE)
+}

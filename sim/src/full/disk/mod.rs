@@ -1,0 +1,397 @@
+//! The disk of a simulated machine: files, directories and redb databases in memory.
+//!
+//! It keeps to what storage assumes of a medium and not more. A killed process loses nothing that it wrote; a power
+//! cut leaves any subset of the sectors that were written and not synced, and a prefix of the names that were changed
+//! since the last sync of a directory. A sync takes time, may stall, and may fail. Handles of a process that is gone
+//! do nothing any more.
+//!
+//! redb's calls are synchronous, so its syncs take no simulated time; a process is killed in the middle of what it
+//! does by letting only so many more operations through ([`Disk::stop_after`]).
+
+mod content;
+mod files;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use quorate::port::{File, Files, OpenMode};
+
+use self::content::Content;
+use self::files::{Claim, OpenFile};
+use super::clock::MachineClock;
+use crate::consensus::schedule::Time;
+use crate::consensus::trace::{Trace, hash};
+use crate::random::{PartsPerMillion, Stream};
+
+/// How a disk behaves.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Habits {
+    /// The mean time of a sync, in nanoseconds.
+    pub(super) sync_mean: Time,
+    /// What every sync takes longer at the moment.
+    pub(super) slow_by: Time,
+    /// Until then it is slow.
+    pub(super) slow_until: Time,
+    /// No sync ends before this.
+    pub(super) stalled_until: Time,
+}
+
+/// A change of a name that no sync of its directory has made durable.
+#[derive(Clone, Debug)]
+enum NameChange {
+    Link(PathBuf, u64),
+    Unlink(PathBuf),
+    Rename(PathBuf, PathBuf),
+}
+
+impl NameChange {
+    fn apply(&self, names: &mut BTreeMap<PathBuf, u64>) {
+        match self {
+            NameChange::Link(path, file) => {
+                names.insert(path.clone(), *file);
+            }
+            NameChange::Unlink(path) => {
+                names.remove(path);
+            }
+            NameChange::Rename(from, to) => {
+                if let Some(file) = names.remove(from) {
+                    names.insert(to.clone(), file);
+                }
+            }
+        }
+    }
+}
+
+struct Inner {
+    directories: BTreeSet<PathBuf>,
+    names: BTreeMap<PathBuf, u64>,
+    durable_names: BTreeMap<PathBuf, u64>,
+    changes: Vec<NameChange>,
+    contents: BTreeMap<u64, Content>,
+    next_file: u64,
+    locked: BTreeSet<PathBuf>,
+    /// Rises when a process ends: its handles are dead then.
+    life: u64,
+    /// How many more operations of this process come through.
+    fuel: Option<u64>,
+    fails_next_sync: bool,
+    /// Errors given to processes since somebody last asked.
+    failures: u64,
+    habits: Habits,
+    random: Stream,
+    syncs: u64,
+    torn: u64,
+    trace: Trace,
+}
+
+impl Inner {
+    /// An operation of a process: dead handles, and a process that was stopped, come no further.
+    fn operate(&mut self, life: u64) -> io::Result<()> {
+        if life != self.life {
+            return Err(io::Error::other("the process of this handle is gone"));
+        }
+        match &mut self.fuel {
+            Some(0) => Err(io::Error::other("the process was stopped here")),
+            Some(fuel) => {
+                *fuel -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn change(&mut self, change: NameChange) {
+        change.apply(&mut self.names);
+        self.changes.push(change);
+    }
+
+    fn content(&mut self, file: u64) -> &mut Content {
+        self.contents.entry(file).or_default()
+    }
+
+    /// Files that have no name any more, now or after a power cut, are gone once their process is.
+    fn collect(&mut self) {
+        let named: BTreeSet<u64> = self
+            .names
+            .values()
+            .chain(self.durable_names.values())
+            .copied()
+            .collect();
+        self.contents.retain(|file, _| named.contains(file));
+    }
+}
+
+/// The disk, for the world and for the process that runs.
+#[derive(Clone)]
+pub(super) struct Disk {
+    shared: Arc<Mutex<Inner>>,
+    clock: Arc<MachineClock>,
+    /// The process that this view belongs to.
+    life: u64,
+}
+
+impl Disk {
+    pub(super) fn new(random: Stream, habits: Habits, clock: Arc<MachineClock>) -> Disk {
+        Disk {
+            clock,
+            shared: Arc::new(Mutex::new(Inner {
+                directories: BTreeSet::new(),
+                names: BTreeMap::new(),
+                durable_names: BTreeMap::new(),
+                changes: Vec::new(),
+                contents: BTreeMap::new(),
+                next_file: 1,
+                locked: BTreeSet::new(),
+                life: 0,
+                fuel: None,
+                fails_next_sync: false,
+                failures: 0,
+                habits,
+                random,
+                syncs: 0,
+                torn: 0,
+                trace: Trace::default(),
+            })),
+            life: 0,
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The disk for a process that starts now.
+    pub(super) fn mount(&self) -> Disk {
+        Disk {
+            shared: Arc::clone(&self.shared),
+            clock: Arc::clone(&self.clock),
+            life: self.inner().life,
+        }
+    }
+
+    pub(super) fn with_habits(&self, change: impl FnOnce(&mut Habits)) {
+        change(&mut self.inner().habits);
+    }
+
+    /// The next sync fails.
+    pub(super) fn fail_next_sync(&self) {
+        self.inner().fails_next_sync = true;
+    }
+
+    /// How many errors it has given since this was last asked.
+    pub(super) fn take_failures(&self) -> u64 {
+        std::mem::take(&mut self.inner().failures)
+    }
+
+    /// Whatever was wrong with it is not any more.
+    pub(super) fn heal(&self, sync_mean: Time) {
+        let mut inner = self.inner();
+        inner.habits = Habits {
+            sync_mean,
+            ..Habits::default()
+        };
+        inner.fails_next_sync = false;
+        inner.fuel = None;
+    }
+
+    /// Lets so many operations more through, and none after them.
+    pub(super) fn stop_after(&self, operations: u64) {
+        self.inner().fuel = Some(operations);
+    }
+
+    /// Whether operations are being kept from the process.
+    pub(super) fn has_stopped(&self) -> bool {
+        self.inner().fuel == Some(0)
+    }
+
+    /// The process is killed: its handles are dead, and what it wrote stays.
+    pub(super) fn kill(&self) {
+        let mut inner = self.inner();
+        inner.life += 1;
+        inner.fuel = None;
+        inner.fails_next_sync = false;
+        inner.locked.clear();
+        for content in inner.contents.values_mut() {
+            content.forget_syncs();
+        }
+        inner.collect();
+    }
+
+    /// The power is cut: what was not synced stays in part.
+    pub(super) fn cut_power(&self) {
+        self.kill();
+        let mut inner = self.inner();
+        let changes = std::mem::take(&mut inner.changes);
+        let surviving = inner.random.below(changes.len() as u64 + 1);
+        let mut names = std::mem::take(&mut inner.durable_names);
+        for change in changes.iter().take(usize::try_from(surviving).unwrap_or(0)) {
+            change.apply(&mut names);
+        }
+        inner.durable_names.clone_from(&names);
+        inner.names = names;
+        // All, none, or some of the sectors.
+        let share: PartsPerMillion = *inner.random.pick(&[0, 100_000, 500_000, 900_000, 1_000_000]);
+        let Inner {
+            contents,
+            random,
+            torn,
+            ..
+        } = &mut *inner;
+        for content in contents.values_mut() {
+            *torn += u64::from(content.cut_power(random, share));
+        }
+        inner.collect();
+    }
+
+    /// Everything on it is lost.
+    pub(super) fn wipe(&self) {
+        self.kill();
+        let mut inner = self.inner();
+        inner.directories.clear();
+        inner.names.clear();
+        inner.durable_names.clear();
+        inner.changes.clear();
+        inner.contents.clear();
+    }
+
+    /// Damages a byte of a file in `directory` that holds something; false when there is none.
+    pub(super) fn rot(&self, directory: &Path) -> bool {
+        let mut inner = self.inner();
+        let files: Vec<u64> = inner
+            .names
+            .iter()
+            .filter(|(name, file)| {
+                name.parent() == Some(directory)
+                    && inner
+                        .contents
+                        .get(file)
+                        .is_some_and(|content| !content.is_blank())
+            })
+            .map(|(_, file)| *file)
+            .collect();
+        if files.is_empty() {
+            return false;
+        }
+        let file = *inner.random.pick(&files);
+        let Inner { contents, random, .. } = &mut *inner;
+        contents.get_mut(&file).is_some_and(|content| content.rot(random))
+    }
+
+    /// A hash over everything that was written and synced so far.
+    pub(super) fn trace(&self) -> u64 {
+        self.inner().trace.value()
+    }
+
+    /// Syncs so far, and files of which a power cut left a part of a write.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        let inner = self.inner();
+        (inner.syncs, inner.torn)
+    }
+
+    fn open_existing(&self, inner: &Inner, path: &Path) -> io::Result<OpenFile> {
+        let file = *inner.names.get(path).ok_or(io::ErrorKind::NotFound)?;
+        Ok(OpenFile::new(self.clone(), file))
+    }
+
+    fn create(&self, inner: &mut Inner, path: &Path) -> io::Result<OpenFile> {
+        if inner.names.contains_key(path) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let file = inner.next_file;
+        inner.next_file += 1;
+        inner.contents.insert(file, Content::default());
+        inner.change(NameChange::Link(path.to_owned(), file));
+        Ok(OpenFile::new(self.clone(), file))
+    }
+
+    fn note(inner: &mut Inner, path: &Path, what: u64) {
+        let name = hash(what, path.as_os_str().as_encoded_bytes());
+        inner.trace.note(name);
+    }
+}
+
+impl Files for Disk {
+    fn create_directory(&self, path: &Path) -> io::Result<()> {
+        let mut inner = self.inner();
+        inner.operate(self.life)?;
+        inner.directories.extend(path.ancestors().map(Path::to_owned));
+        Ok(())
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        let inner = self.inner();
+        if !inner.directories.contains(path) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let inside = inner.names.keys().filter(|name| name.parent() == Some(path));
+        Ok(inside.cloned().collect())
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        let inner = self.inner();
+        Ok(inner.names.contains_key(path) || inner.directories.contains(path))
+    }
+
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn File>> {
+        let mut inner = self.inner();
+        inner.operate(self.life)?;
+        let file = match mode {
+            OpenMode::CreateNew => self.create(&mut inner, path)?,
+            OpenMode::Read | OpenMode::ReadWrite => self.open_existing(&inner, path)?,
+        };
+        Ok(Box::new(file))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut inner = self.inner();
+        inner.operate(self.life)?;
+        if !inner.names.contains_key(from) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Disk::note(&mut inner, to, 1);
+        inner.change(NameChange::Rename(from.to_owned(), to.to_owned()));
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut inner = self.inner();
+        inner.operate(self.life)?;
+        if !inner.names.contains_key(path) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Disk::note(&mut inner, path, 2);
+        inner.change(NameChange::Unlink(path.to_owned()));
+        Ok(())
+    }
+
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        let mut inner = self.inner();
+        inner.operate(self.life)?;
+        Disk::note(&mut inner, path, 3);
+        inner.changes.clear();
+        inner.durable_names = inner.names.clone();
+        Ok(())
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
+        let mut inner = self.inner();
+        inner.operate(self.life)?;
+        if !inner.locked.insert(path.to_owned()) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(Box::new(Claim::new(self.clone(), path)))
+    }
+
+    fn database(&self, path: &Path) -> io::Result<Box<dyn redb::StorageBackend>> {
+        let mut inner = self.inner();
+        inner.operate(self.life)?;
+        let file = if inner.names.contains_key(path) {
+            self.open_existing(&inner, path)?
+        } else {
+            self.create(&mut inner, path)?
+        };
+        Ok(Box::new(file))
+    }
+}

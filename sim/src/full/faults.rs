@@ -1,0 +1,197 @@
+//! What breaks: the faults of the plan, carried out on machines that run the production node.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use quorate_core::raft::NodeId;
+
+use super::machine::LOG;
+use super::world::{Event, World};
+use crate::consensus::network::{Cut, Weather};
+use crate::consensus::plan::{Boundary, FaultKind, Who};
+use crate::consensus::schedule::{MILLISECOND, Time};
+use crate::trace::name_of;
+
+/// A process that is killed in the middle of its work does so many operations on its disk before.
+const OPERATIONS_BEFORE_CRASH: u64 = 60;
+/// How long a machine is off whose disk is replaced by a blank one.
+const WIPED_DOWN: Time = 500 * MILLISECOND;
+
+impl World {
+    pub(super) fn happen(&mut self, event: Event) {
+        match event {
+            Event::Fault(fault) => {
+                let kind = name_of(&fault);
+                *self.measurements.faults.entry(kind).or_default() += 1;
+                self.fault(fault);
+            }
+            Event::Operation(operation) => self.operate(&operation),
+            Event::Heal(cut) => self.wires.with_network(|network| network.heal(&cut)),
+            Event::Flap { cut, period, left } => self.flap(cut, period, left),
+            Event::Start(id) => self.start(id),
+        }
+    }
+
+    fn fault(&mut self, fault: FaultKind) {
+        let now = self.now;
+        match fault {
+            FaultKind::Crash { victim, down } => {
+                let victim = self.find(victim);
+                self.crash(victim, down);
+            }
+            FaultKind::PowerCut { down, apart } => {
+                for (place, victim) in self.nodes().into_iter().enumerate() {
+                    self.crash(victim, down + apart * place as Time);
+                }
+            }
+            FaultKind::Partition { shape, duration } => {
+                let cut = shape.cut(&self.nodes(), |who| self.find(who));
+                self.statistics.partitions += 1;
+                self.wires.with_network(|network| network.cut(&cut));
+                self.schedule.at(now + duration, Event::Heal(cut));
+            }
+            FaultKind::Flap {
+                one,
+                other,
+                times,
+                period,
+            } => {
+                let (one, other) = (self.find(one), self.find(other));
+                if one != other {
+                    self.flap(vec![(one, other), (other, one)], period, times);
+                }
+            }
+            FaultKind::Clog {
+                from,
+                to,
+                each,
+                duration,
+            } => {
+                let (from, to) = (self.find(from), self.find(to));
+                self.wires
+                    .with_network(|network| network.clog(from, to, now + duration, each));
+            }
+            FaultKind::Hold { shape, duration } => {
+                let links = shape.cut(&self.nodes(), |who| self.find(who));
+                self.wires
+                    .with_network(|network| network.hold(&links, now + duration));
+            }
+            FaultKind::Storm {
+                loss,
+                duplication,
+                spike,
+                duration,
+            } => {
+                let weather = Weather {
+                    loss,
+                    duplication,
+                    spike,
+                };
+                self.wires
+                    .with_network(|network| network.storm(now + duration, weather));
+            }
+            FaultKind::ClockStep { victim, by } => self.host(self.find(victim)).clock.step(by),
+            FaultKind::SlowDisk { victim, by, duration } => {
+                self.host(self.find(victim)).disk.with_habits(|habits| {
+                    (habits.slow_until, habits.slow_by) = (now + duration, by);
+                });
+            }
+            FaultKind::StalledDisk { victim, duration } => {
+                self.statistics.stalls += 1;
+                self.host(self.find(victim)).disk.with_habits(|habits| {
+                    habits.stalled_until = habits.stalled_until.max(now + duration);
+                });
+            }
+            FaultKind::FailedSync { victim, .. } => {
+                // A node that was just refused its disk may be one of few that are up.
+                if self.hosts.iter().all(|host| host.runs()) {
+                    self.host(self.find(victim)).disk.fail_next_sync();
+                }
+            }
+            FaultKind::CrashAt { victim, boundary, .. } => self.crash_at(victim, boundary),
+            FaultKind::Pause { victim, duration } => {
+                self.statistics.pauses += 1;
+                self.host(self.find(victim)).gate.close(now + duration);
+            }
+            FaultKind::Rot { victim, down, .. } => self.rot(victim, down),
+            FaultKind::Wipe { victim } => self.wipe(victim),
+            // Only the simulated transport of the core simulation can be told to lie.
+            FaultKind::FalseAlarm { .. } => {}
+        }
+    }
+
+    /// The node that an event is about.
+    pub(super) fn find(&self, who: Who) -> NodeId {
+        let nodes = self.nodes();
+        match who {
+            Who::Leader => self.sight.leader().map_or(nodes[0], |(_, leader)| leader),
+            Who::Place(place) => nodes[usize::try_from(place % nodes.len() as u64).unwrap_or(0)],
+        }
+    }
+
+    /// The power of a machine is cut, and comes back.
+    fn crash(&mut self, victim: NodeId, down: Time) {
+        self.kill(victim, true);
+        self.schedule.at(self.now + down, Event::Start(victim));
+    }
+
+    /// A part of what a machine's disk holds of the log is damaged while it is off.
+    fn rot(&mut self, victim: Who, down: Time) {
+        if !self.can_spare() {
+            return;
+        }
+        let victim = self.find(victim);
+        self.crash(victim, down);
+        let host = Arc::clone(self.host(victim));
+        if host.disk.rot(Path::new(LOG)) {
+            self.statistics.rotten += 1;
+            self.spared = true;
+            host.sight.loses_disk(victim);
+        }
+    }
+
+    /// A machine loses everything on its disk, and its node starts without a memory.
+    fn wipe(&mut self, victim: Who) {
+        if !self.can_spare() {
+            return;
+        }
+        let victim = self.find(victim);
+        self.crash(victim, WIPED_DOWN);
+        let host = Arc::clone(self.host(victim));
+        host.disk.wipe();
+        host.sight.loses_disk(victim);
+        self.statistics.wiped += 1;
+        self.spared = true;
+    }
+
+    /// Whether the others can go on without what one node holds. That is so once in a run.
+    fn can_spare(&self) -> bool {
+        !self.spared && self.hosts.len() >= 3 && self.sight.agreed(&self.nodes()).is_some()
+    }
+
+    /// The power is cut in the middle of what a node does to its disk.
+    fn crash_at(&mut self, victim: Who, boundary: Boundary) {
+        let host = self.host(self.find(victim)).clone();
+        if host.runs() {
+            let salt = match boundary {
+                Boundary::BeforeSync => 1,
+                Boundary::AfterSync => 2,
+                Boundary::AfterVote => 3,
+            };
+            host.disk
+                .stop_after((self.now / 1_000_000 * 7 + salt) % OPERATIONS_BEFORE_CRASH);
+        }
+    }
+
+    /// Cuts a link that will be whole again for a while, and cut again.
+    fn flap(&mut self, cut: Cut, period: Time, left: u32) {
+        if left == 0 {
+            return;
+        }
+        self.wires.with_network(|network| network.cut(&cut));
+        self.schedule.at(self.now + period / 2, Event::Heal(cut.clone()));
+        let left = left - 1;
+        self.schedule
+            .at(self.now + period, Event::Flap { cut, period, left });
+    }
+}

@@ -1,0 +1,62 @@
+//! The full simulation: the production node, unmodified, on simulated networks, disks and clocks.
+//!
+//! Each machine is a host of a turmoil world with a runtime of its own. On it runs what runs in production: the event
+//! loop, QUIC and TLS (quinn, rustls), the log, redb and the client API. Only the ports are others: a [`clock`] that
+//! may run fast, slow or ahead; [`entropy`] from the seed; a [`disk`] that loses what was not synced; a [`network`]
+//! that loses, repeats and delays packets. Plans are those of the core simulation.
+//!
+//! A run is a pure function of its plan: the same packets, writes and answers, in every process and build. Its hash
+//! covers each of them.
+
+mod client;
+mod clock;
+mod disk;
+mod entropy;
+mod faults;
+mod gate;
+mod log;
+mod machine;
+mod network;
+mod operator;
+mod ports;
+mod recovery;
+mod watch;
+mod workload;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+pub use self::log::show_log;
+
+use self::world::World;
+use crate::consensus::{Outcome, Plan, Violation};
+
+/// Runs a plan on production nodes.
+///
+/// # Errors
+/// With the first property that does not hold. A panic of a node counts as one.
+pub fn run(plan: &Plan) -> Result<Outcome, Violation> {
+    let mut world = World::new(plan);
+    let result = catch_unwind(AssertUnwindSafe(|| world.run()));
+    let (time, steps, trace) = world.moment();
+    let violation = |checker, seen| Violation {
+        seed: plan.seed,
+        time,
+        steps,
+        checker,
+        seen,
+        trace,
+    };
+    match result {
+        Ok(Ok(outcome)) => Ok(outcome),
+        Ok(Err(breach)) => Err(violation(breach.checker, breach.seen)),
+        Err(panic) => {
+            let message = panic
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+                .unwrap_or_else(|| "a panic without a message".to_owned());
+            Err(violation("no node panics", message))
+        }
+    }
+}

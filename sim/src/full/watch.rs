@@ -1,0 +1,312 @@
+//! What checkers see of the running nodes, and what they demand of it.
+//!
+//! A node's observer port tells of every round of consensus before its effects leave the node, and of every state
+//! that its state machine reaches. The checkers of the core simulation look at that across nodes and lives; what only
+//! they can know of a disk (what a write made durable) is concluded from what a node promised to others before it was
+//! killed, and finds when it starts again.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use quorate::port::Observer;
+use quorate_core::raft::{
+    Apply, Body, Effects, HardState, Index, NodeId, Raft, Role, Status, StepDown, Term, TraceEvent,
+};
+use quorate_core::state::StateMachine;
+
+use crate::consensus::Statistics;
+use crate::consensus::checker::commit::CommittedLog;
+use crate::consensus::checker::election::Elections;
+use crate::consensus::checker::progress::Progress;
+use crate::consensus::checker::state::States;
+use crate::consensus::checker::{Breach, Verdict, demand};
+use crate::consensus::node::Run;
+use crate::consensus::trace::Trace;
+
+/// What a node has promised to others, which its disk must keep.
+#[derive(Clone, Copy, Debug, Default)]
+struct Promised {
+    /// The latest term in which it promised anything.
+    term: Term,
+    /// The last entry that it said its disk holds, as far as no leader replaced it since.
+    matched: Index,
+}
+
+/// A node as it was last seen.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    life: u64,
+    /// Nothing was seen of this life yet.
+    fresh: bool,
+    progress: Progress,
+    promised: Promised,
+    role: Option<Role>,
+    /// The leader that it knows, by its id as a member.
+    leader: Option<NodeId>,
+    last: Index,
+    repairing: bool,
+    /// The state machine's last entry and fingerprint.
+    applied: (Index, u64),
+}
+
+struct Inner {
+    elections: Elections,
+    committed: CommittedLog,
+    states: States,
+    votes: BTreeMap<(NodeId, Term), NodeId>,
+    seen: BTreeMap<NodeId, Seen>,
+    /// The leader of the latest term: its machine, and its id as a member.
+    leader: Option<(Term, NodeId, NodeId)>,
+    breach: Option<Breach>,
+    trace: Trace,
+    statistics: Statistics,
+}
+
+/// All that was seen in a run.
+pub(super) struct Sight(Mutex<Inner>);
+
+impl Sight {
+    /// Nothing was seen yet.
+    pub(super) fn new() -> Sight {
+        Sight(Mutex::new(Inner {
+            elections: Elections::default(),
+            // What leaders commit is seen only when a state machine is handed it.
+            committed: CommittedLog::new(false),
+            states: States::default(),
+            votes: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            leader: None,
+            breach: None,
+            trace: Trace::default(),
+            statistics: Statistics::default(),
+        }))
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A process starts.
+    pub(super) fn starts(&self, node: NodeId, life: u64) {
+        let mut inner = self.inner();
+        let seen = inner.seen.entry(node).or_default();
+        *seen = Seen {
+            life,
+            fresh: true,
+            promised: seen.promised,
+            ..Seen::default()
+        };
+    }
+
+    /// A process is killed: it is nothing any more.
+    pub(super) fn ends(&self, node: NodeId) {
+        if let Some(seen) = self.inner().seen.get_mut(&node) {
+            seen.life = 0;
+            seen.role = None;
+        }
+    }
+
+    /// A node has lost its disk, or a part of it: its promises are void.
+    pub(super) fn loses_disk(&self, node: NodeId) {
+        if let Some(seen) = self.inner().seen.get_mut(&node) {
+            seen.promised = Promised::default();
+        }
+    }
+
+    /// The first property that was broken.
+    pub(super) fn take_breach(&self) -> Option<Breach> {
+        self.inner().breach.take()
+    }
+
+    /// The latest term with a leader, and whose it was.
+    pub(super) fn leader(&self) -> Option<(Term, NodeId)> {
+        self.inner().leader.map(|(term, node, _)| (term, node))
+    }
+
+    /// The state that every node has reached, when it is the same one and none is being repaired.
+    pub(super) fn agreed(&self, nodes: &[NodeId]) -> Option<(Index, u64)> {
+        let inner = self.inner();
+        let mut states = nodes.iter().map(|node| {
+            let seen = inner.seen.get(node)?;
+            let leads = seen.leader == inner.leader.map(|(_, _, leader)| leader);
+            (leads && !seen.repairing && seen.applied.0 == seen.last).then_some(seen.applied)
+        });
+        let first = states.next()??;
+        states.all(|state| state == Some(first)).then_some(first)
+    }
+
+    /// What every node was last seen to be, in words.
+    pub(super) fn describe(&self) -> String {
+        let inner = self.inner();
+        let words = inner.seen.iter().map(|(node, seen)| {
+            format!(
+                "node {node} (life {}): {:?}, leader {:?}, last {}, applied {}",
+                seen.life, seen.role, seen.leader, seen.last, seen.applied.0
+            )
+        });
+        words.collect::<Vec<_>>().join("; ")
+    }
+
+    /// A hash over everything that was seen.
+    pub(super) fn trace(&self) -> u64 {
+        self.inner().trace.value()
+    }
+
+    /// Counts of what was seen.
+    pub(super) fn statistics(&self) -> Statistics {
+        let inner = self.inner();
+        Statistics {
+            commits: inner.committed.last().0,
+            ..inner.statistics.clone()
+        }
+    }
+}
+
+/// The observer port of one life of a node.
+pub(super) struct Watch {
+    pub(super) node: NodeId,
+    pub(super) life: u64,
+    pub(super) sight: Arc<Sight>,
+}
+
+impl Observer for Watch {
+    fn stepped(&self, raft: &Raft, effects: &Effects) {
+        let mut inner = self.sight.inner();
+        // A process that was killed says nothing any more.
+        if inner.seen.get(&self.node).map(|seen| seen.life) != Some(self.life) {
+            return;
+        }
+        let run = Run {
+            node: self.node,
+            life: u32::try_from(self.life).unwrap_or(u32::MAX),
+        };
+        if let Err(breach) = inner.stepped(run, &raft.status(), effects) {
+            inner.breach.get_or_insert(breach);
+        }
+    }
+
+    fn applied(&self, state: &StateMachine) {
+        let mut inner = self.sight.inner();
+        let (node, reached) = (self.node, (state.applied().index, state.fingerprint()));
+        inner.trace.note(node.0 << 56 ^ reached.0.0);
+        inner.trace.note(reached.1);
+        if let Some(seen) = inner.seen.get_mut(&node).filter(|seen| seen.life == self.life) {
+            seen.applied = reached;
+        }
+        if let Err(breach) = inner.states.reached(node, state) {
+            inner.breach.get_or_insert(breach);
+        }
+    }
+}
+
+impl Inner {
+    fn stepped(&mut self, run: Run, status: &Status<'_>, effects: &Effects) -> Verdict {
+        self.note(run, status, effects);
+        self.remembers(run, status)?;
+        let seen = self.seen.entry(run.node).or_default();
+        seen.progress.see(status)?;
+        (seen.role, seen.leader) = (Some(status.role), status.leader);
+        (seen.last, seen.repairing) = (status.last.index, status.repairing.is_some());
+        if status.role == Role::Leader {
+            self.elections.leads(status.term, run)?;
+        }
+        for event in &effects.trace {
+            self.happened(run.node, status.id, event);
+        }
+        for (to, message) in &effects.send {
+            self.promises(run.node, (status.id, *to), message.term, &message.body)?;
+        }
+        for step in &effects.apply {
+            match step {
+                Apply::Committed(committed) => {
+                    for (entry, _) in committed.iter() {
+                        self.committed.committed(entry, status.term)?;
+                    }
+                }
+                Apply::Install(base) => self.committed.covers(base.position, "a snapshot")?,
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, run: Run, status: &Status<'_>, effects: &Effects) {
+        self.statistics.steps += 1;
+        self.statistics.messages += effects.send.len() as u64;
+        self.trace.note(run.node.0 << 32 | u64::from(run.life));
+        self.trace.note(status.term.0 << 40 ^ status.last.index.0);
+        self.trace
+            .note(status.commit.0 << 32 ^ status.durable.0 ^ (status.role as u64) << 60);
+        self.trace
+            .note((effects.send.len() as u64) << 32 | effects.write.len() as u64);
+    }
+
+    /// A node that starts again finds what it had promised.
+    fn remembers(&mut self, run: Run, status: &Status<'_>) -> Verdict {
+        let seen = self.seen.entry(run.node).or_default();
+        if !std::mem::take(&mut seen.fresh) {
+            return Ok(());
+        }
+        seen.progress = Progress::starting(HardState {
+            term: Term(0),
+            vote: None,
+        });
+        let Promised { term, matched } = seen.promised;
+        let last = status.last.index;
+        demand(
+            status.term >= term && (last >= matched || status.repairing.is_some()),
+            "what was promised is there after a crash",
+            || {
+                format!(
+                    "{run} starts in term {} with a log up to {last}; it had promised something in term {term}, and \
+                     to hold everything up to {matched}",
+                    status.term
+                )
+            },
+        )
+    }
+
+    fn promises(&mut self, node: NodeId, (from, to): (NodeId, NodeId), term: Term, body: &Body) -> Verdict {
+        let promised = &mut self.seen.entry(node).or_default().promised;
+        match body {
+            Body::VoteResponse { granted: true } => {
+                promised.term = promised.term.max(term);
+                let voted = *self.votes.entry((from, term)).or_insert(to);
+                demand(voted == to, "votes never change", || {
+                    format!("{from} votes for {to} in term {term}, and voted for {voted}")
+                })
+            }
+            Body::AppendAccepted { matched } => {
+                promised.term = promised.term.max(term);
+                promised.matched = promised.matched.max(*matched);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn happened(&mut self, node: NodeId, id: NodeId, event: &TraceEvent) {
+        let statistics = &mut self.statistics;
+        match event {
+            TraceEvent::Elected { term } => {
+                statistics.elections += 1;
+                if self.leader.is_none_or(|(known, ..)| known < *term) {
+                    self.leader = Some((*term, node, id));
+                }
+            }
+            TraceEvent::Campaign { pre_vote: false, .. } => statistics.campaigns += 1,
+            TraceEvent::Truncated { from } => {
+                statistics.truncations += 1;
+                let promised = &mut self.seen.entry(node).or_default().promised;
+                promised.matched = promised.matched.min(from.previous());
+            }
+            TraceEvent::SteppedDown {
+                reason: StepDown::DiskStalled,
+                ..
+            } => statistics.stalled_leaders += 1,
+            TraceEvent::SnapshotNeeded { .. } => statistics.snapshots_sent += 1,
+            TraceEvent::SnapshotAccepted { .. } => statistics.snapshots += 1,
+            TraceEvent::HandsOver { .. } => statistics.slow_leaders += 1,
+            _ => {}
+        }
+    }
+}
