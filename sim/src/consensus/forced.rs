@@ -99,13 +99,13 @@ impl World {
     fn lineage_ends(&mut self, log: &DiskLog, term: Term) {
         let now = self.schedule.now();
         let checkers = &mut self.checkers;
-        // Requests that were lost may be carried out again, and leases count anew.
+        // Requests that were lost may be carried out again.
         checkers.once.clock_steps();
-        checkers.grants.clock_steps(now);
         let lost_from = checkers.committed.ends_with(log, term);
         checkers.entries.end_after(log.last().index);
         checkers.states.end_before(lost_from);
         checkers.elections.begin_anew();
+        checkers.grants.lost_from(now, lost_from);
         self.statistics.lost_writes += checkers.clients.lost_from(lost_from);
     }
 

@@ -63,34 +63,30 @@ impl<E> Schedule<E> {
     }
 
     /// When the next event is.
-    pub(crate) fn next_time(&mut self) -> Option<Time> {
-        while let Some(Reverse((time, _, slot))) = self.heap.peek() {
-            if self.slots[*slot].is_some() {
-                return Some(*time);
-            }
-            self.free.push(*slot);
-            self.heap.pop();
-        }
-        None
+    pub(crate) fn next_time(&self) -> Option<Time> {
+        let Reverse((time, ..)) = self.heap.peek()?;
+        Some(*time)
     }
 
     /// Takes the next event and moves time to it.
     pub(crate) fn next(&mut self) -> Option<E> {
-        loop {
-            let Reverse((time, _, slot)) = self.heap.pop()?;
-            self.free.push(slot);
-            if let Some(event) = self.slots[slot].take() {
-                self.now = time;
-                return Some(event);
-            }
-        }
+        let Reverse((time, _, slot)) = self.heap.pop()?;
+        self.now = time;
+        self.free.push(slot);
+        self.slots[slot].take()
     }
 
     /// Takes out the events that are not to be kept.
-    pub(super) fn retain(&mut self, keep: impl Fn(&E) -> bool) {
-        for slot in &mut self.slots {
-            slot.take_if(|event| !keep(event));
-        }
+    pub(crate) fn retain(&mut self, keep: impl Fn(&E) -> bool) {
+        let (slots, free) = (&mut self.slots, &mut self.free);
+        self.heap.retain(|Reverse((_, _, slot))| {
+            let kept = slots[*slot].as_ref().is_some_and(&keep);
+            if !kept {
+                slots[*slot] = None;
+                free.push(*slot);
+            }
+            kept
+        });
     }
 }
 
