@@ -160,13 +160,36 @@ pub struct ClusterStatus {
     pub wal_sync: bool,
     /// The version of the node's program.
     pub version: String,
-    /// Why the node is in no cluster: it has not joined one yet, or was removed.
+    /// Why the node is in no cluster: it has not joined one yet, was removed, or was set aside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What only this node has, when it was set aside for having what the cluster lacks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only_here: Option<OnlyHere>,
     /// Every other member.
     pub peers: Vec<PeerStatus>,
     /// Every member, as in `GET /cluster/nodes`.
     pub nodes: Vec<NodeView>,
+}
+
+/// Entries at the end of a node's log that its cluster does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnlyHere {
+    /// The index of the first of them.
+    pub first_index: u64,
+    /// The term of the first of them.
+    pub first_term: u64,
+    /// The index of the last of them, with which the log ends.
+    pub last_index: u64,
+    /// The term of the last of them.
+    pub last_term: u64,
+    /// How many they are.
+    pub entries: u64,
+    /// Whether there may be more before them: the logs do not go back far enough to tell.
+    pub at_least: bool,
+    /// How many keys they put; absent when that is not counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<u64>,
 }
 
 /// Another member, as the answering node sees it.

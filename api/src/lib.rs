@@ -11,7 +11,7 @@ mod problem;
 
 pub use cluster::{
     AddMember, ClusterBrief, ClusterHealth, ClusterStatus, Health, HealthStatus, Leadership, MemberChanged,
-    Mode, NodeHealth, NodeView, NodesAnswer, PeerStatus, Readiness, Role, StepDownRequest,
+    Mode, NodeHealth, NodeView, NodesAnswer, OnlyHere, PeerStatus, Readiness, Role, StepDownRequest,
 };
 pub use kv::{Consistency, DeleteAnswer, KeyValue, ListAnswer, PutAnswer};
 pub use name::{NameError, NodeName};

@@ -36,6 +36,11 @@ scenarios! {
     first_election
     flapping_link
     follower_without_what_it_accepted
+    forced_start_of_a_damaged_log
+    forced_start_of_a_witness
+    forced_start_of_the_last_survivor
+    forced_start_of_the_node_that_was_behind
+    forced_start_while_the_majority_lives
     group_commit
     heartbeat_moves_no_commit_beyond_the_match
     higher_term_is_no_vote
@@ -45,6 +50,7 @@ scenarios! {
     joint_phase_is_left_by_the_next_leader
     late_append_in_one_batch
     late_append_keeps_committed_entries
+    late_start_of_the_last_leader
     leader_demotes_itself
     leader_does_not_campaign
     leader_removes_itself
@@ -69,6 +75,7 @@ scenarios! {
     membership_change_waits_for_the_first_commit
     membership_in_a_snapshot
     membership_is_in_force_when_appended
+    node_ahead_of_its_cluster_is_set_aside
     old_acknowledgement_of_a_rewritten_index
     old_entries_are_read_back
     old_snapshot_over_newer_state

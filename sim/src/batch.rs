@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::consensus::{Durations, Measurements, Outcome, Plan, Statistics, Violation};
+use crate::consensus::{Durations, Mark, Measurements, Outcome, Plan, Statistics, Violation};
 
 /// A range of seeds with both ends.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +80,10 @@ pub struct Batch {
     pub done: u64,
     /// What happened in them.
     pub statistics: Statistics,
+    /// In how many runs each mark came about, and the first seed of them.
+    pub marks: BTreeMap<Mark, (u64, u64)>,
+    /// Hundredths of the time that the checkers took, when it was measured.
+    pub checker_share: Option<u64>,
     /// What was measured in them.
     pub measurements: Measurements,
     /// How long each took from healing to full agreement.
@@ -138,12 +142,26 @@ impl Batch {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
+    /// The marks that came about in none of the runs, and could have with so many nodes.
+    pub fn missing_marks(&self, nodes: u64) -> Vec<Mark> {
+        let possible = Mark::ALL.iter().filter(|mark| mark.nodes_min() <= nodes);
+        possible
+            .filter(|mark| !self.marks.contains_key(mark))
+            .copied()
+            .collect()
+    }
+
     /// Takes in one run, and how long it took by the clock on the wall.
     pub fn add(&mut self, plan: Plan, result: Result<Outcome, Violation>, took: Duration) {
         match result {
             Ok(outcome) => {
                 self.done += 1;
                 self.statistics.add(&outcome.statistics);
+                for mark in Mark::ALL.iter().filter(|mark| outcome.marks.has(**mark)) {
+                    let (seeds, first) = self.marks.entry(*mark).or_insert((0, plan.seed()));
+                    *seeds += 1;
+                    *first = plan.seed().min(*first);
+                }
                 self.measurements.add(&outcome.measurements);
                 let recovery = outcome.statistics.recovery;
                 self.recoveries.record(recovery);

@@ -8,6 +8,7 @@
 //! - [`failure`]: a violation in a folder of its own, to be run again.
 //! - [`shrink`]: a smaller plan with the same violation.
 //! - [`random`]: streams of chance, one a concern.
+//! - [`share`]: what the checkers cost.
 //! - [`report`]: progress, summary and violations on a terminal, and pages to look at in a browser.
 //! - [`trace`]: everything that happened in a run, for programs.
 
@@ -27,5 +28,6 @@ pub mod linearizable;
 pub mod mutants;
 pub mod random;
 pub mod report;
+pub mod share;
 pub mod shrink;
 pub mod trace;

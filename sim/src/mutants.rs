@@ -11,11 +11,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use quorate_core::raft::PlantedBug;
-use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
 use crate::consensus::{Conditions, Mistake, Plan, Violation, run};
 use crate::report;
+use crate::share::processor_time;
 
 /// How mistakes are looked for.
 #[derive(Clone, Debug)]
@@ -145,14 +145,6 @@ fn look_for(bug: PlantedBug, search: &Search) -> Finding {
         }
     }
     unreachable!("there are more seeds than time")
-}
-
-/// The processor time of this thread.
-fn processor_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-    let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or_default();
-    Duration::new(seconds, nanoseconds)
 }
 
 /// The findings as a table.

@@ -31,6 +31,10 @@ pub enum Concern {
     Moments = 9,
     /// What clients do with leases and with requests that must be carried out once.
     Data = 10,
+    /// Whether all nodes but one are lost, and when.
+    ForcedStart = 11,
+    /// Which nodes are healed first, and what ails the others for good.
+    Recovery = 12,
 }
 
 /// An endless stream of draws.

@@ -12,9 +12,9 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::batch::Batch;
-use crate::consensus::Conditions;
 #[cfg(feature = "planted-bugs")]
 use crate::consensus::Mistake;
+use crate::consensus::{Conditions, Mark};
 
 /// A bar with seeds a second; it shows only on a terminal.
 pub fn progress(seeds: u64) -> ProgressBar {
@@ -36,6 +36,10 @@ pub fn summary(batch: &Batch, elapsed: Duration, jobs: usize) -> String {
     for (name, value) in statistics.named() {
         match name {
             "simulated nanoseconds" => row("simulated seconds", grouped(value / 1_000_000_000)),
+            "nanoseconds of recovery of quorums" => {
+                let mean = value / 1_000_000 / statistics.quorums.max(1);
+                row("mean recovery, quorum (ms)", grouped(mean));
+            }
             "nanoseconds of recovery" => {
                 row("mean recovery (ms)", grouped(value / 1_000_000 / seeds.max(1)));
             }
@@ -53,6 +57,37 @@ pub fn summary(batch: &Batch, elapsed: Duration, jobs: usize) -> String {
         "simulated s a wall s",
         grouped(statistics.nanoseconds / 1_000_000 / milliseconds),
     );
+    let share = batch
+        .checker_share
+        .map_or("-".to_owned(), |share| format!("{share} %"));
+    row("checkers' share of the time", share);
+    text
+}
+
+/// The marks of a batch of runs with so many nodes: in how many seeds each came about, and the first of them.
+pub fn marks(batch: &Batch, nodes: u64) -> String {
+    let width = Mark::ALL.iter().map(|mark| mark.name().len()).max();
+    let width = width.unwrap_or_default();
+    let mut text = format!("{:<width$}{:>10}{:>12}\n", "mark", "seeds", "first seed");
+    for mark in Mark::ALL {
+        let (name, sentence) = (mark.name(), mark.sentence());
+        // Writing to a string cannot fail.
+        let _ = match batch.marks.get(mark) {
+            Some((seeds, first)) => {
+                let (seeds, first) = (grouped(*seeds), grouped(*first));
+                writeln!(text, "{name:<width$}{seeds:>10}{first:>12}")
+            }
+            None if mark.nodes_min() > nodes => {
+                writeln!(
+                    text,
+                    "{name:<width$}{:>10}  needs {} nodes",
+                    "-",
+                    mark.nodes_min()
+                )
+            }
+            None => writeln!(text, "{name:<width$}{:>10}  NEVER: {sentence}", 0),
+        };
+    }
     text
 }
 

@@ -10,8 +10,7 @@ const ELECTION: Bounds = Bounds {
     entries: 0,
     timeouts: 1,
     crashes: 0,
-    losses: 0,
-    duplicates: 0,
+    slow_disks: 0,
     states_max: 200_000,
     planted: Planted::NONE,
 };
@@ -21,7 +20,18 @@ fn every_interleaving_of_one_election_is_safe() {
     let report = explore(&ELECTION);
     assert_eq!(report.violation, None);
     assert!(report.complete, "{report}");
-    assert!(report.states > 30_000, "{report}");
+    assert_eq!(report.states, 3_016, "{report}");
+}
+
+#[test]
+fn every_interleaving_of_an_election_and_an_entry_is_safe() {
+    let report = explore(&Bounds {
+        entries: 1,
+        ..ELECTION
+    });
+    assert_eq!(report.violation, None);
+    assert!(report.complete, "{report}");
+    assert_eq!(report.states, 41_543, "{report}");
 }
 
 #[test]
@@ -32,6 +42,7 @@ fn every_interleaving_of_a_lone_node_with_crashes_is_safe() {
         entries: 3,
         timeouts: 4,
         crashes: 3,
+        slow_disks: 1,
         ..ELECTION
     });
     assert_eq!(report.violation, None);
@@ -39,14 +50,13 @@ fn every_interleaving_of_a_lone_node_with_crashes_is_safe() {
 }
 
 #[test]
-fn rival_candidates_with_crashes_losses_and_repetitions_are_safe_as_far_as_one_can_look() {
+fn rival_candidates_with_a_slow_disk_and_a_crash_are_safe_as_far_as_one_can_look() {
     let report = explore(&Bounds {
         terms: 2,
         entries: 1,
         timeouts: 2,
         crashes: 1,
-        losses: 1,
-        duplicates: 1,
+        slow_disks: 1,
         states_max: 60_000,
         ..ELECTION
     });
@@ -56,19 +66,27 @@ fn rival_candidates_with_crashes_losses_and_repetitions_are_safe_as_far_as_one_c
 
 #[cfg(feature = "planted-bugs")]
 #[test]
-fn planted_bugs_are_found_by_the_shortest_way() {
+fn planted_bugs_are_found_within_few_steps() {
     use quorate_core::raft::PlantedBug;
-    for (bug, timeouts, steps) in [
-        (PlantedBug::CandidateAsksBeforeSync, 1, 3),
-        (PlantedBug::VoteLeavesBeforeSync, 1, 5),
-        (PlantedBug::FollowerAcceptsFromMemory, 1, 8),
+    for (bug, steps) in [
+        (PlantedBug::CandidateAsksBeforeSync, 3),
+        (PlantedBug::OwnVoteFromMemory, 3),
+        (PlantedBug::VoteLeavesBeforeSync, 4),
+        (PlantedBug::FollowerAcceptsFromMemory, 6),
+        (PlantedBug::HeartbeatMovesMatch, 7),
+        (PlantedBug::EntriesBeforeTerm, 8),
     ] {
         let report = explore(&Bounds {
-            timeouts,
+            terms: 2,
+            entries: 1,
+            timeouts: 2,
+            crashes: 1,
+            slow_disks: 1,
+            states_max: 60_000,
             planted: Planted::with(bug),
             ..ELECTION
         });
         let (_, way) = report.violation.expect("the bug is found");
-        assert_eq!(way.len(), steps, "{}: {way:#?}", bug.name());
+        assert!(way.len() <= steps, "{}: {way:#?}", bug.name());
     }
 }

@@ -195,7 +195,7 @@ fn the_page_of_many_runs_shows_their_distributions_faults_and_slowest_seeds() {
     assert_eq!(seen.complaints, Vec::<String>::new());
     assert!(!seen.document.contains("data-errors"), "a script failed");
     assert_eq!(seen.count("runs"), 20);
-    assert_eq!(seen.count("cards"), 6);
+    assert_eq!(seen.count("cards"), 7);
     for (kind, count) in &batch.measurements.faults {
         let row = format!("<td class=\"\">{kind}</td><td class=\"number\">{count}</td>");
         assert!(seen.document.contains(&row), "{row}");

@@ -97,7 +97,7 @@ impl Boot {
     }
 
     /// The term of the entry at `index`, which is in the log or its base.
-    fn term_at(&self, index: Index) -> Option<Term> {
+    pub(super) fn term_at(&self, index: Index) -> Option<Term> {
         if index == self.base.position.index {
             return Some(self.base.position.term);
         }

@@ -28,7 +28,8 @@ impl Raft {
         }
     }
 
-    /// Whether this leader may change the membership: it has committed an entry of its term, and nothing is under way.
+    /// Whether this leader may change the membership: it has committed an entry of its term, nothing is under way, and
+    /// its log begins with its lineage.
     pub(super) fn is_settled(&self) -> bool {
         let Some(leader) = self.leading() else {
             return false;
@@ -36,7 +37,8 @@ impl Raft {
         let opened = self.commit >= leader.opened_at || self.planted(PlantedBug::ChangeBeforeFirstCommit);
         let committed = self.log.membership_position().index <= self.commit;
         let idle = leader.change.is_none() && leader.transfer.is_none();
-        opened && committed && idle && !self.log.membership().is_joint()
+        let begun = !self.begins_before_its_lineage();
+        opened && committed && idle && begun && !self.log.membership().is_joint()
     }
 
     pub(super) fn append_membership(&mut self, membership: Membership) {

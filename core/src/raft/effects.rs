@@ -3,8 +3,8 @@
 //! Each field is a lane. Lanes may run in parallel with each other; within a lane the order counts.
 
 use super::{
-    Base, BootError, ChangeError, Entries, Entry, FetchId, HardState, Index, Message, NodeId, Position, Term,
-    Token, WriteId,
+    Base, BootError, ChangeError, Entries, Entry, FetchId, HardState, Index, Message, NodeId, Position,
+    Quarantine, Term, Token, WriteId,
 };
 
 /// Collected by [`Raft::drain`](super::Raft::drain).
@@ -187,6 +187,9 @@ pub enum Refusal {
     /// This node does not fit into the cluster.
     #[error(transparent)]
     Unfit(BootError),
+    /// This node was set aside.
+    #[error("this node was set aside, since it has entries that the cluster does not have")]
+    Quarantined,
 }
 
 /// Something that an operator, a metric or a checker wants to know.
@@ -283,6 +286,8 @@ pub enum TraceEvent {
     /// The node does not fit into the cluster, which uses features that its binary lacks, or knows it for what it is
     /// not; it must stop.
     Unfit(BootError),
+    /// The node takes no part any more, until its operator has decided what becomes of what only it has.
+    Quarantined(Box<Quarantine>),
     /// The disk failed; the node must stop.
     DiskFailed {
         /// What the disk said.

@@ -13,7 +13,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BootError, Config, Entry, Membership, NodeId, Payload, Raft, TraceEvent};
+use super::{BootError, Config, Entry, Membership, NodeId, Payload, Quarantine, Raft, TraceEvent};
 
 /// A set of features, by number. Each level includes the ones below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -38,6 +38,8 @@ pub(super) enum Failure {
     Disk,
     /// It does not fit into the cluster.
     Unfit(BootError),
+    /// An operator has to decide what becomes of what only it has.
+    Quarantined(Quarantine),
 }
 
 impl Config {

@@ -22,7 +22,11 @@ impl Raft {
         entries: Entries,
         commit: Index,
     ) {
-        if !self.is_well_formed(previous, &entries) || !self.follow(from) || !self.fits_entries(&entries) {
+        if !self.is_well_formed(previous, &entries)
+            || !self.follow(from)
+            || !self.fits_entries(&entries)
+            || !self.agrees_with_commits(from, previous, &entries)
+        {
             return;
         }
         let last = entries
@@ -70,7 +74,7 @@ impl Raft {
     }
 
     /// Whether the entries follow `previous` without a gap and in order of terms, none of them of a later term than
-    /// the message, with memberships that can be.
+    /// the message, with memberships of this lineage that can be.
     fn is_well_formed(&self, previous: Position, entries: &[Entry]) -> bool {
         let mut before = previous;
         entries.iter().all(|entry| {
@@ -81,7 +85,9 @@ impl Raft {
             before = entry.position;
             fits && self.holds_such(&entry.payload)
                 && match &entry.payload {
-                    Payload::Membership(membership) => membership.is_sound(),
+                    Payload::Membership(membership) => {
+                        membership.is_sound() && membership.lineage() == self.log.membership().lineage()
+                    }
                     Payload::Empty | Payload::Omitted | Payload::Command(_) => true,
                 }
         })

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{Base, Change, Entry, FetchId, Index, Message, NodeId, Term, Token, WriteId};
+use super::{Base, Change, Entry, FetchId, Index, Lineage, Message, NodeId, Term, Token, WriteId};
 
 /// One event for [`Raft::step`](super::Raft::step).
 #[derive(Clone, Debug)]
@@ -66,6 +66,12 @@ pub enum Input {
         peer: NodeId,
         /// What happened.
         event: LinkEvent,
+    },
+    /// A node of another lineage said that its lineage descends from this node's: a start was forced elsewhere. A node
+    /// that knows a leader goes on; any other takes no part any more.
+    Superseded {
+        /// The lineage that followed.
+        by: Box<Lineage>,
     },
 }
 

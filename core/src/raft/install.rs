@@ -1,7 +1,7 @@
 //! Snapshots and the purging of the log (Raft paper, section 7). Their bytes never enter the core.
 //!
-//! Invariants: the log is purged only behind what the state store holds durably; an older snapshot never replaces a
-//! newer state; the state follows only when the log has durably switched to the snapshot.
+//! Invariants: the log is purged only behind what the state store holds durably, and at once up to where its lineage
+//! begins; an older snapshot never replaces a newer state; the state follows only when the log has durably switched to the snapshot.
 
 use super::progress::State;
 use super::role::Part;
@@ -22,6 +22,12 @@ impl Raft {
             return;
         }
         let settled = durable_state.min(self.cursor.applied());
+        if let Some(fork) = self.log.fork().filter(|fork| *fork <= settled) {
+            // Entries of an earlier lineage are never sent.
+            let base = self.log.purge(fork);
+            self.output.snapshot.push(SnapshotOp::Purge(base));
+            return;
+        }
         let retained = settled.0.saturating_sub(self.config.retained_entries);
         let least = retained.saturating_sub(self.config.lagging_entries_max);
         let target = Index(self.needed_by_followers().0.clamp(least, retained));
@@ -71,7 +77,7 @@ impl Raft {
 
     /// Lets the log of this follower begin where its leader says, unless it goes as far already.
     pub(super) fn take_in_base(&mut self, from: NodeId, base: Box<Base>) {
-        if !self.fits(&base.membership) {
+        if !self.fits(&base.membership) || !self.agrees_with_base(from, &base) {
             return;
         }
         let index = base.position.index;

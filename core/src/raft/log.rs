@@ -7,7 +7,9 @@
 use std::collections::VecDeque;
 
 use super::tail::Tail;
-use super::{Base, Boot, Entries, Entry, Index, Membership, Payload, Planted, PlantedBug, Position, Term};
+use super::{
+    Base, Boot, Entries, Entry, Index, Membership, Outline, Payload, Planted, PlantedBug, Position, Term,
+};
 
 #[derive(Clone, Debug)]
 pub(super) struct Log {
@@ -98,6 +100,22 @@ impl Log {
         self.memberships
             .back()
             .map_or(self.base.position, |(position, _)| *position)
+    }
+
+    /// Where the lineage of this log begins, while entries of an earlier one are before it.
+    pub(super) fn fork(&self) -> Option<Index> {
+        let lineage = self.membership().lineage();
+        let first = self
+            .memberships
+            .iter()
+            .find(|(_, membership)| membership.lineage() == lineage);
+        let (position, _) = first.filter(|_| self.base.membership.lineage() != lineage)?;
+        Some(position.index)
+    }
+
+    /// What it looks like from afar.
+    pub(super) fn outline(&self) -> Outline {
+        Outline::new(self.base.position, &self.terms, self.last)
     }
 
     /// The term of the entry at `index`; none before the base and after the end.

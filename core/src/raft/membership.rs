@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{DirectoryId, FeatureLevel, Lineage, NodeId, Planted, PlantedBug};
+use super::{DirectoryId, FeatureLevel, Fork, Lineage, NodeId, Outline, Planted, PlantedBug};
 
 /// What the cluster knows of one member.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +73,8 @@ pub struct Membership {
     next_id: NodeId,
     /// The features that the cluster uses.
     level: FeatureLevel,
+    /// The lineages that this one descends from, the oldest first.
+    forks: Vec<Fork>,
 }
 
 /// One step of a change to a membership.
@@ -156,12 +158,48 @@ impl Membership {
             members,
             next_id: last.next(),
             level: FeatureLevel::FIRST,
+            forks: Vec::new(),
         }
     }
 
     /// The history of the cluster that this membership belongs to.
     pub fn lineage(&self) -> Lineage {
         self.lineage
+    }
+
+    /// The lineages that this one descends from, the oldest first; each ended with a forced start.
+    pub fn forks(&self) -> &[Fork] {
+        &self.forks
+    }
+
+    /// How `lineage` ended, when this membership's lineage descends from it.
+    pub fn fork_of(&self, lineage: Lineage) -> Option<&Fork> {
+        self.forks.iter().find(|fork| fork.lineage == lineage)
+    }
+
+    /// This membership in `lineage`, which follows on its own, whose log looks like `log` at the end. It remembers at most
+    /// `forks_max` lineages before it.
+    pub(super) fn succeeded_by(&self, lineage: Lineage, log: Outline, forks_max: usize) -> Membership {
+        let mut next = self.clone();
+        next.forks.push(Fork {
+            lineage: self.lineage,
+            log,
+        });
+        let surplus = next.forks.len().saturating_sub(forks_max);
+        next.forks.drain(..surplus);
+        next.lineage = lineage;
+        next
+    }
+
+    /// Lets everybody go but `own`, a member, which becomes the only voter.
+    pub(super) fn keep_only(&mut self, own: NodeId) {
+        self.members.retain(|id, _| *id == own);
+        for member in self.members.values_mut() {
+            member.promote = false;
+        }
+        self.voters = BTreeSet::from([own]);
+        self.outgoing.clear();
+        self.learners.clear();
     }
 
     /// The voters; during a joint phase those of the membership being entered.
@@ -244,6 +282,7 @@ impl Membership {
             && self.level >= FeatureLevel::FIRST
             && self.has_data(&self.voters)
             && self.has_data(&self.outgoing)
+            && self.has_sound_forks()
     }
 
     /// The membership after `changes`: joint when they alter the voters, final otherwise.

@@ -13,14 +13,15 @@
 //! One concept a file: [`election`], [`heartbeat`], [`replication`] (the leader's side), [`following`] (the
 //! follower's), [`commit`], [`read`], [`lease`], [`transfer`], [`handover`] (why a leader gives up), [`priority`],
 //! [`change`] (membership), [`witness`], [`install`] (snapshots), [`repair`] (of a damaged log),
-//! [`disk`] (how the disk fares), [`feature`] (gates),
-//! [`quorum_loss`].
+//! [`disk`] (how the disk fares), [`feature`] (gates), [`quorum_loss`], [`forced`] (a start after the loss of a majority),
+//! [`divergence`] and [`outline`] (a node that has what the others lack).
 
 mod boot;
 mod change;
 mod commit;
 mod config;
 mod disk;
+mod divergence;
 mod durability;
 mod effects;
 mod election;
@@ -29,6 +30,7 @@ mod entry;
 mod feature;
 mod fingerprint;
 mod following;
+mod forced;
 mod handover;
 mod heartbeat;
 mod id;
@@ -38,6 +40,7 @@ mod lease;
 mod log;
 mod membership;
 mod message;
+mod outline;
 mod planted;
 mod priority;
 mod progress;
@@ -73,6 +76,7 @@ use crate::time::Instant;
 pub use boot::{Boot, BootError};
 pub use config::Config;
 pub use disk::DiskHealth;
+pub use divergence::Quarantine;
 pub use effects::{
     Apply, Committed, Effects, Fetch, HandoverReason, Outcome, Refusal, SnapshotOp, StepDown, TraceEvent,
     Write,
@@ -80,11 +84,13 @@ pub use effects::{
 pub use entries::Entries;
 pub use entry::{Base, Entry, HardState, Payload};
 pub use feature::FeatureLevel;
+pub use forced::{ForcedStart, ForcedStartError};
 pub use id::{DirectoryId, FetchId, Index, Lineage, NodeId, Position, Term, Token, WriteId};
 pub use input::{DiskError, FetchError, Input, LinkEvent, Operation, ReadMode, SnapshotEvent};
 pub use lease::{LeaseGrant, LeaseReads, LeaseRequest};
 pub use membership::{Change, ChangeError, Member, Membership};
 pub use message::{Body, Message, PreVote};
+pub use outline::{Comparison, Fork, OnlyHere, Outline};
 pub use planted::{Planted, PlantedBug};
 pub use status::{Advance, PeerState, PeerStatus, Role, Status};
 
@@ -204,6 +210,7 @@ impl Raft {
             Input::Fetched { fetch, result } => self.fetched(fetch, result),
             Input::Snapshot(event) => self.snapshot_event(event),
             Input::Link { peer, event } => self.link(peer, event),
+            Input::Superseded { by } => self.superseded(*by),
         }
         self.consider_repaired();
         self.run_timers();
@@ -264,6 +271,10 @@ impl Raft {
             disk: self.disk_health(),
             repairing: self.repairing(),
             read_only: self.quorum.is_lost(),
+            quarantine: match self.failed {
+                Some(Failure::Quarantined(quarantine)) => Some(quarantine),
+                Some(Failure::Disk | Failure::Unfit(_)) | None => None,
+            },
         }
     }
 
@@ -540,6 +551,7 @@ impl Raft {
             Input::Admin { token, .. } => {
                 let refusal = match &self.failed {
                     Some(Failure::Unfit(error)) => Refusal::Unfit(error.clone()),
+                    Some(Failure::Quarantined(_)) => Refusal::Quarantined,
                     Some(Failure::Disk) | None => Refusal::DiskFailed,
                 };
                 self.answer(token, Outcome::Refused(refusal));

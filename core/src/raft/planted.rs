@@ -170,6 +170,10 @@ planted_bugs! {
     LeaseCountsFromReceipt = "lease-counts-from-receipt",
     /// A lease lasts as long as the promise, as if no clock drifted.
     LeaseIgnoresDrift = "lease-ignores-drift",
+    /// A forced start keeps the lineage, so that the nodes that were left out take part again.
+    ForcedStartKeepsLineage = "forced-start-keeps-lineage",
+    /// A forced start keeps the voters that were lost, so that nobody is elected.
+    ForcedStartKeepsVoters = "forced-start-keeps-voters",
     /// A node forgets the answers to requests, and clients, when it finds them old: each on its own.
     SessionExpiresLocally = "session-expires-locally",
     /// The answers to requests are not part of snapshots.

@@ -1,6 +1,6 @@
 //! A look at a node, for operators, metrics, duties and checkers.
 
-use super::{Base, DiskHealth, FeatureLevel, Index, Membership, NodeId, Position, Term};
+use super::{Base, DiskHealth, FeatureLevel, Index, Membership, NodeId, Position, Quarantine, Term};
 use crate::time::Instant;
 
 /// The part that a node plays.
@@ -18,7 +18,7 @@ pub enum Role {
     Candidate,
     /// Leads.
     Leader,
-    /// Its disk failed; it takes no part any more.
+    /// It takes no part any more: its disk failed, it does not fit into the cluster, or it was set aside.
     Failed,
 }
 
@@ -78,6 +78,8 @@ pub struct Status<'a> {
     /// Whether it has lost the quorum: for two of the largest election time-outs it has known no leader that a majority
     /// follows, and nothing can be written through it.
     pub read_only: bool,
+    /// Why it takes no part any more until its operator has decided; none for a node that takes part.
+    pub quarantine: Option<Quarantine>,
 }
 
 /// What a leader knows of one other member.

@@ -53,7 +53,11 @@ fn any_membership(dice: &mut Dice, witness: bool) -> Membership {
     }
     let next_id = if dice.one_in(4) { dice.near(3) } else { 9 };
     let level = if dice.one_in(200) { dice.below(4) as u16 } else { 1 };
-    let parts = (7u128, voters, outgoing, learners, members, next_id, level);
+    let lineage = if dice.one_in(20) { 8u128 } else { 7 };
+    let forks: Vec<Fork> = Vec::new();
+    let parts = (
+        lineage, voters, outgoing, learners, members, next_id, level, forks,
+    );
     postcard::from_bytes(&postcard::to_stdvec(&parts).unwrap()).unwrap()
 }
 
@@ -139,6 +143,15 @@ impl Bench {
     /// How the node is.
     pub(crate) fn status(&self) -> Status<'_> {
         self.raft.status()
+    }
+
+    /// Puts in what may contradict what is committed; mostly only what does not, since that sets the node aside for good.
+    fn step_unless_set_aside(&mut self, input: Input) {
+        let mut trial = self.raft.clone();
+        trial.step(self.now, input.clone());
+        if trial.status().quarantine.is_none() || self.dice.one_in(50) {
+            self.step(input);
+        }
     }
 
     fn step(&mut self, input: Input) {
@@ -472,7 +485,7 @@ impl Bench {
         // What the wire carries is what arrives.
         let bytes = quorate_core::wire::encode(quorate_core::wire::Kind::Message, &message);
         let message = quorate_core::wire::decode(quorate_core::wire::Kind::Message, &bytes).unwrap();
-        self.step(Input::Receive { from, message });
+        self.step_unless_set_aside(Input::Receive { from, message });
     }
 
     fn leader_of(&self, term: u64) -> NodeId {
@@ -505,7 +518,7 @@ impl Bench {
                 }
             }
         };
-        self.step(Input::Snapshot(event));
+        self.step_unless_set_aside(Input::Snapshot(event));
     }
 
     fn time(&mut self) {
@@ -580,6 +593,9 @@ impl Bench {
                     self.step(Input::Link { peer, event });
                 }
                 29 if self.dice.one_in(4) => self.lead(),
+                30 if self.dice.one_in(50) => self.step(Input::Superseded {
+                    by: Box::new(Lineage(9)),
+                }),
                 _ => self.time(),
             }
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use quorate_core::raft::{Body, Entry, Index, Membership, Message, NodeId, Position, Status, Term};
+use quorate_core::raft::{Body, Entry, Index, Lineage, Membership, Message, NodeId, Position, Status, Term};
 
 use super::disk::Disk;
 use super::words;
@@ -10,8 +10,8 @@ use super::words;
 /// What was seen so far, over all nodes and crashes.
 #[derive(Default)]
 pub(super) struct Checks {
-    leaders: BTreeMap<Term, NodeId>,
-    applied: BTreeMap<Index, Entry>,
+    leaders: BTreeMap<(Lineage, Term), NodeId>,
+    applied: BTreeMap<(Lineage, Index), Entry>,
     votes: BTreeMap<(NodeId, Term), NodeId>,
 }
 
@@ -35,18 +35,18 @@ impl Before {
 }
 
 impl Checks {
-    /// Election safety: at most one leader in a term.
-    pub(super) fn elected(&mut self, leader: NodeId, term: Term, disk: &Disk) {
+    /// Election safety: at most one leader in a term of a lineage.
+    pub(super) fn elected(&mut self, lineage: Lineage, leader: NodeId, term: Term, disk: &Disk) {
         assert!(!disk.witness, "{} leads, a witness", words::node(leader));
-        let first = *self.leaders.entry(term).or_insert(leader);
+        let first = *self.leaders.entry((lineage, term)).or_insert(leader);
         assert_eq!(first, leader, "two leaders in term {term}");
     }
 
-    /// State machine safety: no two nodes apply different entries at one index.
-    pub(super) fn applied(&mut self, node: NodeId, entry: &Entry) {
+    /// State machine safety: no two nodes of a lineage apply different entries at one index.
+    pub(super) fn applied(&mut self, lineage: Lineage, node: NodeId, entry: &Entry) {
         let first = self
             .applied
-            .entry(entry.position.index)
+            .entry((lineage, entry.position.index))
             .or_insert_with(|| entry.clone());
         assert_eq!(
             first,

@@ -9,6 +9,7 @@
 //! | `cluster n1:200 n2 n3:witness` | the same, with a priority, or as a witness |
 //! | `given n1 term 3 [vote n2] log 1@1=a 2@3=b` | the node restarts on a disk that holds this |
 //! | `join n4 [witness]` | a blank node starts that knows the first membership |
+//! | `join n4 at n1` | a blank node starts that was told the membership of n1 |
 //! | `timeout n1` | a follower's election time-out, or on a leader the longest wait for a majority, passes |
 //! | `heartbeat n1` | the leader's heartbeat interval passes |
 //! | `silence n2 ...` | the smallest election time-out passes at these nodes; no timer fires |
@@ -31,6 +32,8 @@
 //! | `binary n1 2` | from its next start on, n1 supports features up to level 2; also what it says when it joins |
 //! | `crash n2`, `restart n2` | the process ends, with what was not written; it starts again |
 //! | `damage n2 3 [unsure]` | the log of a node that is down is not readable from 3 on; nor is known where it ended |
+//! | `force n2 8` | the operator of a node that is down makes it begin lineage 8, alone; the others are of lineage 7 |
+//! | `compare n2 n1` | n2 asks n1 which entries only n2 has, and whether its own lineage has ended |
 //! | `convert n2` | the operator of a node that is down configures it as a witness, or as none |
 //! | `compact n1 5` | the state up to 5 is durable, and the log may be purged |
 //! | `snapshot n1->n3 arrives\|reported\|fails\|again` | the oldest transfer ends; `arrives` tells both ends, `again` keeps it |
@@ -62,9 +65,8 @@ pub(super) fn run(world: &mut World, text: &str) {
         | "resume" | "apply" | "fetch" => {
             machine(world, verb, &words);
         }
-        "binary" | "convert" | "crash" | "restart" | "damage" | "compact" | "snapshot" => {
-            fate(world, verb, &words)
-        }
+        "binary" | "convert" | "crash" | "restart" | "force" | "compare" | "damage" | "compact"
+        | "snapshot" => fate(world, verb, &words),
         "propose" | "read" | "transfer" | "change" => request(world, verb, rest),
         _ => look(world, verb, &words),
     }
@@ -138,7 +140,10 @@ fn setup(world: &mut World, verb: &str, words: &[&str]) {
             };
             let members: BTreeMap<NodeId, Member> = world.disks.iter().map(founder).collect();
             let id = node(words[0]);
-            let known = Membership::bootstrap(Lineage(7), members);
+            let known = match words.get(2) {
+                Some(teller) => world.nodes[&node(teller)].raft.status().membership.clone(),
+                None => Membership::bootstrap(Lineage(7), members),
+            };
             let witness = words.get(1) == Some(&"witness");
             world.disks.insert(id, Disk::blank(known, witness));
             world.start(id);
@@ -175,6 +180,7 @@ fn configure(world: &mut World, setting: &str) {
 fn given(world: &mut World, words: &[&str]) {
     let id = node(words[0]);
     world.nodes.remove(&id);
+    world.disks_are_given();
     let disk = world.disks.get_mut(&id).expect("the node is of the cluster");
     disk.hard_state = HardState::default();
     disk.entries.clear();
@@ -448,6 +454,8 @@ fn fate(world: &mut World, verb: &str, words: &[&str]) {
             let disk = world.disks.get_mut(&node(words[0])).unwrap();
             disk.witness = !disk.witness;
         }
+        "force" => world.force(node(words[0]), Lineage(words[1].parse().unwrap())),
+        "compare" => world.compare(node(words[0]), node(words[1])),
         "crash" => words.iter().for_each(|word| world.crash(node(word))),
         "restart" => words.iter().for_each(|word| world.start(node(word))),
         "damage" => {

@@ -232,6 +232,15 @@ pub(super) fn trace(event: &TraceEvent) -> String {
             node(*candidate)
         ),
         TraceEvent::Repaired { reached } => format!("has a whole log again, up to {reached}"),
+        TraceEvent::Quarantined(why) => match **why {
+            Quarantine::Diverged { leader, at } => format!(
+                "is SET ASIDE: what is committed here at {at} is not what {} has",
+                node(leader)
+            ),
+            Quarantine::Superseded { by } => {
+                format!("is SET ASIDE: lineage {} followed on its own", by.0)
+            }
+        },
         TraceEvent::Unfit(error) => format!("STOPS: {error}"),
         TraceEvent::DiskFailed { error } => format!("FAILS: {error}"),
     }

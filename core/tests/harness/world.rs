@@ -50,6 +50,8 @@ pub(super) struct World {
     clocks: BTreeMap<NodeId, Instant>,
     pub(super) links: BTreeMap<Link, VecDeque<Message>>,
     pub(super) cut: BTreeSet<Link>,
+    /// Who was refused by whom for its lineage.
+    strangers: BTreeSet<Link>,
     pub(super) stalled_disks: BTreeSet<NodeId>,
     /// How long a write takes.
     pub(super) slow_disks: BTreeMap<NodeId, Duration>,
@@ -217,7 +219,8 @@ impl World {
         let name = words::node(id);
         for event in effects.trace {
             if let TraceEvent::Elected { term } = event {
-                self.checks.elected(id, term, &self.disks[&id]);
+                let lineage = self.lineage(id);
+                self.checks.elected(lineage, id, term, &self.disks[&id]);
             }
             let quorum = matches!(event, TraceEvent::QuorumLost | TraceEvent::QuorumRegained);
             if !quorum || self.tells_of_quorum {
@@ -308,10 +311,85 @@ impl World {
         }
     }
 
-    /// Delivers one message.
+    /// A disk was put in place by the script: what was seen before is no measure any more.
+    pub(super) fn disks_are_given(&mut self) {
+        self.checks = Checks::default();
+    }
+
+    /// The lineage of a node that runs.
+    fn lineage(&self, id: NodeId) -> Lineage {
+        self.nodes[&id].raft.status().membership.lineage()
+    }
+
+    /// Delivers one message; as the transport does, none of another lineage.
     pub(super) fn deliver(&mut self, (from, to): Link, message: Message) {
-        if self.nodes.contains_key(&to) {
-            self.step(to, Input::Receive { from, message });
+        if !self.nodes.contains_key(&to) {
+            return;
+        }
+        if self.nodes.contains_key(&from) && self.lineage(from) != self.lineage(to) {
+            if self.strangers.insert((from, to)) {
+                let (from, to) = (words::node(from), words::node(to));
+                self.tell(format!("{to} refuses {from}, which is of another lineage"));
+            }
+            return;
+        }
+        self.step(to, Input::Receive { from, message });
+    }
+
+    /// Forces a start of a node that is down: it begins `lineage`, alone.
+    pub(super) fn force(&mut self, id: NodeId, lineage: Lineage) {
+        assert!(!self.nodes.contains_key(&id), "{} runs", words::node(id));
+        let config = Config {
+            features: FeatureLevel(self.binaries.get(&id).copied().unwrap_or(1)),
+            witness: self.disks[&id].witness,
+            ..self.config.clone()
+        };
+        let disk = self.disks.get_mut(&id).expect("the node has a disk");
+        let forced = match disk.boot(id, 0).forced(lineage, &config) {
+            Ok(forced) => forced,
+            Err(error) => {
+                self.tell(format!("{} is not forced to start: {error}", words::node(id)));
+                return;
+            }
+        };
+        disk.write(&forced.write);
+        // Whatever was said is of connections that have ended.
+        self.links.retain(|(from, to), _| *from != id && *to != id);
+        let left_out: Vec<String> = forced.left_out.iter().map(|(id, _)| words::node(*id)).collect();
+        self.tell(format!(
+            "{} begins lineage {} with its log up to {}, of which {} is known to be committed; without {}",
+            words::node(id),
+            lineage.0,
+            forced.kept,
+            forced.committed,
+            left_out.join(" ")
+        ));
+    }
+
+    /// A node asks another one how its log stands to that one's, and whether its own lineage has ended.
+    pub(super) fn compare(&mut self, id: NodeId, other: NodeId) {
+        let membership = self.nodes[&other].raft.status().membership.clone();
+        let own = self.nodes[&id].raft.outline();
+        let fork = membership.fork_of(self.lineage(id)).cloned();
+        let theirs = fork
+            .as_ref()
+            .map_or_else(|| self.nodes[&other].raft.outline(), |fork| fork.log.clone());
+        let (name, to) = (words::node(id), words::node(other));
+        let told = match own.compared_with(&theirs) {
+            Comparison::Contained => format!("{to} has all that {name} has"),
+            Comparison::Unknown => format!("whether {to} has all that {name} has cannot be told"),
+            Comparison::OnlyHere(only) => format!(
+                "only {name}, and not {to}, has {}{} to {}: {} entries",
+                if only.at_least { "at least " } else { "" },
+                only.first,
+                only.last,
+                only.count()
+            ),
+        };
+        self.tell(told);
+        if fork.is_some() {
+            let by = Box::new(membership.lineage());
+            self.step(id, Input::Superseded { by });
         }
     }
 
@@ -358,7 +436,8 @@ impl World {
         match apply {
             ToApply::Entry(entry, token) => {
                 node.state.apply(&entry);
-                self.checks.applied(id, &entry);
+                let lineage = node.raft.status().membership.lineage();
+                self.checks.applied(lineage, id, &entry);
                 let index = entry.position.index;
                 if let Some(token) = token {
                     let request = self.answered(token);

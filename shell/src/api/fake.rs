@@ -199,6 +199,7 @@ impl Backend for FakeBackend {
             wal_sync: true,
             version: "0".to_owned(),
             reason: None,
+            only_here: None,
             peers: vec![PeerStatus {
                 id: name("2"),
                 state: Role::Follower,

@@ -12,6 +12,7 @@ mod bench;
 mod connect;
 mod dev;
 mod error;
+mod force_start;
 mod kv;
 mod members;
 mod nodes;
@@ -71,6 +72,8 @@ enum Command {
     Members(members::MembersCommand),
     /// Hand the leadership to another node
     StepDown(step_down::StepDownArgs),
+    /// Let a stopped node go on alone, when the majority is lost for good
+    ForceStart(force_start::ForceStartArgs),
     /// Make a cluster secret
     #[command(subcommand)]
     Secret(secret::SecretCommand),
@@ -107,6 +110,7 @@ pub fn main() -> ExitCode {
             block_on(step_down::run(args))
         }
         Command::Kv(command) => block_on(kv::run(command)),
+        Command::ForceStart(args) => block_on(force_start::run(args)),
         Command::Members(command) => block_on(members::run(command)),
         Command::Secret(command) => secret::run(&command),
         Command::Bench(args) => block_on(bench::run(args)),

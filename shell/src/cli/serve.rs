@@ -58,6 +58,9 @@ pub struct ServeArgs {
     /// Be a witness, which votes and holds no data; for a node that joins [QUORATE_WITNESS]
     #[arg(long)]
     witness: bool,
+    /// Follow for good: never vote, never lead; for a node that joins, such as one at another site [QUORATE_LEARNER]
+    #[arg(long)]
+    learner: bool,
     /// Where state is kept; a directory for this node alone [QUORATE_DATA_DIR, default ./data]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
@@ -195,6 +198,9 @@ impl ServeArgs {
             .collect();
         if self.witness {
             flags.push(("--witness", "true".to_owned()));
+        }
+        if self.learner {
+            flags.push(("--learner", "true".to_owned()));
         }
         if self.insecure {
             flags.push(("--insecure", "true".to_owned()));

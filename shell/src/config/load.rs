@@ -48,6 +48,7 @@ pub fn load(source: &Source) -> Result<Config, Mistakes> {
     let addresses = Addresses::read(&mut reader, &nodes, source);
     let formation = formation(&mut reader, &nodes, &addresses);
     let witness = witness(&mut reader, &nodes, &addresses.node_name, &formation);
+    let learner = learner(&mut reader, &formation, witness);
     let storage = storage(&mut reader);
     let network = network_options(&mut reader);
     let raft = raft_timing(&mut reader);
@@ -63,6 +64,7 @@ pub fn load(source: &Source) -> Result<Config, Mistakes> {
         cluster_name: cluster_name.value,
         formation,
         witness,
+        learner,
         client_listen: addresses.client_listen,
         cluster_listen: addresses.cluster_listen,
         client_address: addresses.client_address,
@@ -130,6 +132,24 @@ fn formation(reader: &mut Reader, nodes: &[Entry], addresses: &Addresses) -> For
     } else {
         Formation::First
     }
+}
+
+/// Whether this node joins as a learner and stays one. Who founds a cluster is a voter.
+fn learner(reader: &mut Reader, formation: &Formation, witness: bool) -> bool {
+    let learner = reader.boolean("cluster.learner", false);
+    let joins = matches!(formation, Formation::Join(_));
+    if learner.value && !joins {
+        let message =
+            "a learner founds no cluster: name a cluster to join with --peers, and leave cluster.nodes out";
+        reader.mistake(&learner.origin, message);
+    }
+    if learner.value && witness {
+        reader.mistake(
+            &learner.origin,
+            "a learner never votes and a witness does: leave one out",
+        );
+    }
+    learner.value
 }
 
 /// Whether this node is a witness: the list says it of every founder, a setting of its own of one that joins.

@@ -44,6 +44,8 @@ pub struct Config {
     pub formation: Formation,
     /// Whether this node is a witness, which votes and holds no data. What a node is never changes.
     pub witness: bool,
+    /// Whether this node follows for good when it joins: it is never made a voter, and never leads.
+    pub learner: bool,
     /// Where clients are served; the first one is the canonical one.
     pub client_listen: Vec<Listen>,
     /// Where other nodes are listened to (QUIC over UDP).

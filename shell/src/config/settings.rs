@@ -30,6 +30,7 @@ pub static SETTINGS: &[Setting] = &[
     },
     setting("cluster.peers", "QUORATE_PEERS", "--peers"),
     setting("cluster.witness", "QUORATE_WITNESS", "--witness"),
+    setting("cluster.learner", "QUORATE_LEARNER", "--learner"),
     setting(
         "cluster.raft.election_timeout",
         "QUORATE_ELECTION_TIMEOUT",

@@ -520,6 +520,21 @@ fn too_many_witnesses_and_a_witness_alone_are_mistakes() {
 }
 
 #[test]
+fn learner_joins_a_cluster_and_founds_none() {
+    let flags = |more: &[(&'static str, &'static str)]| Given {
+        flags: [&[("--learner", "true")], more].concat(),
+        ..Given::default()
+    };
+    assert!(flags(&[("--peers", "127.0.0.1:4321")]).loads().learner);
+    let alone = flags(&[]).mistakes().join("; ");
+    assert!(alone.contains("a learner founds no cluster"), "{alone}");
+    let both = flags(&[("--peers", "127.0.0.1:4321"), ("--witness", "true")])
+        .mistakes()
+        .join("; ");
+    assert!(both.contains("never votes and a witness does"), "{both}");
+}
+
+#[test]
 fn nodes_can_be_listed_in_a_variable() {
     let given = Given {
         variables: vec![

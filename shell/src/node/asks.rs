@@ -15,6 +15,10 @@ impl Consensus {
                 responder.answer(answer);
             }
             Ask::Join { member } => self.asked_to_join(member, responder),
+            Ask::History => responder.answer(Answer::History {
+                membership: self.raft.status().membership.clone(),
+                log: self.raft.outline(),
+            }),
             Ask::Remove { id } => self.asked_to_remove(from, id, responder),
             Ask::Form { membership, .. } => {
                 let lineage = self.raft.status().membership.lineage();

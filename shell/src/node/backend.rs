@@ -190,9 +190,15 @@ impl NodeBackend {
     }
 
     /// The membership that this node knows.
+    ///
+    /// # Errors
+    /// When it belongs to no cluster, or was set aside.
     pub(super) fn membership(&self) -> Result<Membership, BackendError> {
-        let membership = self.view.borrow().membership.clone();
-        membership.ok_or(BackendError::NoCluster)
+        let view = self.view.borrow();
+        if let Some(aside) = &view.aside {
+            return Err(BackendError::Unavailable(aside.clone()));
+        }
+        view.membership.clone().ok_or(BackendError::NoCluster)
     }
 
     fn shown(&self) -> show::Shown<'_> {

@@ -15,6 +15,7 @@ use quorate_core::raft::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::aside::Aside;
 use super::clients::{Clients, Forwardable, Pending};
 use super::duties::StateDuties;
 use super::inbox::{AdminOutcome, Completion, Request};
@@ -50,6 +51,10 @@ pub(super) struct Consensus {
     effects: Effects,
     duties_due: Instant,
     pub(super) patience: Patience,
+    /// Whether this node was set aside.
+    pub(super) aside: Aside,
+    /// For work beside the lane, which reports here.
+    pub(super) completions: mpsc::UnboundedSender<Completion>,
     /// Whether a change of the membership is under way that this node proposed by itself.
     pub(super) duty_pending: bool,
     /// Why the node must stop.
@@ -65,6 +70,8 @@ pub(super) struct Surroundings {
     pub(super) ports: Ports,
     pub(super) metrics: Arc<Metrics>,
     pub(super) lanes: Lanes,
+    /// Where work beside the lane reports.
+    pub(super) completions: mpsc::UnboundedSender<Completion>,
     pub(super) state: SharedState,
     /// Where readers see what this node knows.
     pub(super) view: watch::Sender<View>,
@@ -117,6 +124,7 @@ impl Consensus {
             ports,
             metrics,
             lanes,
+            completions,
             state,
             view,
             directory,
@@ -135,6 +143,8 @@ impl Consensus {
             effects: Effects::default(),
             duties_due: now,
             patience: Patience::default(),
+            aside: Aside::default(),
+            completions,
             duty_pending: false,
             failure: None,
             view,
@@ -217,6 +227,7 @@ impl Consensus {
             self.look_after_state(now);
             self.look_after_peers();
             self.watch_repair(now);
+            self.find_out_what_only_it_has();
             self.show_gauges();
             self.publish();
         }
@@ -225,13 +236,22 @@ impl Consensus {
     fn completed(&mut self, completion: Completion) {
         match completion {
             Completion::Persisted { write, result } => self.step(Input::Persisted { write, result }),
-            Completion::Fetched { fetch, result } => self.step(Input::Fetched { fetch, result }),
+            Completion::Fetched { fetch, result } => {
+                if !self.counted(fetch, &result) {
+                    self.step(Input::Fetched { fetch, result });
+                }
+            }
             Completion::Applied { index } => self.step(Input::Applied { index }),
             Completion::Leases(events) => self.leases_changed(&events),
             Completion::Snapshot(event) => self.step(Input::Snapshot(event)),
             Completion::Forwarded { node, request, reply } => {
                 self.answer_forward(node, request, ForwardResult::Reply(reply));
             }
+            Completion::History {
+                node,
+                membership,
+                log,
+            } => self.history_told(node, &membership, &log),
             Completion::Failed { message } => self.fail(message),
         }
     }

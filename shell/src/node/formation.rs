@@ -190,7 +190,7 @@ impl Blank<'_> {
                 leader_cluster_address: None,
             }),
             Ask::Invite { learner } => {
-                self.seeker.own.promote = !learner;
+                self.seeker.own.promote = !learner && !self.seeker.config.learner;
                 answer.answer(Answer::Identity {
                     hello: self.seeker.transport.hello(),
                     members: Vec::new(),
@@ -199,6 +199,10 @@ impl Blank<'_> {
                 });
             }
             Ask::Join { .. } => {
+                let message = format!("node {} belongs to no cluster itself yet", self.seeker.own.name);
+                answer.answer(Answer::Refused { message });
+            }
+            Ask::History => {
                 let message = format!("node {} belongs to no cluster itself yet", self.seeker.own.name);
                 answer.answer(Answer::Refused { message });
             }
@@ -278,7 +282,7 @@ impl Seeker {
         let mut bytes = [0; 16];
         ports.entropy.fill(&mut bytes)?;
         let own = Member {
-            promote: true,
+            promote: !config.learner,
             witness: config.witness,
             ..Member::new(
                 config.node_name.as_str(),
@@ -335,15 +339,17 @@ impl Seeker {
         });
         let mut hellos = Vec::new();
         let mut missing = Vec::new();
+        let mut members = Vec::new();
         for (address, answer) in join_all(questions).await {
             match answer {
-                Ok(Answer::Identity { hello, .. }) if hello.lineage.is_some() => {
-                    return self.join(address).await;
-                }
+                Ok(Answer::Identity { hello, .. }) if hello.lineage.is_some() => members.push(address),
                 Ok(Answer::Identity { hello, .. }) => hellos.push(hello),
                 Ok(_) => missing.push(format!("{address} gave no answer that makes sense")),
                 Err(error) => missing.push(error.to_string()),
             }
+        }
+        if !members.is_empty() {
+            return self.join_one_of(&members).await;
         }
         match &self.config.formation {
             Formation::Static(nodes) if nodes.len() > 1 => match self.all_of(nodes, &hellos) {
@@ -455,6 +461,18 @@ impl Seeker {
             id,
             membership: Membership::bootstrap(self.lineage, BTreeMap::from([(id, member)])),
         }
+    }
+
+    /// Joins where it can: after a forced start nodes of an earlier lineage may still answer, and take in nobody.
+    async fn join_one_of(&self, members: &[&String]) -> Round {
+        let mut round = Round::Nothing(None);
+        for address in members {
+            round = self.join(address).await;
+            if matches!(round, Round::Part(_)) {
+                break;
+            }
+        }
+        round
     }
 
     async fn join(&self, address: &str) -> Round {

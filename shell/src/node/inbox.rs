@@ -6,7 +6,8 @@
 use bytes::Bytes;
 use quorate_core::Instant;
 use quorate_core::raft::{
-    DiskError, Entry, FetchError, FetchId, Index, NodeId, ReadMode, SnapshotEvent, WriteId,
+    DiskError, Entry, FetchError, FetchId, Index, Membership, NodeId, Outline, ReadMode, SnapshotEvent,
+    WriteId,
 };
 use quorate_core::state::LeaseEvent;
 use tokio::sync::oneshot;
@@ -84,6 +85,12 @@ pub(super) enum Completion {
     },
     /// Something happened to a snapshot.
     Snapshot(SnapshotEvent),
+    /// Another node told its history, as it was asked.
+    History {
+        node: String,
+        membership: Membership,
+        log: Outline,
+    },
     /// A lane cannot go on; the node must stop.
     Failed { message: String },
 }

@@ -7,12 +7,14 @@
 //! Stopping: a leader hands over first; then the client port finishes what is in flight, which may still be forwarded
 //! to the new leader; then consensus stops and the lanes write out what they have.
 
+mod aside;
 mod asks;
 mod backend;
 mod change;
 mod clients;
 mod consensus;
 mod duties;
+mod force;
 mod formation;
 mod inbox;
 mod invite;
@@ -44,6 +46,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use self::backend::NodeBackend;
 use self::clients::Clients;
 use self::consensus::{Consensus, Inputs, Surroundings};
+pub use self::force::{ForceError, Prepared};
 use self::formation::{Blank, FormationError, Seeker};
 use self::inbox::{Completion, Request};
 use self::lanes::Lanes;
@@ -277,7 +280,7 @@ impl Durable {
             name: config.node_name.as_str().to_owned(),
             cluster: config.cluster_name.clone(),
         };
-        let directory = DataDirectory::open(ports, &config.storage.data_dir, &owner).await?;
+        let mut directory = DataDirectory::open(ports, &config.storage.data_dir, &owner).await?;
         let observer = Arc::clone(metrics);
         let options = LogOptions {
             sync: config.storage.wal_sync,
@@ -289,6 +292,12 @@ impl Durable {
         let (mut log, mut recovered) = Log::open(ports, directory.path(), options).await?;
         if recovered.torn {
             tracing::info!("discarded the end of a write that was never acknowledged");
+        }
+        let assigned = directory.identity().assignment;
+        let since = assigned.and_then(|assigned| force::lineage_since(&recovered, assigned.lineage));
+        if let Some(lineage) = since {
+            tracing::info!(%lineage, "this node was forced to start, and begins a new lineage");
+            directory.follow(lineage).await?;
         }
         let snapshots = Snapshots::open(ports, &directory.snapshots_path())?;
         let path = directory.state_path();
@@ -492,6 +501,7 @@ impl Running {
         };
         spawn.lane("snapshot", move || snapshot.run(snapshot_in))?;
         let orders = lanes.snapshot.downgrade();
+        let reports = completions.clone();
         let report = move |result| report_durable(result, &completions, &orders);
         let store_ports = ports.clone();
         spawn.lane("state", move || {
@@ -516,6 +526,7 @@ impl Running {
             ports,
             metrics,
             lanes,
+            completions: reports,
             state: shared,
             view,
             directory,
@@ -653,6 +664,15 @@ fn warn_of_differences(config: &Config, membership: &Membership) {
             configured = config.cluster_address,
             in_force = own.cluster_address,
             "this node moved: it tells the other members its address"
+        );
+    }
+    let votes = membership
+        .by_name(config.node_name.as_str())
+        .is_some_and(|(id, _)| membership.is_voter(id));
+    if config.learner && votes {
+        tracing::warn!(
+            "this node is configured as a learner, and the cluster has made it a voter before; to make it a learner, \
+             remove it from the cluster and start it with an empty data directory"
         );
     }
     let Formation::Static(nodes) = &config.formation else {

@@ -167,6 +167,7 @@ impl Consensus {
             TraceEvent::MembershipChanged { .. } => self.meet_members(),
             TraceEvent::DiskFailed { error } => self.fail(error.clone()),
             TraceEvent::Unfit(error) => self.fail(error.to_string()),
+            TraceEvent::Quarantined(why) => self.set_aside(**why),
             _ => {}
         }
     }
@@ -258,6 +259,8 @@ impl Consensus {
                 "no leader with a majority is known: this node is read-only until there is one again"
             ),
             TraceEvent::QuorumRegained => tracing::info!("a leader is known again: this node takes writes"),
+            // What it means is told when more is known.
+            TraceEvent::Quarantined(_) => {}
             TraceEvent::Unfit(error) => tracing::error!(%error, "this node does not fit into the cluster"),
             TraceEvent::DiskFailed { error } => tracing::error!(error, "the disk failed"),
         }

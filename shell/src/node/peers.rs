@@ -140,6 +140,13 @@ impl Consensus {
     /// A node said who and where it is.
     pub(super) fn greeted(&mut self, hello: &Hello) {
         let membership = self.raft.status().membership;
+        if hello
+            .lineage
+            .is_some_and(|lineage| lineage != membership.lineage())
+        {
+            self.met_other_lineage(hello);
+            return;
+        }
         let (now, connected) = (self.ports.clock.now(), &self.peers.connected);
         let met = self
             .peers
@@ -355,6 +362,7 @@ impl Consensus {
         let status = self.raft.status();
         let now = self.ports.clock.now();
         let peers = status.membership.members().keys().filter(|id| **id != status.id);
+        let outside = self.aside.reason().or_else(|| self.peers.removed.clone());
         View {
             id: Some(status.id),
             role: status.role,
@@ -378,11 +386,13 @@ impl Consensus {
             own: self.peers.own.clone(),
             repairing: status.repairing.is_some(),
             read_only: status.read_only,
-            waiting_for: match &self.peers.removed {
-                Some(removed) => Some(removed.clone()),
+            waiting_for: match outside.clone() {
+                Some(outside) => Some(outside),
                 None => status.leader.is_none().then(|| "no leader is known".to_owned()),
             },
-            outside: self.peers.removed.clone(),
+            outside,
+            aside: self.aside.reason(),
+            only_here: self.aside.only_here(),
         }
     }
 }

@@ -59,6 +59,7 @@ impl Shown<'_> {
             wal_sync: self.config.storage.wal_sync,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             reason: view.outside.clone(),
+            only_here: view.only_here,
             peers: view
                 .peers
                 .iter()

@@ -42,6 +42,10 @@ pub(super) struct View {
     pub(super) waiting_for: Option<String>,
     /// Why it is in no cluster, when it is in none.
     pub(super) outside: Option<String>,
+    /// Why it serves nothing, when it was set aside.
+    pub(super) aside: Option<String>,
+    /// What only it has, when it was set aside for that.
+    pub(super) only_here: Option<quorate_api::OnlyHere>,
 }
 
 /// What a node knows of another member.
@@ -74,6 +78,8 @@ impl View {
             repairing: false,
             waiting_for: Some(NO_CLUSTER.to_owned()),
             outside: Some(NO_CLUSTER.to_owned()),
+            aside: None,
+            only_here: None,
             read_only: false,
         }
     }

@@ -103,6 +103,12 @@ pub enum StorageError {
         /// The one that was expected.
         expected: String,
     },
+    /// There is no data directory of a node.
+    #[error("{} is no data directory of a node: name the one that the node is started with", directory.display())]
+    NoDirectory {
+        /// What was named.
+        directory: PathBuf,
+    },
     /// There is data in the directory, and no identity that says whose it is.
     #[error(
         "{} is missing, and {} holds data: put the file back, or move the directory aside and start the node again; \

@@ -7,7 +7,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use quorate_core::raft::{DirectoryId, Lineage, Member, Membership, NodeId};
+use quorate_core::raft::{DirectoryId, Lineage, Member, Membership, NodeId, Outline};
 use quorate_core::wire::{self, DecodeError, Kind};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -190,6 +190,8 @@ pub enum Ask {
         /// The id of the node that is asked.
         id: NodeId,
     },
+    /// "How does your log look?": asked by a node that may have what the cluster lacks.
+    History,
 }
 
 /// The answer to an [`Ask`]. The node decides it; the transport carries it.
@@ -235,6 +237,13 @@ pub enum Answer {
     KeptOut {
         /// What is wrong and what to do.
         message: String,
+    },
+    /// To [`Ask::History`].
+    History {
+        /// The membership in force, which knows the lineages that the node's own descends from.
+        membership: Membership,
+        /// The terms of its log.
+        log: Outline,
     },
 }
 

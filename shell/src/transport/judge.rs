@@ -295,7 +295,8 @@ impl Shared {
             Some(other) if other != lineage => {
                 let message = format!(
                     "node `{name}` belongs to history {other} of the cluster and node `{own}` to history {lineage}: \
-                     they were founded apart; wipe the data directory of the one that is wrong and let it join again"
+                     they were founded apart, or one of them was forced to start; move the data directory of the one \
+                     that is wrong aside and let it join again"
                 );
                 return refusal(RefusalCode::Lineage, message);
             }

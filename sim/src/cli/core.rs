@@ -6,14 +6,21 @@ use std::time::{Duration, Instant};
 
 use quorate_sim::batch::{Batch, Seeds};
 use quorate_sim::consensus::{
-    Conditions, Engine, Mistake, NODES_MAX, Outcome, Plan, Violation, run as simulate, run_with_journal,
+    Conditions, ENOUGH_SEEDS, Engine, Mistake, NODES_MAX, Outcome, Plan, Violation, run as simulate,
+    run_with_journal,
 };
 use quorate_sim::failure::Failure;
 use quorate_sim::report::{self, summary, summary::Setting};
+use quorate_sim::share::CheckerShare;
 use quorate_sim::trace::Journal;
 
 use super::shard::Shard;
 use super::{CommandResult, interrupt};
+
+/// Simulated seconds with faults in a run.
+const SECONDS: u64 = 20;
+/// With fewer nodes some marks are rare.
+const MARKS_NODES: u64 = 3;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -27,7 +34,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "I/N", default_value = "1/1")]
     shard: Shard,
     /// Simulated seconds with faults in each run, before everything is healed.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = SECONDS)]
     seconds: u64,
     /// Runs at a time; by default one a processor.
     #[arg(long)]
@@ -79,6 +86,9 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
         eprint!("{summary}");
     } else {
         print!("{summary}");
+        if arguments.plan.is_none() && batch.done > 0 {
+            print!("\n{}", report::marks(&batch, arguments.nodes));
+        }
     }
     if let Some(file) = &arguments.report {
         let setting = Setting {
@@ -95,12 +105,34 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
     }
     match batch.violation {
         None if interrupt::is_interrupted() => Ok(ExitCode::from(130)),
-        None => Ok(ExitCode::SUCCESS),
+        None => Ok(judge_marks(arguments, &batch)),
         Some((plan, violation)) => {
             report_violation(&arguments.failures, plan, conditions, &violation)?;
             Ok(ExitCode::FAILURE)
         }
     }
+}
+
+/// A mark that never came about, in so many seeds that each should have, is a failure.
+fn judge_marks(arguments: &Arguments, batch: &Batch) -> ExitCode {
+    let representative = arguments.nodes >= MARKS_NODES
+        && arguments.seconds >= SECONDS
+        && arguments.plan.is_none()
+        && arguments.plant.is_none();
+    let missing = batch.missing_marks(arguments.nodes);
+    if !representative || batch.done < ENOUGH_SEEDS || missing.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    for mark in missing {
+        eprintln!(
+            "NEVER SEEN in {} seeds: {}: {}",
+            batch.done,
+            mark.name(),
+            mark.sentence()
+        );
+    }
+    eprintln!("The plans are blind to these: see sim/src/consensus/plan/draw.rs");
+    ExitCode::FAILURE
 }
 
 fn run_seeds(
@@ -112,6 +144,7 @@ fn run_seeds(
     let seeds = arguments.shard.of(arguments.seeds);
     let bar = report::progress(seeds.len() as u64);
     let verbose = arguments.verbose;
+    let share = CheckerShare::default();
     let limit = arguments.time.map(Duration::from_secs);
     let is_over = || interrupt::is_interrupted() || limit.is_some_and(|limit| began.elapsed() >= limit);
     let batch = Batch::run(&seeds, jobs, is_over, |seed| {
@@ -119,13 +152,16 @@ fn run_seeds(
         let result = if verbose {
             loudly(&plan, conditions)
         } else {
-            Ok(simulate(&plan, conditions))
+            Ok(share.run(&plan, conditions))
         };
         bar.inc(1);
         result.map(|result| (plan, result))
     });
     bar.finish_and_clear();
-    batch
+    batch.map(|batch| Batch {
+        checker_share: share.percent(),
+        ..batch
+    })
 }
 
 fn run_plan(

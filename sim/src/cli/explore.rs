@@ -23,12 +23,9 @@ pub(super) struct Arguments {
     /// Crashes, each followed by a start.
     #[arg(long, default_value_t = 0)]
     crashes: u8,
-    /// Messages that are lost. A message that never arrives within the bounds need not be lost.
+    /// Nodes whose writes become durable at any later moment, and are lost with a crash until then.
     #[arg(long, default_value_t = 0)]
-    losses: u8,
-    /// Messages that arrive twice.
-    #[arg(long, default_value_t = 0)]
-    duplicates: u8,
+    slow_disks: u8,
     /// States after which the search ends; a state takes about 3 KB of memory.
     #[arg(long, default_value_t = 1_000_000)]
     states: usize,
@@ -59,8 +56,7 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
         entries: arguments.entries,
         timeouts: arguments.timeouts,
         crashes: arguments.crashes,
-        losses: arguments.losses,
-        duplicates: arguments.duplicates,
+        slow_disks: arguments.slow_disks,
         states_max: arguments.states,
         planted: arguments.planted()?,
     };

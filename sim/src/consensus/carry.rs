@@ -9,6 +9,7 @@ use quorate_core::wire::{self, Kind};
 use super::PlantedBug;
 use super::checker::client::{Request, RequestKind};
 use super::checker::{Breach, Verdict, demand, lease, membership};
+use super::marks::Mark;
 use super::node::Run;
 use super::schedule::MICROSECOND;
 use super::world::{Event, World};
@@ -30,6 +31,8 @@ impl World {
         for write in effects.write.drain(..) {
             self.write(run, write)?;
         }
+        let install = |event: &TraceEvent| matches!(event, TraceEvent::SnapshotAccepted { .. });
+        let installs = effects.trace.iter().any(install);
         for event in effects.trace.drain(..) {
             self.traced(run, &event)?;
         }
@@ -41,6 +44,7 @@ impl World {
         }
         for fetch in effects.fetch.drain(..) {
             self.statistics.fetches += 1;
+            self.marks.note(Mark::ReadBack);
             let delay = self.random.disk.around(self.knobs.fetch_mean);
             self.schedule.after(delay, Event::Fetched(run, fetch));
         }
@@ -50,6 +54,12 @@ impl World {
                 SnapshotOp::Purge(base) => self.purge(run, base)?,
             }
         }
+        let unknown = effects
+            .outcome
+            .iter()
+            .any(|(_, outcome)| *outcome == Outcome::Unknown);
+        self.marks
+            .note_if(installs && unknown, Mark::InstallAnswersClients);
         for (token, outcome) in effects.outcome.drain(..) {
             self.outcome(run, token, &outcome)?;
         }
@@ -60,6 +70,7 @@ impl World {
         let now = self.schedule.now();
         if self.conditions.checks {
             self.check_write(run, &write)?;
+            self.sight_write(run, &write);
         }
         let Some(live) = self.nodes.live(run) else {
             return Ok(());
@@ -101,6 +112,7 @@ impl World {
         if self.conditions.checks {
             self.check_promise(run, to, &message)?;
             self.check_witness(to, &message)?;
+            self.sight_message(run, to, &message);
         }
         let number = self.tell_sent(run.node, to, &message);
         let message = if self.knobs.encode_messages {
@@ -260,7 +272,7 @@ impl World {
         if let Payload::Membership(membership) = payload {
             self.level_committed(membership)?;
             self.tell_membership(position.index, membership);
-            self.membership_committed(membership);
+            self.membership_committed(position, membership);
         }
         Ok(())
     }
@@ -309,9 +321,13 @@ impl World {
 
     fn outcome(&mut self, run: Run, token: Token, outcome: &Outcome) -> Verdict {
         let request = self.checkers.clients.outcome(run, token, outcome)?;
+        self.sight_outcome(run, &request.kind, outcome);
         self.tell_outcome(token, outcome);
         match (&request.kind, outcome) {
-            (RequestKind::Read { .. }, Outcome::ReadReady { index }) => self.read_ready(run, *index),
+            (RequestKind::Read { .. }, Outcome::ReadReady { index }) => {
+                self.read_ready(run, *index);
+                self.note_answered_read(run.node);
+            }
             (RequestKind::Change, Outcome::Refused(Refusal::Change(ChangeError::TooManyWitnesses))) => {
                 self.statistics.witnesses_refused += 1;
             }
@@ -343,6 +359,7 @@ impl World {
 
     fn traced(&mut self, run: Run, event: &TraceEvent) -> Verdict {
         self.tell_told(run.node, event);
+        self.sight_event(run, event);
         match event {
             TraceEvent::Elected { term } => self.elected(run, *term)?,
             TraceEvent::Campaign { pre_vote, .. } => {
@@ -357,6 +374,12 @@ impl World {
                 reason: StepDown::DiskStalled,
                 ..
             } => self.statistics.stalled_leaders += 1,
+            TraceEvent::Quarantined(quarantine) => {
+                return Err(Breach {
+                    checker: "nobody is set aside",
+                    seen: format!("{run}: {quarantine:?}"),
+                });
+            }
             TraceEvent::Truncated { .. } => {
                 self.statistics.truncations += 1;
                 self.check_membership(run)?;

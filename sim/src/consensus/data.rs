@@ -229,7 +229,8 @@ impl World {
             asked,
         };
         let floor = self.checkers.clients.floor();
-        let token = self.checkers.clients.ask(run, RequestKind::Read { floor });
+        let kind = RequestKind::Read { floor, lease: false };
+        let token = self.checkers.clients.ask(run, kind);
         self.tell_asked(run, token, Operation::Read, || {
             format!("to keep lease {lease} alive")
         });

@@ -144,6 +144,13 @@ impl Disk {
         from
     }
 
+    /// Carries out a write while the node is down.
+    pub(super) fn force(&mut self, write: &Write) -> Result<(), String> {
+        self.durable.write(write)?;
+        self.written = self.durable.clone();
+        Ok(())
+    }
+
     fn make_durable(&mut self, count: usize) -> Vec<Done> {
         let mut done = Vec::new();
         for (_, operation) in self.queue.drain(..count) {

@@ -127,7 +127,7 @@ impl World {
 
     /// Kills a process that is in this life, and starts it again.
     pub(super) fn kill(&mut self, run: Run, down: Time) -> Verdict {
-        if self.nodes.live(run).is_none() {
+        if self.nodes.live(run).is_none() || self.is_healed(run.node) {
             return Ok(());
         }
         self.statistics.boundary_crashes += 1;

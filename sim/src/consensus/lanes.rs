@@ -9,6 +9,7 @@ use quorate_core::state::Command;
 use super::PlantedBug;
 use super::checker::{Breach, Verdict};
 use super::disk::Done;
+use super::marks::Mark;
 use super::node::Run;
 use super::plan::Boundary;
 use super::schedule::{MICROSECOND, MILLISECOND, Time};
@@ -179,8 +180,10 @@ impl World {
         let Some(token) = token else {
             return Ok(());
         };
-        self.checkers.clients.replied(run, token, entry)?;
+        let attempt = self.checkers.clients.replied(run, token, entry)?;
         self.tell_answer(token, Answer::Acknowledged, || format!("at {position}").into());
+        let elsewhere = attempt > 1 && self.recovery.is_none();
+        self.marks.note_if(elsewhere, Mark::RefusedThenDone);
         if planted == Some(PlantedBug::DoubleReply) {
             self.checkers.clients.replied(run, token, entry)?;
         }

@@ -1,6 +1,8 @@
 //! Nodes come into being, start, crash, and are let go; and what their peers' transports notice of it.
 
-use quorate_core::raft::{self, BootError, FeatureLevel, LinkEvent, Member, Membership, NodeId, Raft};
+use quorate_core::raft::{
+    self, BootError, FeatureLevel, LinkEvent, Member, Membership, NodeId, Position, Raft, Term,
+};
 
 use super::PlantedBug;
 use super::checker::contact::Contact;
@@ -8,9 +10,11 @@ use super::checker::progress::Progress;
 use super::checker::{Breach, Verdict, demand};
 use super::clock::Clock;
 use super::data::DataDuties;
+use super::marks::Mark;
 use super::network::Cut;
 use super::node::{Node, Process, Run};
 use super::schedule::{MILLISECOND, SECOND};
+use super::sightings::Seen;
 use super::world::{Draws, Event, World};
 use crate::random::Stream;
 use crate::trace;
@@ -83,15 +87,16 @@ impl World {
         )?;
         if refused {
             self.statistics.old_binaries += 1;
+            self.marks.note(Mark::OldBinaryRefused);
         } else {
             node.runs_binary(other);
         }
         Ok(())
     }
 
-    /// Starts the process of a node from what its disk holds, unless it runs or is gone.
+    /// Starts the process of a node from what its disk holds, unless it runs, is gone, or stays down for now.
     pub(super) fn start(&mut self, id: NodeId) -> Verdict {
-        let Some(run) = self.nodes.get(id).map(Node::run) else {
+        let Some(run) = self.nodes.get(id).map(Node::run).filter(|_| self.may_run(id)) else {
             return Ok(());
         };
         self.choose_binary(run)?;
@@ -133,6 +138,8 @@ impl World {
             .clone();
         let progress = Progress::starting(boot.hard_state);
         let now = node.clock.shows(self.schedule.now());
+        let leases = self.knobs.raft.lease_reads.is_some() && boot.hard_state.term > Term(0);
+        let promised_until = leases.then(|| now + self.knobs.raft.election_timeout_max);
         let config = raft::Config {
             features: node.features,
             witness: node.witness,
@@ -149,6 +156,7 @@ impl World {
             data: DataDuties::new(),
             progress,
             contact: Contact::default(),
+            seen: Seen::starting(promised_until),
             timer: None,
             drain_scheduled: false,
             apply_scheduled: false,
@@ -163,6 +171,7 @@ impl World {
     /// Kills the process of a node. What its disk had not synced may be lost.
     pub(super) fn crash(&mut self, id: NodeId) -> Verdict {
         let planted = self.conditions.driver();
+        self.sight_crash(id);
         self.measure_end(id);
         let Some(node) = self.nodes.get_mut(id).filter(|node| node.process.is_some()) else {
             return Ok(());
@@ -184,6 +193,8 @@ impl World {
         }
         self.statistics.crashes += 1;
         self.statistics.torn += u64::from(torn);
+        self.marks.note_if(torn, Mark::TornWrite);
+        self.marks.note_if(!done.is_empty(), Mark::UnheardWrite);
         self.checkers.clients.stopped(run);
         self.tell_stopped(run);
         self.links_change(id, LinkEvent::Refused);
@@ -193,6 +204,7 @@ impl World {
     /// What came while a node stood still comes now, unless it stands still for longer.
     pub(super) fn resume(&mut self, id: NodeId) {
         let now = self.schedule.now();
+        self.sight_resume(id);
         if let Some(node) = self.nodes.get_mut(id).filter(|node| node.paused_until <= now) {
             for event in std::mem::take(&mut node.waiting) {
                 self.schedule.at(now, event);
@@ -227,9 +239,10 @@ impl World {
     }
 
     /// A membership is committed: who is new in it gets a machine, who is no longer in it may be switched off.
-    pub(super) fn membership_committed(&mut self, membership: &Membership) {
+    pub(super) fn membership_committed(&mut self, at: Position, membership: &Membership) {
         self.statistics.memberships += 1;
-        self.membership = membership.clone();
+        self.sight_committed_membership(at, membership);
+        (self.membership, self.membership_at) = (membership.clone(), at);
         self.create_members(membership);
         if self.recovery.is_some() {
             // Memberships are seen late at times: a machine may be of a later one than this.
@@ -279,6 +292,10 @@ impl World {
 
     /// Ends a cut; transports connect again.
     pub(super) fn heal(&mut self, cut: &Cut) {
+        if self.recovery.is_some() {
+            // What could be healed is, and what was cut since is cut for good.
+            return;
+        }
         self.network.heal(cut);
         for (from, to) in cut {
             self.link_changes(*from, *to, LinkEvent::Connected);

@@ -1,9 +1,9 @@
 //! The core simulation: consensus and the replicated state on simulated time, networks, disks and clocks.
 //!
 //! A seed expands to a [`Plan`], and a run is a pure function of its plan: one heap of events, one stream of chance a
-//! concern, no thread and no clock. Its first phase injects faults while clients and operators work; then everything
-//! is healed and the cluster must find a leader, commit and agree within a bounded time. Checkers watch every step
-//! (see the module `checker`).
+//! concern, no thread and no clock. While faults come, clients and operators work; then a random quorum is healed, the
+//! faults of all others become permanent, and the quorum must find a leader, commit, answer and agree within a bounded
+//! time; at last everything is healed, and everyone must. Checkers watch every step (see the module `checker`).
 
 mod carry;
 pub(crate) mod checker;
@@ -11,9 +11,11 @@ pub(crate) mod clock;
 mod data;
 mod disk;
 mod faults;
+mod forced;
 mod lanes;
 mod lifecycle;
 mod log;
+mod marks;
 mod measured;
 pub(crate) mod network;
 pub(crate) mod node;
@@ -21,8 +23,10 @@ mod operator;
 pub(crate) mod plan;
 mod recovery;
 pub(crate) mod schedule;
+mod sightings;
 mod statistics;
 mod store;
+mod survivors;
 mod told;
 pub(crate) mod trace;
 mod words;
@@ -38,6 +42,7 @@ use clap::ValueEnum;
 use quorate_core::raft;
 use serde::{Deserialize, Serialize};
 
+pub use marks::{ENOUGH_SEEDS, Mark, Marks};
 pub use measured::{Durations, Measurements};
 pub use plan::{NODES_MAX, Plan, PlanError};
 pub use statistics::Statistics;
@@ -157,6 +162,8 @@ pub enum PlantedBug {
 pub struct Outcome {
     /// What happened in it.
     pub statistics: Statistics,
+    /// The situations that came about in it.
+    pub marks: Marks,
     /// What was measured in it.
     pub measurements: Measurements,
     /// A hash over everything that happened: the same for the same plan and conditions, on every machine.

@@ -14,6 +14,7 @@ use super::disk::Disk;
 use super::log::DiskLog;
 use super::plan::Boundary;
 use super::schedule::Time;
+use super::sightings::Seen;
 use super::store::Store;
 use super::world::Event;
 
@@ -78,6 +79,7 @@ pub(super) struct Process {
     pub(super) data: DataDuties,
     pub(super) progress: Progress,
     pub(super) contact: Contact,
+    pub(super) seen: Seen,
     /// The next wake-up that is scheduled.
     pub(super) timer: Option<Time>,
     pub(super) drain_scheduled: bool,

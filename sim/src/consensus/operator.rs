@@ -6,6 +6,7 @@ use quorate_core::raft::{self, Change, Input, Membership, NodeId, Role, Snapshot
 
 use super::checker::Verdict;
 use super::checker::client::RequestKind;
+use super::marks::Mark;
 use super::node::Run;
 use super::plan::{Operation, OperationKind, Who};
 use super::schedule::{MILLISECOND, Time};
@@ -23,6 +24,8 @@ pub(super) struct Operator {
     /// Addresses that were recorded.
     updates: u64,
     pub(super) mood: Mood,
+    /// The members that there shall be again after a forced start.
+    pub(super) wanted: usize,
 }
 
 /// How often clients ask.
@@ -55,6 +58,7 @@ impl World {
                 self.operator.mood = Mood::Quiet { until };
                 return Ok(());
             }
+            OperationKind::ForceStart { survivor, back } => return self.force_start(survivor, back),
             _ => {}
         }
         let Some(run) = self.asked(operation.asked) else {
@@ -125,6 +129,7 @@ impl World {
             return Ok(());
         }
         self.schedule.after(DUTIES_INTERVAL, Event::Duties);
+        self.grow_again()?;
         self.promote_learners()
     }
 
@@ -163,6 +168,7 @@ impl World {
             .collect();
         for (run, learner) in decisions {
             self.statistics.promotions += 1;
+            self.marks.note(Mark::LearnerPromoted);
             let operation = raft::Operation::ChangeMembership(vec![Change::Promote(learner)]);
             self.administer(run, RequestKind::Change, operation)?;
         }
@@ -245,6 +251,19 @@ impl World {
         }
     }
 
+    /// The leader is asked to take in a node that was never a member.
+    pub(super) fn take_in_stranger(&mut self) -> Verdict {
+        let Some(run) = self.asked(Who::Leader) else {
+            return Ok(());
+        };
+        let changes = vec![self.stranger(true)];
+        self.administer(
+            run,
+            RequestKind::Change,
+            raft::Operation::ChangeMembership(changes),
+        )
+    }
+
     /// A learner that was never a member.
     fn stranger(&mut self, promote: bool) -> Change {
         let name = format!("n{}", 100 + self.operator.directories);
@@ -266,7 +285,7 @@ impl World {
 }
 
 /// What stands at a place, counted round.
-fn nth<T: Copy>(items: &[T], place: u64) -> Option<T> {
+pub(super) fn nth<T: Copy>(items: &[T], place: u64) -> Option<T> {
     let place = place.checked_rem(items.len() as u64)?;
     items.get(usize::try_from(place).ok()?).copied()
 }

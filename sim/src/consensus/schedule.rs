@@ -57,6 +57,11 @@ impl<E> Schedule<E> {
         self.at(self.now + delay, event);
     }
 
+    /// What is going to happen, in no particular order.
+    pub(super) fn pending(&self) -> impl Iterator<Item = &E> {
+        self.slots.iter().flatten()
+    }
+
     /// When the next event is.
     pub(crate) fn next_time(&self) -> Option<Time> {
         let Reverse((time, ..)) = self.heap.peek()?;
@@ -69,6 +74,19 @@ impl<E> Schedule<E> {
         self.now = time;
         self.free.push(slot);
         self.slots[slot].take()
+    }
+
+    /// Takes out the events that are not to be kept.
+    pub(crate) fn retain(&mut self, keep: impl Fn(&E) -> bool) {
+        let (slots, free) = (&mut self.slots, &mut self.free);
+        self.heap.retain(|Reverse((_, _, slot))| {
+            let kept = slots[*slot].as_ref().is_some_and(&keep);
+            if !kept {
+                slots[*slot] = None;
+                free.push(*slot);
+            }
+            kept
+        });
     }
 }
 
@@ -88,9 +106,11 @@ mod tests {
         assert_eq!(schedule.next(), Some("b"));
         assert_eq!(schedule.next(), Some("late"));
         assert_eq!(schedule.now(), 10);
+        schedule.at(20, "e");
+        schedule.retain(|event| *event != "d");
         assert_eq!(
             (schedule.next(), schedule.next(), schedule.next()),
-            (Some("c"), Some("d"), None)
+            (Some("c"), Some("e"), None)
         );
     }
 }

@@ -101,8 +101,18 @@ statistics! {
     memberships: "membership changes",
     /// Learners that the leader's duty promoted.
     promotions: "promotions by duty",
+    /// Nodes that were forced to start alone.
+    forced_starts: "forced starts",
+    /// Committed writes that only lost nodes had.
+    lost_writes: "writes lost with their nodes",
+    /// Nodes of a lineage that had ended which came back.
+    came_back: "nodes of an ended lineage",
+    /// Times that a quorum was healed while the faults of others stayed.
+    quorums: "quorums healed alone",
+    /// Nanoseconds from healing a quorum to its agreement.
+    quorum_recovery: "nanoseconds of recovery of quorums",
     /// Keys whose history could not be judged in time.
     undecided: "keys not judged in time",
-    /// Nanoseconds from healing to full agreement.
+    /// Nanoseconds from healing everything to full agreement.
     recovery: "nanoseconds of recovery",
 }

@@ -136,25 +136,37 @@ impl World {
         self.input(run, Input::Propose { token, command })
     }
 
-    fn read(&mut self, run: Run) -> Verdict {
+    /// A client reads from a node.
+    pub(super) fn read(&mut self, run: Run) -> Verdict {
+        let leases = self.knobs.raft.lease_reads.is_some();
+        let unconfirmed = self.conditions.driver() == Some(PlantedBug::UnconfirmedRead);
+        let mode = if !unconfirmed && leases && self.random.clients.chance(700_000) {
+            ReadMode::Lease
+        } else {
+            ReadMode::ReadIndex
+        };
         let floor = self.checkers.clients.floor();
-        let token = self.checkers.clients.ask(run, RequestKind::Read { floor });
+        let kind = RequestKind::Read {
+            floor,
+            lease: mode == ReadMode::Lease && self.holds_lease(run),
+        };
+        let token = self.checkers.clients.ask(run, kind);
         self.tell_asked(run, token, Operation::Read, || format!("at {floor} or later"));
-        if self.conditions.driver() == Some(PlantedBug::UnconfirmedRead)
-            && let Some(live) = self.nodes.live(run)
-        {
+        if unconfirmed && let Some(live) = self.nodes.live(run) {
             let index = live.process.raft.status().commit;
             let outcome = quorate_core::raft::Outcome::ReadReady { index };
             self.tell_outcome(token, &outcome);
             return self.checkers.clients.outcome(run, token, &outcome).map(drop);
         }
-        let leases = self.knobs.raft.lease_reads.is_some();
-        let mode = if leases && self.random.clients.chance(700_000) {
-            ReadMode::Lease
-        } else {
-            ReadMode::ReadIndex
-        };
         self.input(run, Input::Read { token, mode })
+    }
+
+    fn holds_lease(&mut self, run: Run) -> bool {
+        let now = self.schedule.now();
+        self.nodes.live(run).is_some_and(|live| {
+            let until = live.process.raft.status().lease_until;
+            until.is_some_and(|until| live.clock.shows(now) < until)
+        })
     }
 
     /// Mostly the node that leads or is said to, often any, and at times the one that led before: not every client has
@@ -183,9 +195,14 @@ impl World {
 
     /// The node that leads the latest term.
     pub(super) fn current_leader(&self) -> Option<NodeId> {
+        self.leader_among(|_| true)
+    }
+
+    /// The one of some nodes that leads the latest term.
+    pub(super) fn leader_among(&self, chosen: impl Fn(NodeId) -> bool) -> Option<NodeId> {
         self.nodes
             .processes()
-            .filter(|(_, process)| process.raft.status().role == Role::Leader)
+            .filter(|(node, process)| chosen(node.id) && process.raft.status().role == Role::Leader)
             .max_by_key(|(_, process)| process.progress.term())
             .map(|(node, _)| node.id)
     }

@@ -10,6 +10,8 @@ use quorate_core::raft::{
 use super::checker::commit::CommittedLog;
 use super::checker::{Breach, Checkers, Verdict, demand, lease, matching};
 use super::data::{Data, DataEvent};
+use super::forced::Ended;
+use super::marks::Marks;
 use super::measured::Measuring;
 use super::network::{Cut, Network};
 use super::node::{Live, Nodes, Run};
@@ -79,6 +81,8 @@ pub(super) enum Event {
     Kill(Run, Time),
     /// A removed node is switched off for good.
     SwitchOff(NodeId),
+    /// A node that was lost with a forced start comes back.
+    ComesBack(Run),
     /// The binary of a node has stopped since it is too old.
     TooOld(Run, FeatureLevel),
     /// A node that stood still moves again.
@@ -176,17 +180,24 @@ pub(super) struct World {
     pub(super) effects: Effects,
     /// The membership that every node takes for the first.
     pub(super) first_membership: Membership,
-    /// The last membership that was committed.
+    /// The last membership that was committed,
     pub(super) membership: Membership,
+    /// and where it stands in the log.
+    pub(super) membership_at: Position,
     /// The node that was elected last.
     pub(super) leader: Option<NodeId>,
     /// The one that was elected before it.
     pub(super) leader_before: Option<NodeId>,
     pub(super) operator: Operator,
+    /// Lineages that ended with a forced start.
+    pub(super) ended: Ended,
     pub(super) data: Data,
     /// Set when the phase with faults is over.
     pub(super) recovery: Option<Recovery>,
     pub(super) statistics: Statistics,
+    pub(super) marks: Marks,
+    /// The last campaign that asked for votes.
+    pub(super) campaigned: Option<(Term, NodeId)>,
     pub(super) measuring: Measuring,
     pub(super) trace: Trace,
     pub(super) told: Told,
@@ -228,11 +239,15 @@ impl World {
             effects: Effects::default(),
             first_membership: membership.clone(),
             membership,
+            membership_at: Position::default(),
             leader: None,
             leader_before: None,
             operator: Operator::default(),
+            ended: Ended::default(),
             recovery: None,
             statistics: Statistics::default(),
+            marks: Marks::default(),
+            campaigned: None,
             measuring: Measuring::default(),
             trace: Trace::default(),
             told: Told::default(),
@@ -298,6 +313,7 @@ impl World {
         self.statistics.reads = self.checkers.clients.reads;
         Ok(Outcome {
             statistics: self.statistics.clone(),
+            marks: self.marks,
             measurements: self.measuring.done.clone(),
             trace: self.trace.value(),
         })
@@ -375,6 +391,7 @@ impl World {
                 self.flap(cut, period, left);
                 Ok(())
             }
+            Event::ComesBack(run) => self.comes_back(run),
             Event::Recover => self.recover(),
             Event::Poll => self.poll(),
         }
@@ -382,6 +399,13 @@ impl World {
 
     fn deliver(&mut self, from: NodeId, to: NodeId, number: u64, message: Message) -> Verdict {
         let now = self.schedule.now();
+        if self.only_quorum_is_healed() && !self.network.is_open(from, to) {
+            self.tell(|_| trace::Event::Lost {
+                message: number,
+                why: Loss::Cut,
+            });
+            return Ok(());
+        }
         match self.nodes.get(to) {
             Some(node) if node.process.is_some() => {
                 let run = node.run();
@@ -427,6 +451,7 @@ impl World {
     /// Puts an input to a node, looks at the node, and carries out what it wants now or a moment later.
     pub(super) fn input(&mut self, run: Run, input: Input) -> Verdict {
         let now = self.schedule.now();
+        self.sight_input(run, &input);
         let Some(live) = self.nodes.live(run) else {
             return Ok(());
         };
@@ -515,6 +540,7 @@ impl World {
         let matched = peer.map(|peer| (peer.id, peer.matched));
         if commit > committed_before {
             self.check_majority(run, commit)?;
+            self.sight_commit(run, committed_before, commit, term);
         }
         match matched {
             Some((peer, matched)) => self.check_matched(run, term, peer, matched),

@@ -1,9 +1,14 @@
 //! Bounded exhaustive exploration: every interleaving of a small cluster.
 //!
-//! Messages arrive in any order, writes become durable at any later moment, timers fire whenever they are armed, and
-//! within the bounds messages are lost or repeated and nodes crash and start again. States that differ only in times are
-//! one ([`quorate_core::raft::Raft::fingerprint`]). The search goes breadth first, so that the way to a violation is
-//! as short as any. Nodes are equal at the beginning, so only the first of them fires the first timer.
+//! What was sent may arrive at any later moment, once, again and again, or never: the network is the set of everything
+//! that was sent, and a message that does not arrive in some run is one that was lost in it. So losses, repetitions and
+//! reordering are complete, without bounds of their own. Timers fire whenever they are armed, and within the bounds disks
+//! are slow, and nodes crash and start again. The search goes breadth first, so that the way to a violation is as short
+//! as any.
+//!
+//! What makes it finite and small, without leaving anything out: states that differ only in times are one
+//! ([`quorate_core::raft::Raft::fingerprint`]); so are those that differ in answers which nobody waits for any more; and
+//! nodes are equal at the beginning, so only the first of them fires the first timer.
 
 mod disk;
 mod state;
@@ -30,10 +35,9 @@ pub struct Bounds {
     pub timeouts: u8,
     /// Nodes that crash and start again at once.
     pub crashes: u8,
-    /// Messages that are lost.
-    pub losses: u8,
-    /// Messages that arrive twice.
-    pub duplicates: u8,
+    /// Nodes whose writes become durable at any later moment, and are lost with a crash until then. The writes of all
+    /// others are durable before the node goes on.
+    pub slow_disks: u8,
     /// States after which the search ends, whether it is complete or not.
     pub states_max: usize,
     /// A mistake planted in consensus.
@@ -162,8 +166,9 @@ impl fmt::Display for Bounds {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             formatter,
-            "bounds: {} nodes, {} terms, {} entries, {} timers, {} crashes, {} losses, {} repetitions",
-            self.nodes, self.terms, self.entries, self.timeouts, self.crashes, self.losses, self.duplicates
+            "bounds: {} nodes, {} terms, {} entries, {} timers, {} crashes, {} slow disks; any message is lost, late or \
+             repeated",
+            self.nodes, self.terms, self.entries, self.timeouts, self.crashes, self.slow_disks
         )
     }
 }

@@ -17,15 +17,13 @@ use super::disk::Disk;
 /// One step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
-    /// A message arrives.
+    /// The disk of a node is slow from the beginning on.
+    Slow(usize),
+    /// A message arrives, and may arrive again.
     Deliver(usize),
-    /// It is lost.
-    Lose(usize),
-    /// It arrives, and is still on its way.
-    Repeat(usize),
     /// The next timer of a node fires.
     Timeout(usize),
-    /// The oldest write of a node becomes durable, and the node hears of it.
+    /// The oldest write of a node with a slow disk becomes durable, and the node hears of it.
     Persist(usize),
     /// A client proposes a command to a leader.
     Propose(usize),
@@ -41,10 +39,12 @@ struct Node {
     now: Instant,
     /// What its state machine has applied, in this life.
     applied: Vec<Position>,
+    /// Whether its writes become durable at any later moment, and not before it goes on.
+    slow: bool,
     fingerprint: u64,
 }
 
-/// A message on its way.
+/// A message that was sent.
 #[derive(Debug)]
 struct Envelope {
     from: NodeId,
@@ -57,7 +57,7 @@ struct Envelope {
 #[derive(Clone, Debug)]
 pub(super) struct State {
     nodes: Vec<Arc<Node>>,
-    /// On their way, by fingerprint; equal ones count twice.
+    /// What was sent and may arrive, by fingerprint.
     messages: Vec<Arc<Envelope>>,
     /// Who led which term.
     leaders: BTreeMap<Term, NodeId>,
@@ -65,8 +65,6 @@ pub(super) struct State {
     committed: Vec<Position>,
     timeouts: u8,
     crashes: u8,
-    losses: u8,
-    duplicates: u8,
     proposed: u8,
 }
 
@@ -82,6 +80,7 @@ impl State {
                 disk: Disk::new(membership.clone()),
                 now: Instant::ORIGIN,
                 applied: Vec::new(),
+                slow: false,
                 fingerprint: 0,
             };
             node.take_fingerprint();
@@ -94,8 +93,6 @@ impl State {
             committed: Vec::new(),
             timeouts: 0,
             crashes: 0,
-            losses: 0,
-            duplicates: 0,
             proposed: 0,
         }
     }
@@ -110,14 +107,7 @@ impl State {
         }
         self.leaders.hash(&mut hash);
         self.committed.hash(&mut hash);
-        (
-            self.timeouts,
-            self.crashes,
-            self.losses,
-            self.duplicates,
-            self.proposed,
-        )
-            .hash(&mut hash);
+        (self.timeouts, self.crashes, self.proposed).hash(&mut hash);
         hash.finish()
     }
 
@@ -130,24 +120,15 @@ impl State {
 
     /// All steps that can be taken, in an order that depends on the state alone.
     pub(super) fn actions(&self, bounds: &Bounds) -> Vec<Action> {
-        let mut actions = Vec::new();
-        for (place, message) in self.messages.iter().enumerate() {
-            // Of equal messages one is as good as another.
-            if place > 0 && self.messages[place - 1].fingerprint == message.fingerprint {
-                continue;
-            }
-            actions.push(Action::Deliver(place));
-            if self.losses < bounds.losses {
-                actions.push(Action::Lose(place));
-            }
-            if self.duplicates < bounds.duplicates {
-                actions.push(Action::Repeat(place));
-            }
-        }
+        let mut actions: Vec<Action> = (0..self.messages.len()).map(Action::Deliver).collect();
+        let slow = self.nodes.iter().filter(|node| node.slow).count();
         for (place, node) in self.nodes.iter().enumerate() {
             let first = self.timeouts == 0 && place > 0;
             if self.timeouts < bounds.timeouts && !first && node.raft.deadline().is_some() {
                 actions.push(Action::Timeout(place));
+            }
+            if self.timeouts == 0 && !node.slow && slow < usize::from(bounds.slow_disks) {
+                actions.push(Action::Slow(place));
             }
             if !node.disk.under_way.is_empty() {
                 actions.push(Action::Persist(place));
@@ -166,16 +147,12 @@ impl State {
     pub(super) fn after(&self, action: Action, bounds: &Bounds) -> Result<State, String> {
         let mut next = self.clone();
         match action {
+            Action::Slow(place) => {
+                let node = next.node(place);
+                node.slow = true;
+                node.take_fingerprint();
+            }
             Action::Deliver(place) => {
-                let envelope = next.messages.remove(place);
-                next.deliver(&envelope)?;
-            }
-            Action::Lose(place) => {
-                next.losses += 1;
-                next.messages.remove(place);
-            }
-            Action::Repeat(place) => {
-                next.duplicates += 1;
                 let envelope = Arc::clone(&next.messages[place]);
                 next.deliver(&envelope)?;
             }
@@ -187,15 +164,8 @@ impl State {
                 next.step(place, Input::Timeout)?;
             }
             Action::Persist(place) => {
-                let write = next.node(place).disk.sync().expect("a write is under way");
-                let result = Ok(());
-                next.step(
-                    place,
-                    Input::Persisted {
-                        write: write.id,
-                        result,
-                    },
-                )?;
+                let persisted = next.node(place).persisted().expect("a write is under way");
+                next.step(place, persisted)?;
             }
             Action::Propose(place) => {
                 next.proposed += 1;
@@ -214,6 +184,7 @@ impl State {
             }
         }
         next.check_logs()?;
+        next.forget_what_means_nothing();
         Ok(next)
     }
 
@@ -227,8 +198,39 @@ impl State {
         self.step(place, Input::Receive { from, message })
     }
 
-    /// Steps a node and carries out everything that needs no time.
+    /// Removes answers to what a node asked in a term that it has left for good: they are ignored whenever they come,
+    /// and states that differ only in them are the same.
+    fn forget_what_means_nothing(&mut self) {
+        let nodes = &self.nodes;
+        self.messages.retain(|envelope| {
+            let receiver = &nodes[usize::try_from(envelope.to.0 - 1).expect("few nodes")];
+            let left = receiver.disk.durable.hard_state.term;
+            match envelope.message.body {
+                // A promise names the term that it is for; whoever gives it may teach a later one.
+                Body::PreVoteResponse { proposed, .. } => proposed > left || envelope.message.term > left,
+                Body::VoteResponse { .. }
+                | Body::AppendAccepted { .. }
+                | Body::AppendRejected { .. }
+                | Body::HeartbeatResponse { .. } => envelope.message.term >= left,
+                _ => true,
+            }
+        });
+    }
+
+    /// Steps a node, and carries out everything that needs no time. A disk that is not slow is done at once.
     fn step(&mut self, place: usize, input: Input) -> Result<(), String> {
+        self.step_once(place, input)?;
+        while !self.nodes[place].slow
+            && let Some(persisted) = self.node(place).persisted()
+        {
+            self.step_once(place, persisted)?;
+        }
+        self.note_committed(place)?;
+        self.node(place).take_fingerprint();
+        Ok(())
+    }
+
+    fn step_once(&mut self, place: usize, input: Input) -> Result<(), String> {
         let id = NodeId(place as u64 + 1);
         let node = self.node(place);
         node.raft.step(node.now, input);
@@ -264,8 +266,6 @@ impl State {
                 return Err("entries are missing in memory, and everything is small".to_owned());
             }
         }
-        self.note_committed(place)?;
-        self.node(place).take_fingerprint();
         Ok(())
     }
 
@@ -280,8 +280,11 @@ impl State {
         });
         let place = self
             .messages
-            .partition_point(|other| other.fingerprint <= envelope.fingerprint);
-        self.messages.insert(place, envelope);
+            .partition_point(|other| other.fingerprint < envelope.fingerprint);
+        let known = self.messages.get(place);
+        if known.is_none_or(|other| other.fingerprint != envelope.fingerprint) {
+            self.messages.insert(place, envelope);
+        }
     }
 
     /// No vote and no acceptance leaves before the disk holds what it promises.
@@ -399,9 +402,8 @@ impl State {
             format!("{from} -> {to}: {message:?}")
         };
         match action {
+            Action::Slow(place) => format!("the disk of node {} is slow", place + 1),
             Action::Deliver(place) => message(place),
-            Action::Lose(place) => format!("lost: {}", message(place)),
-            Action::Repeat(place) => format!("arrives and is repeated: {}", message(place)),
             Action::Timeout(place) => format!("a timer of node {} fires", place + 1),
             Action::Persist(place) => format!("the oldest write of node {} is durable", place + 1),
             Action::Propose(place) => format!("a client proposes to node {}", place + 1),
@@ -416,11 +418,21 @@ impl State {
 }
 
 impl Node {
+    /// The oldest write becomes durable, which the node is to hear of; none when none is under way.
+    fn persisted(&mut self) -> Option<Input> {
+        let write = self.disk.sync()?;
+        Some(Input::Persisted {
+            write: write.id,
+            result: Ok(()),
+        })
+    }
+
     fn take_fingerprint(&mut self) {
         let mut hash = DefaultHasher::new();
         self.raft.fingerprint().hash(&mut hash);
         format!("{:?}", self.disk).hash(&mut hash);
         self.applied.hash(&mut hash);
+        self.slow.hash(&mut hash);
         self.fingerprint = hash.finish();
     }
 }

@@ -82,6 +82,7 @@ impl Cluster {
             cluster_name: "simulated".to_owned(),
             formation: Formation::Static(self.nodes.iter().map(listed).collect()),
             witness: false,
+            learner: false,
             client_listen: vec![listen(CLIENT_PORT, "--port")],
             cluster_listen: listen(CLUSTER_PORT, "--raft-port"),
             client_address: at(id, CLIENT_PORT),

@@ -26,7 +26,7 @@ use crate::consensus::network::{Cut, Network};
 use crate::consensus::plan::{FaultKind, Operation, Plan};
 use crate::consensus::schedule::{MILLISECOND, SECOND, Schedule, Time};
 use crate::consensus::trace::Trace;
-use crate::consensus::{Measurements, Outcome, Statistics};
+use crate::consensus::{Marks, Measurements, Outcome, Statistics};
 use crate::random::{Concern, Stream};
 
 /// How long machines run before faults and the network are looked at again.
@@ -154,6 +154,8 @@ impl World {
         self.judge()?;
         Ok(Outcome {
             statistics: self.statistics(),
+            // The marks are situations of consensus, which the core simulation sees from within.
+            marks: Marks::default(),
             measurements: self.measurements.clone(),
             trace: self.trace(),
         })

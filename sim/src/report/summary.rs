@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::page::Page;
 use crate::batch::{Batch, Longest};
-use crate::consensus::Durations;
+use crate::consensus::{Durations, Mark};
 use crate::failure;
 
 /// How the runs were made.
@@ -37,6 +37,8 @@ struct Summary<'a> {
     recoveries: Vec<(u64, u64)>,
     faults: Vec<(&'a str, u64)>,
     statistics: Vec<(&'static str, u64)>,
+    /// Name, what it says, seeds in which it came about, and the first of them; none that needs more nodes.
+    marks: Vec<(&'static str, &'static str, u64, Option<u64>)>,
     /// Seeds and milliseconds.
     slowest: Vec<(u64, u64)>,
     slowest_to_recover: Vec<(u64, u64)>,
@@ -63,6 +65,7 @@ pub fn write(batch: &Batch, setting: &Setting, elapsed: Duration, file: &Path) -
         recoveries: counts(&batch.recoveries),
         faults: faults.map(|(kind, count)| (kind.as_str(), *count)).collect(),
         statistics: batch.statistics.named(),
+        marks: marks(batch, setting.nodes),
         slowest: milliseconds(&batch.slowest),
         slowest_to_recover: milliseconds(&batch.slowest_to_recover),
         violation: batch
@@ -77,4 +80,15 @@ pub fn write(batch: &Batch, setting: &Setting, elapsed: Duration, file: &Path) -
         data: &summary,
     };
     fs::write(file, page.text()?)
+}
+
+fn marks(batch: &Batch, nodes: u64) -> Vec<(&'static str, &'static str, u64, Option<u64>)> {
+    let possible = Mark::ALL.iter().filter(|mark| mark.nodes_min() <= nodes);
+    possible
+        .map(|mark| {
+            let seen = batch.marks.get(mark);
+            let (seeds, first) = (seen.map_or(0, |(seeds, _)| *seeds), seen.map(|(_, first)| *first));
+            (mark.name(), mark.sentence(), seeds, first)
+        })
+        .collect()
 }

@@ -31,7 +31,7 @@ pub struct Timeline {
     pub spans: Vec<u64>,
     /// The names of the parts that nodes play.
     pub parts: Vec<String>,
-    /// Sent, arrived or lost or the end, from, to, kind, [`Fate`], term, about.
+    /// Sent, arrived or lost or the end, from, to, kind, what came of it, term, about.
     pub messages: Vec<u64>,
     /// Node, asked, answered or the end, operation, answer (3 for none yet), about, about the answer.
     pub requests: Vec<u64>,

@@ -6,6 +6,7 @@
 )]
 
 mod client_port;
+mod forced_start;
 mod formation;
 mod full_disk;
 mod isolated_leader;

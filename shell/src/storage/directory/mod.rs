@@ -75,12 +75,7 @@ impl DataDirectory {
     /// or the disk fails.
     pub async fn open(ports: &Ports, path: &Path, owner: &Owner) -> Result<DataDirectory, StorageError> {
         create_durably(ports, path)?;
-        let lock = ports.files.lock(path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::WouldBlock => StorageError::Locked {
-                directory: path.to_owned(),
-            },
-            _ => StorageError::io("lock", path)(error),
-        })?;
+        let lock = lock(ports, path)?;
         let identity = match small::read(ports, path, &path.join(IDENTITY), &FORMAT)? {
             Some(identity) => {
                 check_owner(path, &identity, owner)?;
@@ -88,6 +83,33 @@ impl DataDirectory {
             }
             None => create(ports, path, owner).await?,
         };
+        Ok(DataDirectory {
+            ports: ports.clone(),
+            path: path.to_owned(),
+            identity,
+            _lock: lock,
+        })
+    }
+
+    /// Claims the directory of a node that is stopped, whoever it belongs to. Nothing is created.
+    ///
+    /// # Errors
+    /// When it is in use, no data directory, damaged, was written by a newer version, or the disk fails.
+    pub fn claim(ports: &Ports, path: &Path) -> Result<DataDirectory, StorageError> {
+        let identity = path.join(IDENTITY);
+        let found = ports
+            .files
+            .exists(&identity)
+            .map_err(StorageError::io("look for", &identity))?;
+        if !found {
+            return Err(StorageError::NoDirectory {
+                directory: path.to_owned(),
+            });
+        }
+        let lock = lock(ports, path)?;
+        let identity = small::read(ports, path, &identity, &FORMAT)?.ok_or(StorageError::NoDirectory {
+            directory: path.to_owned(),
+        })?;
         Ok(DataDirectory {
             ports: ports.clone(),
             path: path.to_owned(),
@@ -125,6 +147,25 @@ impl DataDirectory {
             return Ok(());
         }
         self.expect_lineage(assignment.lineage)?;
+        self.record(assignment).await
+    }
+
+    /// Records, durably, that the node was forced to start: its log began `lineage`, which counts.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    ///
+    /// # Panics
+    /// When the directory belongs to no cluster.
+    pub async fn follow(&mut self, lineage: Lineage) -> Result<(), StorageError> {
+        let assignment = self.identity.assignment;
+        let node = assignment
+            .expect("a node that was forced to start belongs to a cluster")
+            .node;
+        self.record(Assignment { lineage, node }).await
+    }
+
+    async fn record(&mut self, assignment: Assignment) -> Result<(), StorageError> {
         let identity = Identity {
             assignment: Some(assignment),
             ..self.identity.clone()
@@ -148,6 +189,15 @@ impl DataDirectory {
             _ => Ok(()),
         }
     }
+}
+
+fn lock(ports: &Ports, path: &Path) -> Result<Box<dyn Send + Sync>, StorageError> {
+    ports.files.lock(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => StorageError::Locked {
+            directory: path.to_owned(),
+        },
+        _ => StorageError::io("lock", path)(error),
+    })
 }
 
 fn check_owner(directory: &Path, identity: &Identity, owner: &Owner) -> Result<(), StorageError> {

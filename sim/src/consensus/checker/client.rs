@@ -32,7 +32,11 @@ pub(in crate::consensus) enum RequestKind {
         attempt: u32,
     },
     /// A read that began when everything up to this index had been acknowledged or seen.
-    Read { floor: Index },
+    Read {
+        floor: Index,
+        /// Whether the leader that was asked held a lease.
+        lease: bool,
+    },
     /// A change of the membership.
     Change,
     /// A hand-over of the leadership.
@@ -110,21 +114,27 @@ impl Clients {
         self.seen
     }
 
+    /// Every node that had the entries from `index` on is lost. Returns how many writes were, and may be done again.
+    pub(in crate::consensus) fn lost_from(&mut self, index: Index) -> u64 {
+        self.seen = self.seen.min(index.previous());
+        let mut lost = 0;
+        for write in &mut self.writes {
+            if write.committed.take_if(|committed| *committed >= index).is_some() {
+                write.fate = Fate::Open;
+                lost += 1;
+            }
+        }
+        lost
+    }
+
     /// A node stopped: its requests are never answered, and what became of them is not known.
     pub(in crate::consensus) fn stopped(&mut self, run: Run) {
         self.open.retain(|_, request| request.run != run);
     }
 
-    /// How many requests have no answer yet.
-    pub(in crate::consensus) fn open(&self) -> usize {
-        self.open.len()
-    }
-
-    /// The oldest request without an answer.
-    pub(in crate::consensus) fn oldest_open(&self) -> Option<(Token, &Request)> {
-        self.open
-            .first_key_value()
-            .map(|(token, request)| (*token, request))
+    /// The requests that have no answer yet, the oldest first.
+    pub(in crate::consensus) fn open(&self) -> impl Iterator<Item = (Token, &Request)> {
+        self.open.iter().map(|(token, request)| (*token, request))
     }
 
     /// Whether a write was acknowledged.
@@ -133,6 +143,14 @@ impl Clients {
             .ok()
             .and_then(|place| self.writes.get(place))
             .is_some_and(|write| write.fate == Fate::Acknowledged)
+    }
+
+    /// Whether a write was seen committed.
+    pub(in crate::consensus) fn is_committed(&self, serial: Serial) -> bool {
+        usize::try_from(serial)
+            .ok()
+            .and_then(|place| self.writes.get(place))
+            .is_some_and(|write| write.committed.is_some())
     }
 
     /// An entry is committed that was not seen committed before.
@@ -164,10 +182,20 @@ impl Clients {
         )
     }
 
-    /// A committed entry was applied by a node that owes a client the reply.
-    pub(in crate::consensus) fn replied(&mut self, run: Run, token: Token, entry: &Entry) -> Verdict {
+    /// A committed entry was applied by a node that owes a client the reply. Returns which attempt this was.
+    pub(in crate::consensus) fn replied(
+        &mut self,
+        run: Run,
+        token: Token,
+        entry: &Entry,
+    ) -> Result<u32, Breach> {
         let request = self.answer(run, token, "a reply")?;
-        let RequestKind::Command { serial, command, .. } = request.kind else {
+        let RequestKind::Command {
+            serial,
+            command,
+            attempt,
+        } = request.kind
+        else {
             return Err(wrong_answer(token, "a reply to something else than a command"));
         };
         let index = entry.position.index;
@@ -177,7 +205,9 @@ impl Clients {
         })?;
         self.seen = self.seen.max(index);
         self.acknowledged += 1;
-        let Some(serial) = serial else { return Ok(()) };
+        let Some(serial) = serial else {
+            return Ok(attempt);
+        };
         let write = self.write(serial);
         write.fate = Fate::Acknowledged;
         let found = write.committed;
@@ -185,7 +215,8 @@ impl Clients {
             !self.checks || found == Some(index),
             "nothing acknowledged is lost",
             || format!("write {serial} is acknowledged at {index}; it is committed at {found:?}"),
-        )
+        )?;
+        Ok(attempt)
     }
 
     /// Consensus answers a request.
@@ -202,7 +233,7 @@ impl Clients {
                     self.refused(serial)?;
                 }
             }
-            (RequestKind::Read { floor }, Outcome::ReadReady { index }) => {
+            (RequestKind::Read { floor, .. }, Outcome::ReadReady { index }) => {
                 demand(index >= floor, "reads are linearizable", || {
                     format!("a read is ready at {index}; everything up to {floor} was seen before it began")
                 })?;

@@ -154,6 +154,26 @@ impl CommittedLog {
         Ok(())
     }
 
+    /// A forced start in `term` begins a lineage with this log. Returns the first index from which on what was committed
+    /// is lost, because the log lacks it or has something else.
+    pub(in crate::consensus) fn ends_with(&mut self, log: &DiskLog, term: Term) -> Index {
+        let begin = log.base.position.index.0 + 1;
+        let end = self.last().0.max(self.decided.len() as u64);
+        let known = |index: Index| {
+            let decided = place(index).and_then(|place| self.decided.get(place).copied());
+            decided.or_else(|| self.get(index).map(|committed| committed.term))
+        };
+        let lost = (begin..=end)
+            .map(Index)
+            .find(|index| log.term_at(*index) != known(*index));
+        let lost = lost.unwrap_or(Index(end + 1));
+        let kept = usize::try_from(lost.0 - 1).unwrap_or(usize::MAX);
+        self.entries.truncate(kept);
+        self.decided.truncate(kept);
+        self.term = term;
+        lost
+    }
+
     /// The last committed index.
     pub(crate) fn last(&self) -> Index {
         Index(self.entries.len() as u64)
@@ -162,6 +182,11 @@ impl CommittedLog {
     /// The latest term that the last entry can have been committed in.
     pub(crate) fn term(&self) -> Term {
         self.term
+    }
+
+    /// The term of what was committed at `index`.
+    pub(in crate::consensus) fn term_at(&self, index: Index) -> Option<Term> {
+        self.get(index).map(|committed| committed.term)
     }
 
     fn get(&self, index: Index) -> Option<Committed> {

@@ -47,6 +47,11 @@ impl Elections {
         Ok(())
     }
 
+    /// Another lineage begins, whose terms are its own.
+    pub(in crate::consensus) fn begin_anew(&mut self) {
+        self.leaders.clear();
+    }
+
     /// Who led a term.
     pub(crate) fn leader_of(&self, term: Term) -> Option<Run> {
         self.leaders.get(&term).copied()

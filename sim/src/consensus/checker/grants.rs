@@ -62,6 +62,15 @@ impl Grants {
         }
     }
 
+    /// What was applied at `index` and after it is lost with a lineage: which leases there are, and until when, is not known
+    /// any more but for those that are granted from now on.
+    pub(in crate::consensus) fn lost_from(&mut self, now: Time, index: Index) {
+        self.seen = self.seen.min(index.previous());
+        self.stepped = now;
+        self.promised.clear();
+        self.expired.clear();
+    }
+
     /// A node applied an entry, maybe the first one to do so.
     pub(in crate::consensus) fn applied(
         &mut self,

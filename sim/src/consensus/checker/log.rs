@@ -71,6 +71,11 @@ impl Entries {
         Ok(())
     }
 
+    /// A forced start begins a lineage after `last`, which may write at positions that the one before used.
+    pub(in crate::consensus) fn end_after(&mut self, last: Index) {
+        self.known.truncate(place(last) + 1);
+    }
+
     fn check(&mut self, entry: &Entry, predecessor: Option<Term>) -> Verdict {
         let position = entry.position;
         let place = place(position.index);

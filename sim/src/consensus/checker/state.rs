@@ -13,6 +13,12 @@ pub(crate) struct States {
 }
 
 impl States {
+    /// What was reached at `index` and after it is lost with a lineage.
+    pub(in crate::consensus) fn end_before(&mut self, index: Index) {
+        let place = usize::try_from(index.0).expect("a run has few entries");
+        self.fingerprints.truncate(place);
+    }
+
     /// A node's state after it applied an entry or was loaded.
     pub(crate) fn reached(&mut self, node: NodeId, machine: &StateMachine) -> Verdict {
         let index = machine.applied().index;

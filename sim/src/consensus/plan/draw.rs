@@ -6,7 +6,7 @@
 //! so there are moments in which several things happen to the same few nodes.
 
 use super::fault::{Alarm, Boundary};
-use super::{FORMAT, Fault, FaultKind, Knobs, Operation, OperationKind, Plan, Shape, Who, moments};
+use super::{FORMAT, Fault, FaultKind, Knobs, Operation, OperationKind, Plan, Shape, Who, forced, moments};
 use crate::consensus::schedule::{MILLISECOND, SECOND, Time};
 use crate::random::{Concern, Stream};
 
@@ -29,6 +29,7 @@ pub(super) fn plan(seed: u64, nodes: u64, seconds: u64) -> Plan {
         knobs,
     };
     moments::add(&mut plan, &habits);
+    plan.operations.extend(forced::draw(seed, nodes));
     plan.settle();
     plan
 }

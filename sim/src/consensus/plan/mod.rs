@@ -10,6 +10,7 @@
 mod draw;
 mod duration;
 mod fault;
+mod forced;
 mod knobs;
 mod moments;
 mod operation;

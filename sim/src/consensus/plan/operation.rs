@@ -49,6 +49,12 @@ pub(crate) enum OperationKind {
     Update { voter: u64 },
     /// Store the state at once, so that the log can be purged up to its end.
     Compact,
+    /// All nodes are lost but one with data, which is forced to start; the others come back later.
+    ForceStart {
+        survivor: u64,
+        #[serde(with = "duration")]
+        back: Time,
+    },
     /// Clients ask several times as often.
     Burst {
         times: u64,
