@@ -60,7 +60,7 @@ impl OpenFile {
     }
 
     /// The same file, as redb's.
-    pub(super) fn as_database(self) -> OpenFile {
+    pub(super) fn into_database(self) -> OpenFile {
         OpenFile {
             is_database: true,
             ..self

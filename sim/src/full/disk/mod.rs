@@ -395,6 +395,6 @@ impl Files for Disk {
         } else {
             self.create(&mut inner, path)?
         };
-        Ok(Box::new(file.as_database()))
+        Ok(Box::new(file.into_database()))
     }
 }
