@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::history::{Pair, Place, Version};
 use super::keys::Counters;
 use super::once::{Answer, ClientRow};
-use super::{ClientId, Grant, KeyValue, LeaseId, Revision};
+use super::{ClientId, Grant, KeyValue, LeaseId, Reply, Revision};
 use crate::raft::Index;
 use crate::wire::{self, DecodeError, Kind};
 
@@ -195,9 +195,6 @@ fn answer_key(id: ClientId, number: u64) -> Vec<u8> {
 
 /// Understands a row. A key without a table is reported as table 255, which is never given to one.
 pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<Decoded, DecodeError> {
-    fn read<T: DeserializeOwned>(value: &[u8]) -> Result<T, DecodeError> {
-        wire::decode(Kind::Row, value)
-    }
     let Some((table, key)) = key.split_first() else {
         return Ok(Decoded::UnknownTable(u8::MAX));
     };
@@ -218,20 +215,31 @@ pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<Decoded, DecodeError> {
             Some(id) => Decoded::Lease(id, read(value)?),
             None => Decoded::BadKey,
         },
-        (TABLE_REQUEST_KEYS, key) => Decoded::RequestKey(Bytes::copy_from_slice(key), read(value)?),
+        (TABLE_REQUEST_KEYS, key) => Decoded::RequestKey(Bytes::copy_from_slice(key), answer(value)?),
         (TABLE_CLIENTS, key) => match number(key) {
             Some(id) => Decoded::Client(ClientId(Index(id)), read(value)?),
             None => Decoded::BadKey,
         },
         (TABLE_CLIENT_ANSWERS, key) => match split_number(key) {
             Some((id, rest)) if let Some(request) = number(rest) => {
-                Decoded::ClientAnswer(ClientId(Index(id)), request, read(value)?)
+                Decoded::ClientAnswer(ClientId(Index(id)), request, answer(value)?)
             }
             _ => Decoded::BadKey,
         },
         (TABLE_SUMMARY, _) => Decoded::BadKey,
         (table, _) => Decoded::UnknownTable(table),
     })
+}
+
+fn read<T: DeserializeOwned>(value: &[u8]) -> Result<T, DecodeError> {
+    wire::decode(Kind::Row, value)
+}
+
+/// An answer whose reply can be given again: whoever asks for it later is not the one to find out that it cannot.
+fn answer(value: &[u8]) -> Result<Answer, DecodeError> {
+    let answer: Answer = read(value)?;
+    Reply::decode(&answer.reply)?;
+    Ok(answer)
 }
 
 fn number(key: &[u8]) -> Option<u64> {

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use quorate_core::raft::Position;
-use quorate_core::state::{Command, RestoreError, StateMachine};
+use quorate_core::state::{Command, RequestId, RestoreError, StateMachine};
 use quorate_core::wire::{self, DecodeError};
 
-use super::{apply, at, delete, put, put_with, stored_rows};
+use super::{apply, at, delete, put, put_with, reply, stored_rows};
 
 type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -119,5 +120,32 @@ fn the_rows_of_a_removed_key_that_is_compacted_are_refused() {
     assert!(matches!(
         restore(rows, at(3)),
         Err(RestoreError::Contradiction { .. })
+    ));
+}
+
+#[test]
+fn kept_answer_that_cannot_be_given_again_is_refused_with_its_row() {
+    let mut state = StateMachine::new();
+    let reply = reply(
+        &mut state,
+        Command::Once {
+            request: RequestId::Key(Bytes::from_static(b"once")),
+            command: put("k", "v").encode(),
+        },
+    );
+    let encoded = reply.encode();
+    let mut rows = stored_rows(&state);
+    let (_, row) = rows
+        .iter_mut()
+        .find(|(_, value)| value.ends_with(&encoded))
+        .expect("the answer is kept");
+    let version = row.len() - encoded.len() + 1;
+    row[version] = wire::VERSION + 1;
+    assert!(matches!(
+        restore(rows, at(1)),
+        Err(RestoreError::Undecodable {
+            source: DecodeError::Newer { .. },
+            ..
+        })
     ));
 }
