@@ -180,6 +180,7 @@ impl Consensus {
             }
             self.run_due();
             self.carry_out();
+            self.settle_membership();
             if let Some(message) = self.failure.take() {
                 self.transport.close("the node failed").await;
                 return Err(message);

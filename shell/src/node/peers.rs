@@ -26,6 +26,10 @@ const ASK_EVERY: u64 = 5;
 /// How long after its start a node says of a member that it has not met yet that it does not know how it is.
 const FIRST_CONTACT: Duration = Duration::from_secs(3);
 
+/// How long members must take this node's data for lost before the operator hears of it: longer than a change of the
+/// membership takes to reach all of them.
+const DOUBT: Duration = Duration::from_secs(1);
+
 /// What is known of the other members.
 pub(super) struct Peers {
     /// This node's name.
@@ -40,6 +44,10 @@ pub(super) struct Peers {
     whereabouts: Whereabouts,
     /// Why this node is no member any more, once it is none.
     removed: Option<String>,
+    /// Whether the membership is not committed yet, so that nobody can be told that it was removed.
+    unsettled: bool,
+    /// Since when a member takes this node's data for lost.
+    disowned: Option<Instant>,
     /// What the operator was told of other nodes.
     pub(super) notices: Notices,
 }
@@ -67,6 +75,8 @@ impl Peers {
             patience,
             whereabouts,
             removed: None,
+            unsettled: true,
+            disowned: None,
             notices: Notices::default(),
         }
     }
@@ -127,6 +137,26 @@ impl Consensus {
             .retain(|id, _| peers.iter().any(|peer| peer.id == *id));
         self.transport.set_peers(peers);
         self.dial_elsewhere();
+        self.tell_taken_in();
+    }
+
+    /// Tells the transport who is known to have been a member once, as soon as that is committed.
+    pub(super) fn tell_taken_in(&mut self) {
+        let status = self.raft.status();
+        let settled = !status.membership.is_joint() && status.membership_position.index <= status.commit;
+        let taken_in = settled.then(|| TakenIn {
+            below: status.membership.next_id(),
+            index: status.membership_position.index,
+        });
+        self.peers.unsettled = !settled;
+        self.transport.set_taken_in(taken_in);
+    }
+
+    /// The same, once in each round of work for as long as the membership is not committed.
+    pub(super) fn settle_membership(&mut self) {
+        if self.peers.unsettled {
+            self.tell_taken_in();
+        }
     }
 
     /// Tells the transport where members may be that are not where the membership has them.
@@ -217,17 +247,12 @@ impl Consensus {
     /// Notices that this node was removed, or is a member after all.
     fn look_at_own_part(&mut self) {
         let status = self.raft.status();
-        let settled = !status.membership.is_joint() && status.membership_position.index <= status.commit;
-        let taken_in = settled.then(|| TakenIn {
-            below: status.membership.next_id(),
-            index: status.membership_position.index,
-        });
-        self.transport.set_taken_in(taken_in);
         let is_member = status.membership.members().contains_key(&status.id);
         let led = status.leader.is_some_and(|leader| leader != status.id);
         if is_member && led {
             self.peers.removed = None;
-        } else if !is_member && settled {
+            self.peers.disowned = None;
+        } else if !is_member && !self.peers.unsettled {
             let message = format!(
                 "this node was removed from the cluster: the membership at index {} is without it. Stop it; to take it \
                  in again, start it with an empty data directory and --peers",
@@ -248,10 +273,13 @@ impl Consensus {
     }
 
     /// A member takes this node's data for lost. It may lag behind a change of the membership, so this alone is no
-    /// reason to stop; a node that really was replaced finds no leader, and its operator finds this line.
+    /// reason to stop, and none to alarm anybody at once: a node that was removed is told so by the others meanwhile. One
+    /// that really was replaced finds no leader, and its operator finds this line.
     pub(super) fn disowned(&mut self) {
         let now = self.ports.clock.now();
-        if self.peers.notices.due("disowned", now, AGAIN) {
+        let since = *self.peers.disowned.get_or_insert(now);
+        let sure = self.peers.removed.is_none() && now.since(since) >= DOUBT;
+        if sure && self.peers.notices.due("disowned", now, AGAIN) {
             tracing::warn!(
                 "a member knows this node with another data directory; if it stays so, this one is an old copy: move \
                  it aside and start the node again, and it comes back as a learner and catches up from the others"
