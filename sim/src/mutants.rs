@@ -45,11 +45,11 @@ pub struct Finding {
     pub found: Option<(u64, Violation)>,
 }
 
-/// Looks for every mistake, and says so each time that one was found or given up; the findings come in the order of the
-/// mistakes.
+/// Looks for every mistake, and says so each time that one was found or given up, on a terminal; the findings come in
+/// the order of the mistakes.
 pub fn search(search: &Search, each: impl Fn(&Finding) + Sync) -> Vec<Finding> {
     let quiet = report::without_panic_messages();
-    let bar = report::progress(search.bugs.len() as u64);
+    let bar = report::progress(search.bugs.len() as u64, "mistakes");
     let next = AtomicUsize::new(0);
     let findings = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -58,7 +58,9 @@ pub fn search(search: &Search, each: impl Fn(&Finding) + Sync) -> Vec<Finding> {
                 while let Some(bug) = search.bugs.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let finding = look_for(*bug, search);
                     bar.inc(1);
-                    bar.suspend(|| each(&finding));
+                    if !bar.is_hidden() {
+                        bar.suspend(|| each(&finding));
+                    }
                     findings
                         .lock()
                         .unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -179,6 +181,29 @@ pub fn table(findings: &[Finding]) -> String {
         times().fold(0.0, f64::max),
         times().sum::<f64>(),
     );
+    text
+}
+
+/// The findings as the table of a page.
+pub fn markdown(findings: &[Finding]) -> String {
+    let mut text = String::from(
+        "| planted bug | what goes wrong | checker that found it | runs | CPU s |\n|---|---|---|---:|---:|\n",
+    );
+    for finding in findings {
+        let checker = finding
+            .found
+            .as_ref()
+            .map_or("not found", |(_, violation)| violation.checker);
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "| `{}` | {} | {checker} | {} | {:.2} |",
+            finding.bug.name(),
+            finding.bug.sentence(),
+            finding.runs,
+            finding.time.as_secs_f64()
+        );
+    }
     text
 }
 

@@ -16,10 +16,11 @@ use crate::batch::Batch;
 use crate::consensus::Mistake;
 use crate::consensus::{Conditions, Mark};
 
-/// A bar with seeds a second; it shows only on a terminal.
-pub fn progress(seeds: u64) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(seeds), ProgressDrawTarget::stderr_with_hz(5));
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} seeds, {per_sec}, {eta} to go");
+/// A bar with how many of something, such as seeds, are done, and how many a second; it shows only on a terminal.
+pub fn progress(count: u64, what: &str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(count), ProgressDrawTarget::stderr_with_hz(5));
+    let template = format!("{{bar:40}} {{pos}}/{{len}} {what}, {{per_sec}}, {{eta}} to go");
+    let style = ProgressStyle::with_template(&template);
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar
 }

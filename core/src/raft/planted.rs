@@ -55,6 +55,13 @@ macro_rules! planted_bugs {
                     $(PlantedBug::$bug => $name,)+
                 }
             }
+
+            /// What goes wrong with it, and which implementations made it.
+            pub fn sentence(self) -> &'static str {
+                match self {
+                    $(PlantedBug::$bug => concat!($($text),+).trim_ascii(),)+
+                }
+            }
         }
     };
 }

@@ -142,7 +142,7 @@ fn run_seeds(
     began: Instant,
 ) -> std::io::Result<Batch> {
     let seeds = arguments.shard.of(arguments.seeds);
-    let bar = report::progress(seeds.len() as u64);
+    let bar = report::progress(seeds.len() as u64, "seeds");
     let verbose = arguments.verbose;
     let share = CheckerShare::default();
     let limit = arguments.time.map(Duration::from_secs);

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use quorate_core::raft::PlantedBug;
-use quorate_sim::mutants::{Search, json, search, table};
+use quorate_sim::mutants::{Search, json, markdown, search, table};
 
 use super::CommandResult;
 
@@ -25,6 +25,9 @@ pub(super) struct Arguments {
     /// Print the findings as JSON.
     #[arg(long)]
     json: bool,
+    /// Print the findings as a table for the documentation.
+    #[arg(long, conflicts_with = "json")]
+    markdown: bool,
     /// Runs at a time; by default one a processor.
     #[arg(long)]
     jobs: Option<usize>,
@@ -53,6 +56,8 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
     });
     if arguments.json {
         println!("{}", json(&findings));
+    } else if arguments.markdown {
+        print!("{}", markdown(&findings));
     } else {
         print!("{}", table(&findings));
     }

@@ -72,7 +72,7 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
         }
         None => {
             let seeds = arguments.shard.of(arguments.seeds);
-            let bar = report::progress(seeds.len() as u64);
+            let bar = report::progress(seeds.len() as u64, "seeds");
             let batch = Batch::run(&seeds, workers, interrupt::is_interrupted, |seed| {
                 let plan = draw(seed);
                 let result = full::run(&plan);
