@@ -76,8 +76,8 @@ pub enum FoundError {
     #[error(transparent)]
     Setup(#[from] SetupError),
     /// A property was broken already.
-    #[error("{0}")]
-    Violation(Violation),
+    #[error(transparent)]
+    Violation(#[from] Violation),
 }
 
 impl Simulation {
@@ -94,12 +94,12 @@ impl Simulation {
             probes: true,
         };
         let mut world = World::build(&setup.plan(seed), topology, habit);
-        world.guarded(await_founding).map_err(FoundError::Violation)?;
+        world.guarded(await_founding)?;
         // In each run what happens comes at another moment between heartbeats.
         let phase = Stream::keyed(seed, Concern::Operator, 1 << 40).below(nanoseconds(setup.heartbeat) + 1);
         let until = world.now + phase;
         while world.now < until {
-            world.guarded(World::tick).map_err(FoundError::Violation)?;
+            world.guarded(World::tick)?;
         }
         Ok(Simulation {
             began: world.now,
