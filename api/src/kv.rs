@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 use std::str::FromStr;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::text::{bytes_of, text_or_base64};
 
 /// How fresh a read must be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,24 +108,6 @@ impl<'de> Deserialize<'de> for KeyValue {
             mod_revision: json.mod_revision,
             version: json.version,
         })
-    }
-}
-
-fn text_or_base64(bytes: &[u8]) -> (Option<Cow<'_, str>>, Option<String>) {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => (Some(Cow::Borrowed(text)), None),
-        Err(_) => (None, Some(STANDARD.encode(bytes))),
-    }
-}
-
-fn bytes_of(field: &str, text: Option<Cow<'_, str>>, base64: Option<String>) -> Result<Bytes, String> {
-    match (text, base64) {
-        (Some(text), None) => Ok(text.into_owned().into_bytes().into()),
-        (None, Some(base64)) => STANDARD
-            .decode(base64)
-            .map(Bytes::from)
-            .map_err(|error| format!("`{field}_base64`: {error}")),
-        _ => Err(format!("expected either `{field}` or `{field}_base64`")),
     }
 }
 

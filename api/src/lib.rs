@@ -8,6 +8,8 @@ mod cluster;
 mod kv;
 mod name;
 mod problem;
+mod text;
+mod watch;
 
 pub use cluster::{
     AddMember, ClusterBrief, ClusterHealth, ClusterStatus, Health, HealthStatus, Leadership, MemberChanged,
@@ -16,6 +18,8 @@ pub use cluster::{
 pub use kv::{Consistency, DeleteAnswer, KeyValue, ListAnswer, PutAnswer};
 pub use name::{NameError, NodeName};
 pub use problem::{PROBLEM_CONTENT_TYPE, Problem, ProblemCode};
+pub use text::KeyName;
+pub use watch::{EVENT_STREAM_CONTENT_TYPE, WatchChange, WatchEvent, WatchMark, events};
 
 /// The headers that carry what a raw answer to `GET /v1/kv/{key}` leaves out.
 pub mod headers {

@@ -34,6 +34,9 @@ pub struct Problem {
     /// The revision that a compare-and-set found instead of the expected one; 0 when there is no such key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current_revision: Option<u64>,
+    /// The oldest revision that can be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_revision: Option<u64>,
     /// The leader's client address, where that would help.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader: Option<String>,
@@ -95,6 +98,10 @@ codes! {
     MethodNotAllowed = "method_not_allowed", 405, "Method not allowed";
     /// A compare-and-set found another revision; nothing changed.
     RevisionConflict = "revision_conflict", 409, "Revision conflict";
+    /// What the keys were at the revision is no longer kept.
+    Compacted = "compacted", 410, "Compacted";
+    /// The node's state was replaced by one that is behind what a watcher may have heard of.
+    StateReplaced = "state_replaced", 410, "State replaced";
     /// The node is a witness and holds no data that could be read.
     Witness = "witness", 421, "No data here";
     /// The cluster refuses the operation; nothing changed.
@@ -119,6 +126,8 @@ codes! {
     Busy = "busy", 503, "Busy";
     /// The node has as many connections as it takes; nothing was read.
     TooManyConnections = "too_many_connections", 503, "Too many connections";
+    /// The node has as many watchers as it takes.
+    TooManyWatchers = "too_many_watchers", 503, "Too many watchers";
     /// The node cannot serve: it starts, stops, is no member, or its disk failed; nothing was appended.
     Unavailable = "unavailable", 503, "Unavailable";
     /// No answer in time; nothing was appended.
@@ -137,6 +146,7 @@ impl ProblemCode {
                 | ProblemCode::NotLeader
                 | ProblemCode::Busy
                 | ProblemCode::TooManyConnections
+                | ProblemCode::TooManyWatchers
                 | ProblemCode::Unavailable
                 | ProblemCode::TimedOut
                 | ProblemCode::Witness
@@ -163,6 +173,7 @@ impl Problem {
             limit: None,
             retry_after: None,
             current_revision: None,
+            oldest_revision: None,
             leader: None,
             error: None,
         }

@@ -114,6 +114,7 @@ impl From<BackendError> for Failure {
                 problem(ProblemCode::Unavailable, "nothing was done; try another node")
                     .with_retry_after(RETRY_AFTER_SECONDS)
             }
+            BackendError::NoWatch(why) => super::watch::problem(&why),
             BackendError::Refused(_) => problem(ProblemCode::Refused, "nothing changed"),
             BackendError::Witness => problem(
                 ProblemCode::Witness,

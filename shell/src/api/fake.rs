@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
 use bytes::Bytes;
 use quorate_api::{
@@ -10,17 +10,27 @@ use quorate_api::{
     NodeView, NodesAnswer, PeerStatus, Readiness, Role,
 };
 use quorate_core::Instant;
+use quorate_core::raft::{Index, Position, Term};
+use quorate_core::state::{Command, Interest, Revision, StateMachine};
 use tokio::sync::watch;
 
 use super::backend::{
     Backend, BackendError, GetReply, ListReply, Range, ReadOptions, Write, WriteOptions, WriteReply,
 };
+use crate::metrics::Metrics;
 use crate::port::BoxFuture;
+use crate::watch::{Hub, Watching, Woken};
 
 pub(super) struct FakeBackend {
     store: Mutex<Store>,
     leader: watch::Sender<bool>,
+    /// What is watched, apart from the keys that are read and written.
+    watched: Arc<RwLock<StateMachine>>,
+    pub(super) hub: Arc<Hub>,
 }
+
+/// How many watchers there may be.
+pub(super) const WATCHERS_MAX: usize = 4;
 
 #[derive(Default)]
 struct Store {
@@ -35,10 +45,29 @@ struct Store {
 
 impl FakeBackend {
     pub(super) fn new() -> FakeBackend {
+        let watched = Arc::new(RwLock::new(StateMachine::new()));
+        let metrics = Arc::new(Metrics::new(&name("1"), true));
         FakeBackend {
             store: Mutex::default(),
             leader: watch::Sender::new(true),
+            hub: Arc::new(Hub::new(Arc::clone(&watched), WATCHERS_MAX, 1, metrics)),
+            watched,
         }
+    }
+
+    /// Applies a command to what is watched.
+    pub(super) fn apply(&self, command: &Command) {
+        let mut woken = Woken::default();
+        {
+            let mut state = self.watched.write().expect("no test panics with the state");
+            let position = Position {
+                term: Term(1),
+                index: Index(state.applied().index.0 + 1),
+            };
+            state.apply(position, &command.encode()).expect("a command");
+            self.hub.follow(&state, &mut woken);
+        }
+        woken.wake();
     }
 
     pub(super) fn set_leader(&self, known: bool) {
@@ -169,6 +198,10 @@ impl Backend for FakeBackend {
     fn list(&self, range: Range, options: ReadOptions) -> BoxFuture<'_, Result<ListReply, BackendError>> {
         let linearizable = options.consistency == quorate_api::Consistency::Linearizable;
         self.answer(linearizable, move |store| store.list(&range))
+    }
+
+    fn watch(&self, interest: Interest, from: Option<Revision>) -> Result<Watching, BackendError> {
+        Ok(self.hub.watch(interest, from)?)
     }
 
     fn leader_known(&self) -> BoxFuture<'_, ()> {

@@ -38,6 +38,7 @@ pub mod server;
 #[cfg(test)]
 mod tests;
 mod unread;
+mod watch;
 
 use answer::Failure;
 use backend::{Backend, BackendError, Oversized, Write, WriteOptions, WriteReply};
@@ -80,6 +81,7 @@ pub fn router(
         .route("/v1/kv/{*key}", get(kv::get).put(kv::put).delete(kv::delete))
         .route("/v1/kv", get(kv::list))
         .route(kv::PATH, get(kv::list))
+        .route("/v1/watch", get(watch::watch))
         .route("/health", get(cluster::health))
         .route("/livez", get(cluster::live))
         .route("/readyz", get(cluster::ready))
@@ -98,8 +100,7 @@ pub fn router(
 }
 
 async fn no_such_path(uri: Uri) -> Failure {
-    let paths =
-        "keys are under /v1/kv/, the cluster under /health, /cluster/status, /cluster/nodes and /metrics";
+    let paths = "keys are under /v1/kv/, watches at /v1/watch, the cluster under /health, /cluster/status, /cluster/nodes and /metrics";
     Failure::new(
         ProblemCode::NotFound,
         format!("there is nothing at {}", uri.path()),

@@ -13,7 +13,7 @@ use quorate_api::{
 };
 use quorate_core::Instant;
 use quorate_core::raft::{Index, Membership, NodeId, ReadMode};
-use quorate_core::state::{Reply, StateMachine};
+use quorate_core::state::{Interest, Reply, Revision, StateMachine};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::inbox::{AdminOutcome, ReadOutcome, Request, WriteOutcome};
@@ -26,6 +26,7 @@ use crate::api::backend::{
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::port::{BoxFuture, Clock};
+use crate::watch::{Hub, Watching};
 
 /// The pause before a removal is asked for again that found something else under way.
 const REMOVE_AGAIN: Duration = Duration::from_millis(20);
@@ -41,6 +42,7 @@ pub(super) struct NodeBackend {
     pub(super) applied: watch::Receiver<Index>,
     pub(super) view: watch::Receiver<View>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) watches: Arc<Hub>,
 }
 
 impl NodeBackend {
@@ -228,6 +230,15 @@ impl Backend for NodeBackend {
         Box::pin(async move { self.read(options, |state| keys::list(state, range)).await })
     }
 
+    fn watch(&self, interest: Interest, from: Option<Revision>) -> Result<Watching, BackendError> {
+        self.membership()?;
+        self.check_quorum()?;
+        if self.config.witness {
+            return Err(BackendError::Witness);
+        }
+        Ok(self.watches.watch(interest, from)?)
+    }
+
     fn leader_known(&self) -> BoxFuture<'_, ()> {
         let mut view = self.view.clone();
         Box::pin(async move {
@@ -324,6 +335,7 @@ impl Backend for NodeBackend {
     }
 
     fn metrics_text(&self) -> String {
+        self.metrics.set_watchers_behind(self.watches.far_behind() as u64);
         self.metrics.encode()
     }
 }

@@ -74,7 +74,7 @@ fn unexpected() -> BackendError {
     BackendError::Refused("the reply is one to another command".to_owned())
 }
 
-pub(super) fn key_value(key_value: KeyValue) -> quorate_api::KeyValue {
+pub(crate) fn key_value(key_value: KeyValue) -> quorate_api::KeyValue {
     quorate_api::KeyValue {
         key: key_value.key,
         value: key_value.value,

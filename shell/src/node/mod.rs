@@ -49,6 +49,7 @@ use self::consensus::{Consensus, Inputs, Surroundings};
 pub use self::force::{ForceError, Prepared};
 use self::formation::{Blank, FormationError, Seeker};
 use self::inbox::{Completion, Request};
+pub(crate) use self::keys::key_value;
 use self::lanes::Lanes;
 use self::lanes::apply::{ApplyLane, SharedState};
 use self::lanes::snapshot::{SnapshotLane, SnapshotOrder};
@@ -66,6 +67,7 @@ use crate::storage::{
     run_state_lane, state_lane,
 };
 use crate::transport::{self, Events, Protocols, Transport};
+use crate::watch::{Hub, WatchEnd, end_with_the_quorum};
 
 /// Requests that wait for the consensus lane; more are answered that the node is busy.
 const REQUESTS_MAX: usize = 16_384;
@@ -147,6 +149,12 @@ pub async fn run(config: Config, ports: Ports, stop: impl Future<Output = ()>) -
     let (view, views) = watch::channel(View::blank());
     let (applied, applied_out) = watch::channel(durable.applied);
     let (alive, mut all_ended) = mpsc::channel::<()>(1);
+    let watches = Arc::new(watchers(&config, &ports, &durable, &metrics)?);
+    tokio::spawn(end_with_the_quorum(
+        views.clone(),
+        Arc::clone(&watches),
+        View::end_of_watches,
+    ));
     let backend = Arc::new(NodeBackend {
         config: Arc::clone(&config),
         clock: Arc::clone(&ports.clock),
@@ -155,6 +163,7 @@ pub async fn run(config: Config, ports: Ports, stop: impl Future<Output = ()>) -
         applied: applied_out,
         view: views,
         metrics: Arc::clone(&metrics),
+        watches: Arc::clone(&watches),
     });
     let bind = resolve(&config, &ports).await?;
     let core = CoreLane {
@@ -162,6 +171,7 @@ pub async fn run(config: Config, ports: Ports, stop: impl Future<Output = ()>) -
         ports: ports.clone(),
         metrics,
         durable,
+        watches: Arc::clone(&watches),
         bind,
         view,
         applied,
@@ -205,11 +215,13 @@ pub async fn run(config: Config, ports: Ports, stop: impl Future<Output = ()>) -
     notifier.stopping();
     let result = match early {
         Some(result) => {
+            watches.close(WatchEnd::Stopping);
             let _ = drain.send(());
             result
         }
         None => {
             hand_over(&backend, &ports.clock, &mut serving).await;
+            watches.close(WatchEnd::Stopping);
             let _ = drain.send(());
             serving.await;
             let _ = requests.send(Request::Stop).await;
@@ -227,6 +239,23 @@ pub async fn run(config: Config, ports: Ports, stop: impl Future<Output = ()>) -
             "the consensus lane ended without a word".to_owned(),
         ))
     })
+}
+
+/// Nobody watches yet.
+fn watchers(
+    config: &Config,
+    ports: &Ports,
+    durable: &Durable,
+    metrics: &Arc<Metrics>,
+) -> Result<Hub, NodeError> {
+    let mut seed = [0; 8];
+    ports.entropy.fill(&mut seed).map_err(NodeError::Entropy)?;
+    Ok(Hub::new(
+        Arc::clone(&durable.state),
+        config.network.max_watchers,
+        u64::from_le_bytes(seed),
+        Arc::clone(metrics),
+    ))
 }
 
 /// A leader hands over before it stops, while requests go on being served.
@@ -345,6 +374,7 @@ struct CoreLane {
     ports: Ports,
     metrics: Arc<Metrics>,
     durable: Durable,
+    watches: Arc<Hub>,
     bind: SocketAddr,
     view: watch::Sender<View>,
     applied: watch::Sender<Index>,
@@ -359,6 +389,7 @@ impl CoreLane {
             ports,
             metrics,
             mut durable,
+            watches,
             bind,
             view,
             applied,
@@ -398,6 +429,7 @@ impl CoreLane {
             ports,
             metrics,
             durable,
+            watches,
             view,
             applied,
             alive,
@@ -420,6 +452,7 @@ struct Running {
     ports: Ports,
     metrics: Arc<Metrics>,
     durable: Durable,
+    watches: Arc<Hub>,
     view: watch::Sender<View>,
     applied: watch::Sender<Index>,
     alive: mpsc::Sender<()>,
@@ -436,6 +469,7 @@ impl Running {
             ports,
             metrics,
             durable,
+            watches,
             view,
             applied,
             alive,
@@ -476,6 +510,7 @@ impl Running {
         let shared = Arc::clone(&state);
         let apply = ApplyLane {
             state,
+            watches,
             membership_changed: base.is_none(),
             membership: base.unwrap_or_else(|| raft.status().base.clone()).membership,
             store: store_sender.clone(),
