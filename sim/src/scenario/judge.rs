@@ -8,6 +8,9 @@ use super::format::{Limit, Percentiles};
 use super::play::{Run, Until};
 use crate::consensus::Violation;
 
+/// With fewer runs a percentile is a matter of chance: it is shown, and held against nothing.
+const RUNS_MIN: usize = 20;
+
 /// Something that was measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Figure {
@@ -204,6 +207,8 @@ fn times_rows(measure: &str, limit: Limit, mut times: Vec<(u64, Option<Duration>
         }
         let found = percentile(&times, percent);
         let measured = Figure::Time(found.and_then(|(_, time)| time.map(milliseconds)));
+        let counts = percent == 100 || times.len() >= RUNS_MIN || measured == Figure::Time(None);
+        let allowed = allowed.filter(|_| counts);
         rows.push(Row {
             measure: measure.to_owned(),
             statistic,
@@ -239,6 +244,22 @@ mod tests {
         assert_eq!(percentile(&values, 100), Some(20));
         assert_eq!(percentile(&[7], 50), Some(7));
         assert_eq!(percentile::<u64>(&[], 50), None);
+    }
+
+    #[test]
+    fn a_percentile_of_few_runs_is_held_against_nothing() {
+        let limit = Limit(Percentiles {
+            p90: Some(super::super::format::Span(5_000_000)),
+            ..Percentiles::default()
+        });
+        let met = |runs: u64| {
+            let slow = (1..=runs)
+                .map(|seed| (seed, Some(Duration::from_secs(1))))
+                .collect();
+            times_rows("it", limit, slow).iter().all(Row::is_met)
+        };
+        assert!(met(RUNS_MIN as u64 - 1));
+        assert!(!met(RUNS_MIN as u64));
     }
 
     #[test]
