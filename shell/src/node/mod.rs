@@ -18,8 +18,8 @@ mod force;
 mod formation;
 mod inbox;
 mod invite;
-mod keys;
 mod lanes;
+mod leases;
 mod measure;
 mod notices;
 mod outcomes;
@@ -69,6 +69,8 @@ use crate::transport::{self, Events, Protocols, Transport};
 
 /// Requests that wait for the consensus lane; more are answered that the node is busy.
 const REQUESTS_MAX: usize = 16_384;
+/// How many of these places are kept for keep-alives and the control of the cluster, and not given to data.
+const REQUESTS_RESERVED: usize = 1_024;
 /// Bytes of the newest entries that are loaded when the node starts.
 const TAIL_BYTES_MAX: u64 = 4 << 20;
 /// Changes that wait for the state store, in bytes.
@@ -154,6 +156,7 @@ pub async fn run(config: Config, ports: Ports, stop: impl Future<Output = ()>) -
         state: Arc::clone(&durable.state),
         applied: applied_out,
         view: views,
+        state_bytes: Arc::clone(&durable.state_bytes),
         metrics: Arc::clone(&metrics),
     });
     let bind = resolve(&config, &ports).await?;
@@ -269,6 +272,8 @@ struct Durable {
     store: StateStore,
     snapshots: Snapshots,
     state: SharedState,
+    /// What keys and values take.
+    state_bytes: Arc<AtomicU64>,
     /// The last entry that the state holds, and the membership as of it.
     base: Option<Base>,
     applied: Index,
@@ -332,6 +337,7 @@ impl Durable {
             recovered,
             store,
             snapshots,
+            state_bytes: Arc::new(AtomicU64::new(state.bytes())),
             state: Arc::new(RwLock::new(state)),
             base,
             applied: position.index,
@@ -447,6 +453,7 @@ impl Running {
             store,
             snapshots,
             state,
+            state_bytes,
             base,
             ..
         } = durable;
@@ -480,6 +487,7 @@ impl Running {
             membership: base.unwrap_or_else(|| raft.status().base.clone()).membership,
             store: store_sender.clone(),
             applied_bytes: Arc::clone(&applied_bytes),
+            state_bytes,
             snapshots: snapshots.clone(),
             applied,
             completions: completions.clone(),
@@ -528,6 +536,7 @@ impl Running {
             lanes,
             completions: reports,
             state: shared,
+            retention: config.storage.retention,
             view,
             directory,
         };
