@@ -11,6 +11,7 @@ mod name;
 mod problem;
 mod text;
 mod txn;
+mod watch;
 
 pub use cluster::{
     AddMember, ClusterBrief, ClusterHealth, ClusterStatus, Health, HealthStatus, Leadership, MemberChanged,
@@ -31,6 +32,7 @@ pub use txn::{
     TxnAnswer, TxnCompare, TxnDelete, TxnDeleted, TxnFound, TxnGet, TxnKeys, TxnOperand, TxnOperation,
     TxnPut, TxnPutDone, TxnRelation, TxnRequest, TxnResponse, TxnTaken,
 };
+pub use watch::{EVENT_STREAM_CONTENT_TYPE, WatchChange, WatchEvent, WatchMark, events};
 
 /// Headers of requests, and those that carry what a raw answer to `GET /v1/kv/{key}` leaves out.
 pub mod headers {

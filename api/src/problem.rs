@@ -115,6 +115,8 @@ codes! {
     IdempotencyKeyReused = "idempotency_key_reused", 422, "Idempotency key reused";
     /// The state is as large as it may be, or there are as many leases as there may be; nothing changed.
     QuotaReached = "quota_reached", 507, "Quota reached";
+    /// The node's state was replaced by one that is behind what a watcher may have heard of.
+    StateReplaced = "state_replaced", 410, "State replaced";
     /// The node is a witness and holds no data that could be read.
     Witness = "witness", 421, "No data here";
     /// The cluster refuses the operation; nothing changed.
@@ -139,6 +141,8 @@ codes! {
     Busy = "busy", 503, "Busy";
     /// The node has as many connections as it takes; nothing was read.
     TooManyConnections = "too_many_connections", 503, "Too many connections";
+    /// The node has as many watchers as it takes.
+    TooManyWatchers = "too_many_watchers", 503, "Too many watchers";
     /// The node cannot serve: it starts, stops, is no member, or its disk failed; nothing was appended.
     Unavailable = "unavailable", 503, "Unavailable";
     /// No answer in time; nothing was appended.
@@ -157,6 +161,7 @@ impl ProblemCode {
                 | ProblemCode::NotLeader
                 | ProblemCode::Busy
                 | ProblemCode::TooManyConnections
+                | ProblemCode::TooManyWatchers
                 | ProblemCode::Unavailable
                 | ProblemCode::TimedOut
                 | ProblemCode::Witness

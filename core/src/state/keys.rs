@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::history::{History, Pair, Place, Version};
 use super::row::Row;
-use super::{Found, KeyRange, KeyValue, LeaseId, Query, ReadError, Revision};
+use super::{Event, Found, KeyRange, KeyValue, LeaseId, Query, ReadError, Revision};
 
 /// Superseded versions that a compaction removes at once; the rest goes with the commands after it.
 const SCAVENGED_BY_COMPACTION: usize = 10_000;
@@ -230,6 +230,49 @@ impl KeySpace {
             .bounds()
             .into_iter()
             .flat_map(|bounds| self.keys.range::<[u8], _>(bounds))
+    }
+
+    /// The changes from a place on that are still known, ascending.
+    pub(super) fn changes_from(&self, from: Place) -> impl Iterator<Item = (Place, &Bytes)> {
+        let first = self.changes.partition_point(|(place, _)| *place < from);
+        self.changes.range(first..).map(|(place, key)| (*place, key))
+    }
+
+    /// The changes of the latest revision or one that is not compacted, and whether each gave the key a value.
+    pub(super) fn changes_of(&self, revision: Revision) -> impl Iterator<Item = (Place, &Bytes, bool)> {
+        self.changes_from(Place::first_of(revision))
+            .take_while(move |(place, _)| place.revision == revision)
+            .map(|(place, key)| (place, key, self.is_put(place, key)))
+    }
+
+    /// Whether a change that is still known gave the key a value.
+    pub(super) fn is_put(&self, place: Place, key: &Bytes) -> bool {
+        self.version(place, key).pair.is_some()
+    }
+
+    /// What a change that is not compacted did. Shares the bytes.
+    pub(super) fn event(&self, place: Place, key: &Bytes) -> Event {
+        assert!(
+            place.revision > self.counters.compacted,
+            "what was before a compacted change is not known"
+        );
+        let history = &self.keys[key];
+        let before = history.at(Revision(place.revision.0 - 1));
+        Event {
+            revision: place.revision,
+            order: place.order,
+            key: key.clone(),
+            current: self.version(place, key).with_key(key),
+            previous: before.and_then(|before| before.with_key(key)),
+        }
+    }
+
+    fn version(&self, place: Place, key: &Bytes) -> &Version {
+        let history = self.keys.get(key).expect("a key that changed has a version");
+        let version = history.at(place.revision);
+        version
+            .filter(|version| version.place == place)
+            .expect("a change that is known made a version")
     }
 
     /// Forgets what keys were before `revision`.

@@ -136,6 +136,7 @@ impl From<BackendError> for Failure {
                  taken at all times, or raise limits.state_bytes on every node",
             )
             .with_limit(limit),
+            BackendError::NoWatch(why) => super::watch::problem(&why),
             BackendError::Refused(_) => problem(ProblemCode::Refused, "nothing changed"),
             BackendError::Witness => problem(
                 ProblemCode::Witness,

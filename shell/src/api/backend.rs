@@ -11,11 +11,12 @@ use quorate_api::{
 };
 use quorate_core::Instant;
 use quorate_core::state::{
-    Command, Found, Grant, Lease, LeaseId, Query, ReadError, Refusal, Reply, Revision,
+    Command, Found, Grant, Interest, Lease, LeaseId, Query, ReadError, Refusal, Reply, Revision,
 };
 use thiserror::Error;
 
 use crate::port::BoxFuture;
+use crate::watch::{WatchEnd, Watching};
 
 /// The node as its client port sees it.
 pub trait Backend: Send + Sync {
@@ -55,6 +56,9 @@ pub trait Backend: Send + Sync {
         renew: bool,
         deadline: Instant,
     ) -> BoxFuture<'_, Result<Vec<Option<Duration>>, BackendError>>;
+
+    /// Watches changes from a revision on, or of all that are yet to come, as this node hears of them.
+    fn watch(&self, interest: Interest, from: Option<Revision>) -> Result<Watching, BackendError>;
 
     /// Completes when this node knows a leader, or has lost the quorum; at once when that is so.
     fn leader_known(&self) -> BoxFuture<'_, ()>;
@@ -179,6 +183,9 @@ pub enum BackendError {
     /// Nothing changed: the cluster does not do this. The text says why.
     #[error("{0}")]
     Refused(String),
+    /// There is no watch.
+    #[error(transparent)]
+    NoWatch(#[from] WatchEnd),
     /// This node is a witness: it has nothing to read.
     #[error("this node is a witness and holds no data")]
     Witness,

@@ -1,7 +1,7 @@
 //! A backend with the real state machine and nothing around it, which fails as it is told to.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use quorate_api::{
@@ -10,20 +10,29 @@ use quorate_api::{
 };
 use quorate_core::Instant;
 use quorate_core::raft::{Position, Term};
-use quorate_core::state::{Command, Grant, Lease, LeaseId, Query, ReadError, Reply, StateMachine};
+use quorate_core::state::{
+    Command, Grant, Interest, Lease, LeaseId, Query, ReadError, Reply, Revision, StateMachine,
+};
 use tokio::sync::watch;
 
 use super::backend::{Backend, BackendError, ReadOptions, ReadReply, WriteOptions};
+use crate::metrics::Metrics;
 use crate::port::BoxFuture;
+use crate::watch::{Hub, Watching, Woken};
 
 pub(super) struct FakeBackend {
     store: Mutex<Store>,
     leader: watch::Sender<bool>,
+    /// What is read, written and watched.
+    state: Arc<RwLock<StateMachine>>,
+    pub(super) hub: Arc<Hub>,
 }
+
+/// How many watchers there may be.
+pub(super) const WATCHERS_MAX: usize = 4;
 
 #[derive(Default)]
 struct Store {
-    state: StateMachine,
     /// Leases that were kept alive.
     kept_alive: BTreeSet<LeaseId>,
     /// What the next requests fail with.
@@ -35,10 +44,35 @@ struct Store {
 
 impl FakeBackend {
     pub(super) fn new() -> FakeBackend {
+        let state = Arc::new(RwLock::new(StateMachine::new()));
+        let metrics = Arc::new(Metrics::new(&name("1"), true));
         FakeBackend {
             store: Mutex::default(),
             leader: watch::Sender::new(true),
+            hub: Arc::new(Hub::new(Arc::clone(&state), WATCHERS_MAX, 1, metrics)),
+            state,
         }
+    }
+
+    /// Applies a command, and tells those who watch.
+    pub(super) fn apply(&self, command: &Command) -> Reply {
+        let mut woken = Woken::default();
+        let reply = {
+            let mut state = self.state.write().expect("no test panics with the state");
+            let position = Position {
+                term: Term(1),
+                index: state.applied().index.next(),
+            };
+            let applied = state.apply(position, &command.encode()).expect("a command");
+            self.hub.follow(&state, &mut woken);
+            applied.reply
+        };
+        woken.wake();
+        reply
+    }
+
+    fn state(&self) -> RwLockReadGuard<'_, StateMachine> {
+        self.state.read().expect("no test panics with the state")
     }
 
     pub(super) fn set_leader(&self, known: bool) {
@@ -91,31 +125,6 @@ impl FakeBackend {
     }
 }
 
-impl Store {
-    fn write(&mut self, command: &Command) -> Result<Reply, BackendError> {
-        let position = Position {
-            term: Term(1),
-            index: self.state.applied().index.next(),
-        };
-        let applied = self.state.apply(position, &command.encode());
-        match applied.expect("a known command").reply {
-            Reply::Refused(refusal) => Err(refusal.into()),
-            reply => Ok(reply),
-        }
-    }
-
-    fn read(&self, query: &Query, bytes_max: usize, options: ReadOptions) -> Result<ReadReply, BackendError> {
-        let (revision, latest) = (options.min_revision, self.state.revision());
-        if revision > latest {
-            return Err(ReadError::Future { revision, latest }.into());
-        }
-        Ok(ReadReply {
-            revision: latest,
-            found: self.state.read(query, bytes_max)?,
-        })
-    }
-}
-
 fn name(text: &str) -> NodeName {
     NodeName::new(text).expect("a name")
 }
@@ -127,7 +136,10 @@ impl Backend for FakeBackend {
                 leader: "10.0.0.2:9000".to_owned(),
             });
         }
-        self.answer(true, move |store| store.write(&command))
+        self.answer(true, |_| match self.apply(&command) {
+            Reply::Refused(refusal) => Err(refusal.into()),
+            reply => Ok(reply),
+        })
     }
 
     fn read(
@@ -137,11 +149,21 @@ impl Backend for FakeBackend {
         options: ReadOptions,
     ) -> BoxFuture<'_, Result<ReadReply, BackendError>> {
         let linearizable = options.consistency == quorate_api::Consistency::Linearizable;
-        self.answer(linearizable, move |store| store.read(&query, bytes_max, options))
+        self.answer(linearizable, |_| {
+            let state = self.state();
+            let (revision, latest) = (options.min_revision, state.revision());
+            if revision > latest {
+                return Err(ReadError::Future { revision, latest }.into());
+            }
+            Ok(ReadReply {
+                revision: latest,
+                found: state.read(&query, bytes_max)?,
+            })
+        })
     }
 
     fn lease(&self, lease: LeaseId, _: ReadOptions) -> BoxFuture<'_, Result<Option<Lease>, BackendError>> {
-        self.answer(true, move |store| Ok(store.state.lease(lease)))
+        self.answer(true, |_| Ok(self.state().lease(lease)))
     }
 
     fn leases(
@@ -150,8 +172,8 @@ impl Backend for FakeBackend {
         limit: usize,
         _: ReadOptions,
     ) -> BoxFuture<'_, Result<Vec<(LeaseId, Grant)>, BackendError>> {
-        self.answer(true, move |store| {
-            Ok(store.state.leases_after(after).take(limit).collect())
+        self.answer(true, |_| {
+            Ok(self.state().leases_after(after).take(limit).collect())
         })
     }
 
@@ -161,13 +183,18 @@ impl Backend for FakeBackend {
         renew: bool,
         _: Instant,
     ) -> BoxFuture<'_, Result<Vec<Option<Duration>>, BackendError>> {
-        self.answer(true, move |store| {
+        self.answer(true, |store| {
             if renew {
                 store.kept_alive.extend(&leases);
             }
-            let ttl = |lease: LeaseId| Some(store.state.lease(lease)?.grant.ttl);
+            let state = self.state();
+            let ttl = |lease: LeaseId| Some(state.lease(lease)?.grant.ttl);
             Ok(leases.into_iter().map(ttl).collect())
         })
+    }
+
+    fn watch(&self, interest: Interest, from: Option<Revision>) -> Result<Watching, BackendError> {
+        Ok(self.hub.watch(interest, from)?)
     }
 
     fn leader_known(&self) -> BoxFuture<'_, ()> {

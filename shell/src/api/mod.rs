@@ -46,6 +46,7 @@ pub mod server;
 mod tests;
 mod txn;
 mod unread;
+mod watch;
 mod words;
 
 use answer::Failure;
@@ -100,6 +101,7 @@ pub fn router(
         .route("/v1/leases/keep-alive", post(leases::keep_many_alive))
         .route("/v1/leases/{id}", get(leases::show).delete(leases::revoke))
         .route("/v1/leases/{id}/keep-alive", post(leases::keep_alive))
+        .route("/v1/watch", get(watch::watch))
         .route("/health", get(cluster::health))
         .route("/livez", get(cluster::live))
         .route("/readyz", get(cluster::ready))
@@ -118,7 +120,7 @@ pub fn router(
 }
 
 async fn no_such_path(uri: Uri) -> Failure {
-    let paths = "keys are under /v1/kv, transactions at /v1/txn, leases under /v1/leases, the cluster under /health, \
+    let paths = "keys are under /v1/kv, transactions at /v1/txn, leases under /v1/leases, watches at /v1/watch, the cluster under /health, \
                  /cluster/status, /cluster/nodes and /metrics";
     Failure::new(
         ProblemCode::NotFound,

@@ -20,6 +20,8 @@ use super::server::Server;
 use super::*;
 use crate::port::system::{ListenerOptions, ports};
 
+mod watch;
+
 /// Nothing here takes this long unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(10);
 

@@ -124,6 +124,9 @@ pub struct ServeArgs {
     /// Connections of clients at a time [QUORATE_MAX_CONNECTIONS, default 1000]
     #[arg(long, value_name = "COUNT")]
     max_connections: Option<String>,
+    /// Watches at a time [QUORATE_MAX_WATCHERS, default 10000]
+    #[arg(long, value_name = "COUNT")]
+    max_watchers: Option<String>,
     /// Send small answers at once [QUORATE_TCP_NODELAY, default true]
     #[arg(long, value_name = "BOOL")]
     tcp_nodelay: Option<String>,
@@ -199,6 +202,7 @@ impl ServeArgs {
             ("--history-revisions", &self.history_revisions),
             ("--requests-age", &self.requests_age),
             ("--max-connections", &self.max_connections),
+            ("--max-watchers", &self.max_watchers),
             ("--tcp-nodelay", &self.tcp_nodelay),
             ("--keepalive", &self.keepalive),
             ("--key-bytes", &self.key_bytes),

@@ -187,6 +187,8 @@ pub struct NetworkOptions {
     pub tcp_nodelay: bool,
     /// Whether the kernel checks silent connections.
     pub keepalive: bool,
+    /// How many watches are served at a time.
+    pub max_watchers: usize,
 }
 
 /// Sizes of what clients may send and of what is kept of it, in bytes.

@@ -101,6 +101,7 @@ pub static SETTINGS: &[Setting] = &[
         "QUORATE_MAX_CONNECTIONS",
         "--max-connections",
     ),
+    setting("network.max_watchers", "QUORATE_MAX_WATCHERS", "--max-watchers"),
     setting("network.tcp_nodelay", "QUORATE_TCP_NODELAY", "--tcp-nodelay"),
     setting("network.keepalive", "QUORATE_KEEPALIVE", "--keepalive"),
     setting("limits.key_bytes", "QUORATE_KEY_BYTES", "--key-bytes"),

@@ -13,7 +13,9 @@ use quorate_api::{
 };
 use quorate_core::Instant;
 use quorate_core::raft::{Index, Membership, NodeId, ReadMode};
-use quorate_core::state::{Command, Grant, Lease, LeaseId, Operation, Query, ReadError, Reply, StateMachine};
+use quorate_core::state::{
+    Command, Grant, Interest, Lease, LeaseId, Operation, Query, ReadError, Reply, Revision, StateMachine,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::inbox::{AdminOutcome, LeaseOutcome, ReadOutcome, Request, WriteOutcome};
@@ -24,6 +26,7 @@ use crate::api::backend::{Backend, BackendError, ReadOptions, ReadReply, WriteOp
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::port::{BoxFuture, Clock};
+use crate::watch::{Hub, Watching};
 
 /// The pause before a removal is asked for again that found something else under way.
 const REMOVE_AGAIN: Duration = Duration::from_millis(20);
@@ -41,6 +44,7 @@ pub(super) struct NodeBackend {
     /// What keys and values take, in bytes.
     pub(super) state_bytes: Arc<AtomicU64>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) watches: Arc<Hub>,
 }
 
 impl NodeBackend {
@@ -337,6 +341,15 @@ impl Backend for NodeBackend {
         Box::pin(self.ask_of_leases(leases, renew, deadline))
     }
 
+    fn watch(&self, interest: Interest, from: Option<Revision>) -> Result<Watching, BackendError> {
+        self.membership()?;
+        self.check_quorum()?;
+        if self.config.witness {
+            return Err(BackendError::Witness);
+        }
+        Ok(self.watches.watch(interest, from)?)
+    }
+
     fn leader_known(&self) -> BoxFuture<'_, ()> {
         let mut view = self.view.clone();
         Box::pin(async move {
@@ -433,6 +446,7 @@ impl Backend for NodeBackend {
     }
 
     fn metrics_text(&self) -> String {
+        self.metrics.set_watchers_behind(self.watches.far_behind() as u64);
         self.metrics.encode()
     }
 }

@@ -66,6 +66,7 @@ use crate::storage::{
     run_state_lane, state_lane,
 };
 use crate::transport::{self, Events, Protocols, Transport};
+use crate::watch::{Hub, WatchEnd, end_with_the_quorum};
 
 /// Requests that wait for the consensus lane; more are answered that the node is busy.
 const REQUESTS_MAX: usize = 16_384;
@@ -149,6 +150,12 @@ pub async fn run(config: Config, ports: Ports, stop: impl Future<Output = ()>) -
     let (view, views) = watch::channel(View::blank());
     let (applied, applied_out) = watch::channel(durable.applied);
     let (alive, mut all_ended) = mpsc::channel::<()>(1);
+    let watches = Arc::new(watchers(&config, &ports, &durable, &metrics)?);
+    tokio::spawn(end_with_the_quorum(
+        views.clone(),
+        Arc::clone(&watches),
+        View::end_of_watches,
+    ));
     let backend = Arc::new(NodeBackend {
         config: Arc::clone(&config),
         clock: Arc::clone(&ports.clock),
@@ -158,6 +165,7 @@ pub async fn run(config: Config, ports: Ports, stop: impl Future<Output = ()>) -
         view: views,
         state_bytes: Arc::clone(&durable.state_bytes),
         metrics: Arc::clone(&metrics),
+        watches: Arc::clone(&watches),
     });
     let bind = resolve(&config, &ports).await?;
     let core = CoreLane {
@@ -165,6 +173,7 @@ pub async fn run(config: Config, ports: Ports, stop: impl Future<Output = ()>) -
         ports: ports.clone(),
         metrics,
         durable,
+        watches: Arc::clone(&watches),
         bind,
         view,
         applied,
@@ -208,11 +217,13 @@ pub async fn run(config: Config, ports: Ports, stop: impl Future<Output = ()>) -
     notifier.stopping();
     let result = match early {
         Some(result) => {
+            watches.close(WatchEnd::Stopping);
             let _ = drain.send(());
             result
         }
         None => {
             hand_over(&backend, &ports.clock, &mut serving).await;
+            watches.close(WatchEnd::Stopping);
             let _ = drain.send(());
             serving.await;
             let _ = requests.send(Request::Stop).await;
@@ -230,6 +241,23 @@ pub async fn run(config: Config, ports: Ports, stop: impl Future<Output = ()>) -
             "the consensus lane ended without a word".to_owned(),
         ))
     })
+}
+
+/// Nobody watches yet.
+fn watchers(
+    config: &Config,
+    ports: &Ports,
+    durable: &Durable,
+    metrics: &Arc<Metrics>,
+) -> Result<Hub, NodeError> {
+    let mut seed = [0; 8];
+    ports.entropy.fill(&mut seed).map_err(NodeError::Entropy)?;
+    Ok(Hub::new(
+        Arc::clone(&durable.state),
+        config.network.max_watchers,
+        u64::from_le_bytes(seed),
+        Arc::clone(metrics),
+    ))
 }
 
 /// A leader hands over before it stops, while requests go on being served.
@@ -351,6 +379,7 @@ struct CoreLane {
     ports: Ports,
     metrics: Arc<Metrics>,
     durable: Durable,
+    watches: Arc<Hub>,
     bind: SocketAddr,
     view: watch::Sender<View>,
     applied: watch::Sender<Index>,
@@ -365,6 +394,7 @@ impl CoreLane {
             ports,
             metrics,
             mut durable,
+            watches,
             bind,
             view,
             applied,
@@ -404,6 +434,7 @@ impl CoreLane {
             ports,
             metrics,
             durable,
+            watches,
             view,
             applied,
             alive,
@@ -426,6 +457,7 @@ struct Running {
     ports: Ports,
     metrics: Arc<Metrics>,
     durable: Durable,
+    watches: Arc<Hub>,
     view: watch::Sender<View>,
     applied: watch::Sender<Index>,
     alive: mpsc::Sender<()>,
@@ -442,6 +474,7 @@ impl Running {
             ports,
             metrics,
             durable,
+            watches,
             view,
             applied,
             alive,
@@ -483,6 +516,7 @@ impl Running {
         let shared = Arc::clone(&state);
         let apply = ApplyLane {
             state,
+            watches,
             membership_changed: base.is_none(),
             membership: base.unwrap_or_else(|| raft.status().base.clone()).membership,
             store: store_sender.clone(),

@@ -104,6 +104,7 @@ impl Cluster {
             },
             network: NetworkOptions {
                 max_connections: 1_000,
+                max_watchers: 1_000,
                 tcp_nodelay: true,
                 keepalive: true,
             },
