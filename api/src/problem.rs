@@ -34,6 +34,12 @@ pub struct Problem {
     /// The revision that a compare-and-set found instead of the expected one; 0 when there is no such key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current_revision: Option<u64>,
+    /// The oldest revision that can be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_revision: Option<u64>,
+    /// The latest revision that there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latest_revision: Option<u64>,
     /// The leader's client address, where that would help.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader: Option<String>,
@@ -91,10 +97,26 @@ codes! {
     KeyNotFound = "key_not_found", 404, "Key not found";
     /// There is no such member.
     MemberNotFound = "member_not_found", 404, "Member not found";
+    /// There is no such lease: it was never granted, was revoked, or ran out; nothing changed.
+    LeaseNotFound = "lease_not_found", 404, "Lease not found";
+    /// A transaction is none; nothing changed.
+    MalformedTransaction = "malformed_transaction", 400, "Malformed transaction";
     /// The path does not take the method.
     MethodNotAllowed = "method_not_allowed", 405, "Method not allowed";
     /// A compare-and-set found another revision; nothing changed.
     RevisionConflict = "revision_conflict", 409, "Revision conflict";
+    /// A lease of this id exists; nothing changed.
+    LeaseExists = "lease_exists", 409, "Lease exists";
+    /// There is no such revision yet.
+    FutureRevision = "future_revision", 409, "Future revision";
+    /// What the keys were at the revision is no longer kept.
+    Compacted = "compacted", 410, "Compacted";
+    /// Another request was made under this idempotency key; nothing changed.
+    IdempotencyKeyReused = "idempotency_key_reused", 422, "Idempotency key reused";
+    /// The state is as large as it may be, or there are as many leases as there may be; nothing changed.
+    QuotaReached = "quota_reached", 507, "Quota reached";
+    /// The node's state was replaced by one that is behind what a watcher may have heard of.
+    StateReplaced = "state_replaced", 410, "State replaced";
     /// The node is a witness and holds no data that could be read.
     Witness = "witness", 421, "No data here";
     /// The cluster refuses the operation; nothing changed.
@@ -119,6 +141,8 @@ codes! {
     Busy = "busy", 503, "Busy";
     /// The node has as many connections as it takes; nothing was read.
     TooManyConnections = "too_many_connections", 503, "Too many connections";
+    /// The node has as many watchers as it takes.
+    TooManyWatchers = "too_many_watchers", 503, "Too many watchers";
     /// The node cannot serve: it starts, stops, is no member, or its disk failed; nothing was appended.
     Unavailable = "unavailable", 503, "Unavailable";
     /// No answer in time; nothing was appended.
@@ -137,6 +161,7 @@ impl ProblemCode {
                 | ProblemCode::NotLeader
                 | ProblemCode::Busy
                 | ProblemCode::TooManyConnections
+                | ProblemCode::TooManyWatchers
                 | ProblemCode::Unavailable
                 | ProblemCode::TimedOut
                 | ProblemCode::Witness
@@ -163,6 +188,8 @@ impl Problem {
             limit: None,
             retry_after: None,
             current_revision: None,
+            oldest_revision: None,
+            latest_revision: None,
             leader: None,
             error: None,
         }

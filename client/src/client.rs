@@ -29,7 +29,7 @@ const PATH: &AsciiSet = &NON_ALPHANUMERIC
 /// A client of a cluster. Cheap to clone; clones share their connections.
 #[derive(Clone, Debug)]
 pub struct Client {
-    sender: Arc<Sender>,
+    pub(crate) sender: Arc<Sender>,
 }
 
 /// Sets up a [`Client`].

@@ -5,8 +5,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::HOST;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -113,6 +115,23 @@ impl Endpoint {
                 CONNECT_TIMEOUT.as_millis()
             ))),
         }
+    }
+
+    /// Sends a `GET` on a connection of its own, and returns the answer with a body that is still to come. The connection
+    /// ends when the body is dropped.
+    pub(crate) async fn open(&self, path: &str, deadline: Instant) -> Result<Response<Incoming>, Failure> {
+        let request = Request::get(path)
+            .header(HOST, &self.authority)
+            .body(Outgoing::new(Bytes::new()))
+            .map_err(|error| Failure::NotSent(format!("the path {path} cannot be sent: {error}")))?;
+        let until = deadline.min(Instant::now() + CONNECT_TIMEOUT);
+        let late = |_| Failure::TimedOut { maybe_sent: false };
+        let connected = timeout_at(until, connect(&self.authority)).await.map_err(late)?;
+        let mut sender = connected.map_err(Failure::NotSent)?;
+        let answer = timeout_at(deadline, sender.send_request(request))
+            .await
+            .map_err(late)?;
+        answer.map_err(|error| Failure::MaybeSent(describe(&error)))
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<SendRequest<Outgoing>>> {

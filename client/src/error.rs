@@ -49,6 +49,14 @@ pub enum Error {
         /// What the node said.
         problem: Box<Problem>,
     },
+    /// What was asked for is older than what is kept.
+    #[error("{problem}")]
+    Compacted {
+        /// The oldest revision that there is.
+        oldest_revision: u64,
+        /// What the node said.
+        problem: Box<Problem>,
+    },
     /// The node refused for another reason.
     #[error("{0}")]
     Refused(Box<Problem>),
@@ -73,6 +81,10 @@ impl Error {
                 current_revision: problem.current_revision.unwrap_or(0),
                 problem,
             },
+            ProblemCode::Compacted => Error::Compacted {
+                oldest_revision: problem.oldest_revision.unwrap_or(0),
+                problem,
+            },
             ProblemCode::KeyNotFound | ProblemCode::MemberNotFound | ProblemCode::NotFound => {
                 Error::NotFound(problem)
             }
@@ -83,10 +95,23 @@ impl Error {
     /// What the node said, when it said something.
     pub fn problem(&self) -> Option<&Problem> {
         match self {
-            Error::NotFound(problem) | Error::Refused(problem) | Error::Conflict { problem, .. } => {
-                Some(problem)
-            }
+            Error::NotFound(problem)
+            | Error::Refused(problem)
+            | Error::Conflict { problem, .. }
+            | Error::Compacted { problem, .. } => Some(problem),
             _ => None,
+        }
+    }
+
+    /// Whether the same request may succeed later, or at another node, and certainly changed nothing.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Error::Connection { .. } | Error::TimedOut { .. } => true,
+            Error::Endpoint { .. } | Error::UnknownOutcome { .. } | Error::Protocol { .. } => false,
+            Error::NotFound(problem)
+            | Error::Refused(problem)
+            | Error::Conflict { problem, .. }
+            | Error::Compacted { problem, .. } => problem.code.is_safe_to_retry(),
         }
     }
 
@@ -98,9 +123,10 @@ impl Error {
             Error::TimedOut { .. } => "timed_out",
             Error::UnknownOutcome { .. } => "unknown_outcome",
             Error::Protocol { .. } => "protocol",
-            Error::NotFound(problem) | Error::Refused(problem) | Error::Conflict { problem, .. } => {
-                problem.code.as_str()
-            }
+            Error::NotFound(problem)
+            | Error::Refused(problem)
+            | Error::Conflict { problem, .. }
+            | Error::Compacted { problem, .. } => problem.code.as_str(),
         }
     }
 }

@@ -12,6 +12,22 @@
 //! # }
 //! ```
 //!
+//! A [`Watch`] goes on across failovers without a gap or a repeat:
+//!
+//! ```no_run
+//! # async fn example(client: quorate_client::Client) -> Result<(), quorate_client::Error> {
+//! use quorate_client::{Keys, WatchRequest, Watched};
+//!
+//! let mut watch = client.watch(WatchRequest::new(Keys::Prefix(b"config/".to_vec())));
+//! loop {
+//!     match watch.next().await? {
+//!         Watched::Change(change) => println!("{:?}", change.events),
+//!         Watched::Progress { revision } => println!("told everything up to {revision}"),
+//!     }
+//! }
+//! # }
+//! ```
+//!
 //! A client knows several endpoints and uses one of them until it fails. It repeats a request only where that is safe:
 //! reads, and writes that were certainly not appended. A read gives an endpoint that says nothing only a share of its
 //! time. A write whose fate is not known is [`Error::UnknownOutcome`], and the caller decides.
@@ -21,8 +37,14 @@ mod client;
 mod connection;
 mod endpoint;
 mod error;
+mod events;
 mod request;
+mod watch;
 
 pub use client::{Builder, Client, List, Put};
 pub use error::Error;
-pub use quorate_api::{Consistency, KeyValue, ListAnswer, NodeName, Problem, ProblemCode};
+pub use events::{EventParser, ServerEvent, TooLong};
+pub use quorate_api::{
+    Consistency, KeyValue, ListAnswer, NodeName, Problem, ProblemCode, WatchChange, WatchEvent,
+};
+pub use watch::{Filter, Keys, Watch, WatchRequest, Watched};

@@ -14,8 +14,8 @@ use crate::Error;
 use crate::body::Outgoing;
 use crate::connection::{Endpoint, Failure};
 
-const BACKOFF_MIN: Duration = Duration::from_millis(20);
-const BACKOFF_MAX: Duration = Duration::from_millis(500);
+pub(crate) const BACKOFF_MIN: Duration = Duration::from_millis(20);
+pub(crate) const BACKOFF_MAX: Duration = Duration::from_millis(500);
 /// How long a read waits for one of several endpoints in the first round; twice as long in each further one.
 const SHARE: Duration = Duration::from_secs(1);
 
@@ -215,7 +215,7 @@ fn request(
 }
 
 /// Half to all of `pause`, so that many clients do not come back at once.
-fn jittered(pause: Duration) -> Duration {
+pub(crate) fn jittered(pause: Duration) -> Duration {
     let random = RandomState::new().hash_one(0u8) as u32;
     let half = pause / 2;
     half + half.mul_f64(f64::from(random) / f64::from(u32::MAX))

@@ -11,3 +11,4 @@ pub mod notify;
 pub mod port;
 pub mod storage;
 pub mod transport;
+pub mod watch;

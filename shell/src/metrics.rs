@@ -67,6 +67,9 @@ pub struct Metrics {
     cluster_role: Family<Labels, Number>,
     sessions_active: Family<Labels, Number>,
     peer_round_trip: Family<Labels, Histogram, fn() -> Histogram>,
+    watchers: Number,
+    watchers_behind: Number,
+    watch_events: Counter,
     /// From sending a request to another node to its answer.
     pub rpc: Durations,
     /// One fdatasync of the log.
@@ -96,6 +99,9 @@ impl Metrics {
             cluster_role: Family::default(),
             sessions_active: Family::default(),
             peer_round_trip: Family::new_with_constructor(|| Histogram::new(BOUNDS)),
+            watchers: Number::default(),
+            watchers_behind: Number::default(),
+            watch_events: Counter::default(),
             rpc: Durations::new(),
             fsync: Durations::new(),
             commit: Durations::new(),
@@ -186,6 +192,12 @@ impl Metrics {
             help,
             self.peer_round_trip.clone(),
         );
+        let help = "Watches that this node serves";
+        registry.register("quorate_watchers", help, self.watchers.clone());
+        let help = "Watches that are so far behind that they read the history";
+        registry.register("quorate_watchers_behind", help, self.watchers_behind.clone());
+        let help = "Events handed to watches";
+        registry.register("quorate_watch_events", help, self.watch_events.clone());
         let sync = Number::default();
         sync.set(u64::from(wal_sync));
         let help = "1 when every write is synced before it is acknowledged; 0 risks acknowledged writes";
@@ -264,6 +276,21 @@ impl Metrics {
                 .get_or_create(&[("peer", peer.to_owned())])
                 .clone(),
         )
+    }
+
+    /// How many watches this node serves.
+    pub fn set_watchers(&self, count: u64) {
+        self.watchers.set(count);
+    }
+
+    /// How many of them read the history.
+    pub fn set_watchers_behind(&self, count: u64) {
+        self.watchers_behind.set(count);
+    }
+
+    /// Events were handed to a watch.
+    pub fn count_watch_events(&self, count: u64) {
+        self.watch_events.inc_by(count);
     }
 
     /// All metrics in the OpenMetrics text format.

@@ -14,6 +14,18 @@ pub(super) struct Place {
     pub(super) order: u32,
 }
 
+impl Place {
+    /// Where the changes of a revision begin.
+    pub(super) fn first_of(revision: Revision) -> Place {
+        Place { revision, order: 0 }
+    }
+
+    /// Where the changes after a revision begin.
+    pub(super) fn first_after(revision: Revision) -> Place {
+        Place::first_of(revision.next())
+    }
+}
+
 /// What one change made of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Version {

@@ -24,6 +24,7 @@ mod reply;
 mod restore;
 mod row;
 mod transaction;
+mod watch;
 mod writer;
 
 pub use command::Command;
@@ -39,4 +40,8 @@ pub use row::Row;
 pub use transaction::{
     Attach, Block, BlockDone, Compare, DEPTH_MAX, DeleteRange, OPERATIONS_MAX, Operand, Operation, Put,
     READ_BYTES_MAX, Relation, Response, Transacted, Transaction,
+};
+pub use watch::{
+    Event, HistoryPage, HistoryQuery, Interest, Kinds, Page, PageLimits, Taken, WatchError, WatchLimits,
+    WatcherId, Watches,
 };

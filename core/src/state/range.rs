@@ -89,6 +89,23 @@ impl KeyRange {
         (!empty).then_some((start, end))
     }
 
+    /// The first key of the range, and the first one after it; none when the range has no end.
+    pub(super) fn half_open(&self) -> (Bytes, Option<Bytes>) {
+        // No key lies between one and the same with a zero at its end.
+        let successor = |key: &Bytes| Bytes::from([key, &[0][..]].concat());
+        let start = match &self.start {
+            Bound::Unbounded => Bytes::new(),
+            Bound::Included(key) => key.clone(),
+            Bound::Excluded(key) => successor(key),
+        };
+        let end = match &self.end {
+            Bound::Unbounded => None,
+            Bound::Included(key) => Some(successor(key)),
+            Bound::Excluded(key) => Some(key.clone()),
+        };
+        (start, end)
+    }
+
     /// Whether `key` lies in the range.
     pub fn contains(&self, key: &[u8]) -> bool {
         let contains = |bounds: Bounds<'_>| RangeBounds::<[u8]>::contains(&bounds, key);

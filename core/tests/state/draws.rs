@@ -43,7 +43,7 @@ impl Draws {
         value.into()
     }
 
-    fn range(&mut self) -> KeyRange {
+    pub(super) fn range(&mut self) -> KeyRange {
         match self.below(5) {
             0 | 1 => KeyRange::only(self.key()),
             2 => KeyRange::prefix(self.key()),

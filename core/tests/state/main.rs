@@ -9,6 +9,7 @@ mod once;
 mod restore;
 mod rules;
 mod transactions;
+mod watches;
 
 use std::collections::BTreeMap;
 

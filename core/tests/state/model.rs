@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use quorate_core::raft::{Index, Term};
 use quorate_core::state::{
-    Attach, Block, BlockDone, Command, Compare, Detail, Found, KeyRange, KeyValue, LeaseId, Operand,
+    Attach, Block, BlockDone, Command, Compare, Detail, Event, Found, KeyRange, KeyValue, LeaseId, Operand,
     Operation, Query, ReadError, Refusal, Relation, Reply, RequestId, Response, Revision, SortBy, Span,
     StateMachine, Transacted, Transaction,
 };
@@ -28,7 +28,7 @@ pub(super) struct Model {
 }
 
 impl Model {
-    fn new() -> Model {
+    pub(super) fn new() -> Model {
         Model {
             revisions: vec![Keys::new()],
             ..Model::default()
@@ -39,11 +39,28 @@ impl Model {
         self.revisions.len() as u64 - 1
     }
 
+    /// What became of keys at a revision, by key: the difference to the revision before.
+    pub(super) fn changes(&self, revision: u64) -> Vec<Event> {
+        let place = usize::try_from(revision).expect("few");
+        let (before, after) = (&self.revisions[place - 1], &self.revisions[place]);
+        let keys: BTreeSet<&Vec<u8>> = before.keys().chain(after.keys()).collect();
+        keys.into_iter()
+            .filter(|key| before.get(*key) != after.get(*key))
+            .map(|key| Event {
+                revision: Revision(revision),
+                order: 0,
+                key: Bytes::copy_from_slice(key),
+                current: after.get(key).cloned(),
+                previous: before.get(key).cloned(),
+            })
+            .collect()
+    }
+
     fn keys(&self) -> &Keys {
         self.revisions.last().expect("the beginning at least")
     }
 
-    fn apply(&mut self, index: u64, command: &Command) -> Reply {
+    pub(super) fn apply(&mut self, index: u64, command: &Command) -> Reply {
         match command {
             Command::Once { request, command } => self.once(index, request, command),
             _ => self.carry_out(index, command).unwrap_or_else(Reply::Refused),

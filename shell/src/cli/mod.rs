@@ -22,6 +22,7 @@ pub mod serve;
 mod status;
 mod step_down;
 mod version;
+mod watch;
 
 use error::CliError;
 
@@ -67,6 +68,9 @@ enum Command {
     /// Read and write keys
     #[command(subcommand, after_help = kv::EXAMPLES)]
     Kv(kv::KvCommand),
+    /// Tell what becomes of keys, as it happens
+    #[command(after_help = watch::EXAMPLES)]
+    Watch(watch::WatchArgs),
     /// Take in and remove members
     #[command(subcommand, after_help = members::EXAMPLES)]
     Members(members::MembersCommand),
@@ -110,6 +114,7 @@ pub fn main() -> ExitCode {
             block_on(step_down::run(args))
         }
         Command::Kv(command) => block_on(kv::run(command)),
+        Command::Watch(args) => block_on(watch::run(args)),
         Command::ForceStart(args) => block_on(force_start::run(args)),
         Command::Members(command) => block_on(members::run(command)),
         Command::Secret(command) => secret::run(&command),

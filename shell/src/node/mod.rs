@@ -18,8 +18,8 @@ mod force;
 mod formation;
 mod inbox;
 mod invite;
-mod keys;
 mod lanes;
+mod leases;
 mod measure;
 mod notices;
 mod outcomes;
@@ -66,9 +66,12 @@ use crate::storage::{
     run_state_lane, state_lane,
 };
 use crate::transport::{self, Events, Protocols, Transport};
+use crate::watch::{Hub, WatchEnd, end_with_the_quorum};
 
 /// Requests that wait for the consensus lane; more are answered that the node is busy.
 const REQUESTS_MAX: usize = 16_384;
+/// How many of these places are kept for keep-alives and the control of the cluster, and not given to data.
+const REQUESTS_RESERVED: usize = 1_024;
 /// Bytes of the newest entries that are loaded when the node starts.
 const TAIL_BYTES_MAX: u64 = 4 << 20;
 /// Changes that wait for the state store, in bytes.
@@ -147,6 +150,12 @@ pub async fn run(config: Config, ports: Ports, stop: impl Future<Output = ()>) -
     let (view, views) = watch::channel(View::blank());
     let (applied, applied_out) = watch::channel(durable.applied);
     let (alive, mut all_ended) = mpsc::channel::<()>(1);
+    let watches = Arc::new(watchers(&config, &ports, &durable, &metrics)?);
+    tokio::spawn(end_with_the_quorum(
+        views.clone(),
+        Arc::clone(&watches),
+        View::end_of_watches,
+    ));
     let backend = Arc::new(NodeBackend {
         config: Arc::clone(&config),
         clock: Arc::clone(&ports.clock),
@@ -154,7 +163,9 @@ pub async fn run(config: Config, ports: Ports, stop: impl Future<Output = ()>) -
         state: Arc::clone(&durable.state),
         applied: applied_out,
         view: views,
+        state_bytes: Arc::clone(&durable.state_bytes),
         metrics: Arc::clone(&metrics),
+        watches: Arc::clone(&watches),
     });
     let bind = resolve(&config, &ports).await?;
     let core = CoreLane {
@@ -162,6 +173,7 @@ pub async fn run(config: Config, ports: Ports, stop: impl Future<Output = ()>) -
         ports: ports.clone(),
         metrics,
         durable,
+        watches: Arc::clone(&watches),
         bind,
         view,
         applied,
@@ -205,11 +217,13 @@ pub async fn run(config: Config, ports: Ports, stop: impl Future<Output = ()>) -
     notifier.stopping();
     let result = match early {
         Some(result) => {
+            watches.close(WatchEnd::Stopping);
             let _ = drain.send(());
             result
         }
         None => {
             hand_over(&backend, &ports.clock, &mut serving).await;
+            watches.close(WatchEnd::Stopping);
             let _ = drain.send(());
             serving.await;
             let _ = requests.send(Request::Stop).await;
@@ -227,6 +241,23 @@ pub async fn run(config: Config, ports: Ports, stop: impl Future<Output = ()>) -
             "the consensus lane ended without a word".to_owned(),
         ))
     })
+}
+
+/// Nobody watches yet.
+fn watchers(
+    config: &Config,
+    ports: &Ports,
+    durable: &Durable,
+    metrics: &Arc<Metrics>,
+) -> Result<Hub, NodeError> {
+    let mut seed = [0; 8];
+    ports.entropy.fill(&mut seed).map_err(NodeError::Entropy)?;
+    Ok(Hub::new(
+        Arc::clone(&durable.state),
+        config.network.max_watchers,
+        u64::from_le_bytes(seed),
+        Arc::clone(metrics),
+    ))
 }
 
 /// A leader hands over before it stops, while requests go on being served.
@@ -269,6 +300,8 @@ struct Durable {
     store: StateStore,
     snapshots: Snapshots,
     state: SharedState,
+    /// What keys and values take.
+    state_bytes: Arc<AtomicU64>,
     /// The last entry that the state holds, and the membership as of it.
     base: Option<Base>,
     applied: Index,
@@ -332,6 +365,7 @@ impl Durable {
             recovered,
             store,
             snapshots,
+            state_bytes: Arc::new(AtomicU64::new(state.bytes())),
             state: Arc::new(RwLock::new(state)),
             base,
             applied: position.index,
@@ -345,6 +379,7 @@ struct CoreLane {
     ports: Ports,
     metrics: Arc<Metrics>,
     durable: Durable,
+    watches: Arc<Hub>,
     bind: SocketAddr,
     view: watch::Sender<View>,
     applied: watch::Sender<Index>,
@@ -359,6 +394,7 @@ impl CoreLane {
             ports,
             metrics,
             mut durable,
+            watches,
             bind,
             view,
             applied,
@@ -398,6 +434,7 @@ impl CoreLane {
             ports,
             metrics,
             durable,
+            watches,
             view,
             applied,
             alive,
@@ -420,6 +457,7 @@ struct Running {
     ports: Ports,
     metrics: Arc<Metrics>,
     durable: Durable,
+    watches: Arc<Hub>,
     view: watch::Sender<View>,
     applied: watch::Sender<Index>,
     alive: mpsc::Sender<()>,
@@ -436,6 +474,7 @@ impl Running {
             ports,
             metrics,
             durable,
+            watches,
             view,
             applied,
             alive,
@@ -447,6 +486,7 @@ impl Running {
             store,
             snapshots,
             state,
+            state_bytes,
             base,
             ..
         } = durable;
@@ -476,10 +516,12 @@ impl Running {
         let shared = Arc::clone(&state);
         let apply = ApplyLane {
             state,
+            watches,
             membership_changed: base.is_none(),
             membership: base.unwrap_or_else(|| raft.status().base.clone()).membership,
             store: store_sender.clone(),
             applied_bytes: Arc::clone(&applied_bytes),
+            state_bytes,
             snapshots: snapshots.clone(),
             applied,
             completions: completions.clone(),
@@ -528,6 +570,7 @@ impl Running {
             lanes,
             completions: reports,
             state: shared,
+            retention: config.storage.retention,
             view,
             directory,
         };

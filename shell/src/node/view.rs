@@ -5,6 +5,7 @@ use std::time::Duration;
 use quorate_core::raft::{Index, Membership, NodeId, PeerStatus, Role, Term};
 
 use crate::transport::NodeReport;
+use crate::watch::WatchEnd;
 
 /// Of a node that has no part in a cluster.
 pub(super) const NO_CLUSTER: &str = "this node belongs to no cluster yet";
@@ -61,6 +62,12 @@ pub(super) struct PeerView {
 }
 
 impl View {
+    /// Why the node hears of no changes, and so serves no watches.
+    pub(super) fn end_of_watches(&self) -> Option<WatchEnd> {
+        let aside = self.aside.clone().map(WatchEnd::SetAside);
+        aside.or_else(|| self.read_only.then_some(WatchEnd::QuorumLost))
+    }
+
     /// What a node knows that belongs to no cluster yet.
     pub(super) fn blank() -> View {
         View {

@@ -15,6 +15,7 @@ use super::super::inbox::{Completion, WriteOutcome};
 use crate::metrics::Metrics;
 use crate::port::{Clock, Observer};
 use crate::storage::{Row, RowBatch, Snapshots, StateSender};
+use crate::watch::{Hub, Woken};
 
 /// The state as readers share it with the apply lane.
 pub(in super::super) type SharedState = Arc<RwLock<StateMachine>>;
@@ -48,6 +49,8 @@ pub(in super::super) enum ApplyOrder {
 
 pub(in super::super) struct ApplyLane {
     pub(in super::super) state: SharedState,
+    /// Who watches the state.
+    pub(in super::super) watches: Arc<Hub>,
     /// The membership as of the last applied entry.
     pub(in super::super) membership: Membership,
     /// Whether the store has to be told the membership with the next rows.
@@ -55,6 +58,8 @@ pub(in super::super) struct ApplyLane {
     pub(in super::super) store: StateSender,
     /// Bytes of entries applied since the node started.
     pub(in super::super) applied_bytes: Arc<AtomicU64>,
+    /// What keys and values take, for whoever lets writes in.
+    pub(in super::super) state_bytes: Arc<AtomicU64>,
     pub(in super::super) snapshots: Snapshots,
     pub(in super::super) applied: watch::Sender<Index>,
     pub(in super::super) completions: mpsc::UnboundedSender<Completion>,
@@ -84,6 +89,7 @@ impl ApplyLane {
         let mut rows = Vec::new();
         let mut replies = Vec::new();
         let mut leases = Vec::new();
+        let mut woken = Woken::default();
         let mut bytes = 0;
         let mut waiters = waiters.into_iter().peekable();
         let position = {
@@ -96,6 +102,7 @@ impl ApplyLane {
                         let applied = state
                             .apply(entry.position, command)
                             .map_err(|error| error.to_string())?;
+                        self.watches.follow(&state, &mut woken);
                         rows.extend(applied.rows.into_iter().map(|row| Row {
                             key: row.key,
                             value: row.value,
@@ -119,11 +126,13 @@ impl ApplyLane {
                 }
             }
             self.observer.applied(&state);
+            self.state_bytes.store(state.bytes(), Ordering::Relaxed);
             state.applied()
         };
         for (waiter, reply) in replies {
             self.answer(waiter, &reply);
         }
+        woken.wake();
         let took = self.clock.now().since(begun);
         self.metrics
             .apply
@@ -172,7 +181,14 @@ impl ApplyLane {
             .await
             .map_err(|error| error.to_string())?;
         self.observer.applied(&state);
-        *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
+        self.state_bytes.store(state.bytes(), Ordering::Relaxed);
+        let mut woken = Woken::default();
+        {
+            let mut shared = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            *shared = state;
+            self.watches.follow(&shared, &mut woken);
+        }
+        woken.wake();
         self.membership = base.membership;
         self.membership_changed = false;
         self.applied.send_replace(position.index);
