@@ -53,7 +53,7 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
         return Ok(ExitCode::SUCCESS);
     }
     let baseline = arguments.baseline.as_deref().map(read_baseline).transpose()?;
-    let bar = report::progress(scenario::runs(&scenarios, arguments.seeds));
+    let bar = report::progress(scenario::runs(&scenarios, arguments.seeds), "runs");
     let mut results = {
         let _quiet = report::without_panic_messages();
         scenario::run(
