@@ -55,6 +55,8 @@ impl Requests {
             return Ok(());
         };
         let used = match request {
+            // A client that is refused for being forgotten has done nothing.
+            RequestId::Numbered { client, .. } if is_forgotten(reply) => self.clients.get(client).copied(),
             RequestId::Numbered { client, .. } => self.clients.insert(*client, now),
             RequestId::Key(_) => None,
         };
@@ -80,6 +82,10 @@ impl Requests {
             }),
         }
     }
+}
+
+fn is_forgotten(reply: &Reply) -> bool {
+    matches!(reply, Reply::Refused(Refusal::NoSuchClient(_)))
 }
 
 /// A value that names a request.
