@@ -85,6 +85,7 @@ impl Pipeline {
             self.bytes -= append.bytes;
             self.window += usize::from(was_full);
         }
+        self.timed = self.timed.filter(|timed| timed.index > index);
     }
 
     /// Whether something that left before heartbeat `round`, which was answered, is lost: the follower agrees up to
