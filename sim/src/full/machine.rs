@@ -17,6 +17,7 @@ use quorate::node::{ForceError, NodeError, Prepared, Release};
 use quorate::port::Ports;
 use quorate::transport::{Protocols, Secret};
 use quorate_api::NodeName;
+use quorate_core::duties::Retention;
 use quorate_core::raft::{FeatureLevel, NodeId};
 use tokio::sync::Notify;
 
@@ -105,6 +106,7 @@ impl Cluster {
                 wal_sync: true,
                 snapshot_interval: raft.retained_entries.max(20),
                 snapshot_rate: 0,
+                retention: Retention::default(),
             },
             network: NetworkOptions {
                 max_connections: 1_000,
