@@ -19,6 +19,10 @@ sim nodes="3" seeds="1..1000":
 sim-nodes nodes="3" seeds="1..100":
     cargo run --release -p quorate-sim -- run --nodes {{nodes}} --seeds {{seeds}}
 
+# Stories of failure, measured against what they allow: `just scenarios --only leader`
+scenarios *arguments:
+    cargo run --release -p quorate-sim -- scenario {{arguments}}
+
 # Consensus alone, beside raft-rs, and its memory, then three nodes beside three of etcd: `just bench --only put --rounds 1`
 bench *arguments:
     cargo bench -p quorate-benches --bench core

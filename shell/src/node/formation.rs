@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use quorate_core::raft::{
-    Base, DirectoryId, DiskError, Lineage, Member, Membership, NodeId, Position, Write, WriteId,
+    Base, DirectoryId, DiskError, FeatureLevel, Lineage, Member, Membership, NodeId, Position, Write, WriteId,
 };
 use tokio::sync::mpsc;
 
@@ -278,12 +278,14 @@ impl Seeker {
         ports: &Ports,
         transport: Transport,
         directory: DirectoryId,
+        features: FeatureLevel,
     ) -> Result<Seeker, FormationError> {
         let mut bytes = [0; 16];
         ports.entropy.fill(&mut bytes)?;
         let own = Member {
             promote: !config.learner,
             witness: config.witness,
+            features,
             ..Member::new(
                 config.node_name.as_str(),
                 directory,

@@ -37,7 +37,8 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use quorate_core::raft::{
-    self, Base, Boot, BootError, DiskError, Index, Membership, Position, Raft, Role, SnapshotEvent,
+    self, Base, Boot, BootError, DiskError, FeatureLevel, Index, Membership, Position, Raft, Role,
+    SnapshotEvent,
 };
 use quorate_core::state::{RestoreError, StateMachine};
 use thiserror::Error;
@@ -135,11 +136,42 @@ pub enum NodeError {
     Failed(String),
 }
 
+/// What a build speaks with other nodes and supports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Release {
+    /// The versions of the conversation between nodes.
+    pub protocols: Protocols,
+    /// The features of consensus.
+    pub features: FeatureLevel,
+}
+
+impl Release {
+    /// This build.
+    pub const CURRENT: Release = Release {
+        protocols: Protocols::CURRENT,
+        features: FeatureLevel::CURRENT,
+    };
+}
+
 /// Runs a node until `stop` completes.
 ///
 /// # Errors
 /// When the node cannot start, or cannot go on.
 pub async fn run(config: Config, ports: Ports, stop: impl Future<Output = ()>) -> Result<(), NodeError> {
+    run_as(Release::CURRENT, config, ports, stop).await
+}
+
+/// Runs a node that says of itself that it is of `release`, until `stop` completes. Clusters of two releases are tried
+/// out with that.
+///
+/// # Errors
+/// When the node cannot start, or cannot go on.
+pub async fn run_as(
+    release: Release,
+    config: Config,
+    ports: Ports,
+    stop: impl Future<Output = ()>,
+) -> Result<(), NodeError> {
     let config = Arc::new(config);
     let notifier = Notifier::from_environment();
     let metrics = Arc::new(Metrics::new(&config.node_name, config.storage.wal_sync));
@@ -169,6 +201,7 @@ pub async fn run(config: Config, ports: Ports, stop: impl Future<Output = ()>) -
     });
     let bind = resolve(&config, &ports).await?;
     let core = CoreLane {
+        release,
         config: Arc::clone(&config),
         ports: ports.clone(),
         metrics,
@@ -375,6 +408,7 @@ impl Durable {
 
 /// What the consensus lane starts with.
 struct CoreLane {
+    release: Release,
     config: Arc<Config>,
     ports: Ports,
     metrics: Arc<Metrics>,
@@ -390,6 +424,7 @@ struct CoreLane {
 impl CoreLane {
     async fn run(self, mut requests: mpsc::Receiver<Request>) -> Result<(), NodeError> {
         let CoreLane {
+            release,
             config,
             ports,
             metrics,
@@ -401,13 +436,14 @@ impl CoreLane {
             alive,
         } = self;
         let (completions, completed) = mpsc::unbounded_channel();
-        let (transport, mut events) = start_transport(&config, &ports, &durable, bind)?;
+        let (transport, mut events) = start_transport(release.protocols, &config, &ports, &durable, bind)?;
         if durable.directory.identity().assignment.is_none() {
             let seeker = Seeker::new(
                 Arc::clone(&config),
                 &ports,
                 transport.clone(),
                 durable.directory.identity().directory,
+                release.features,
             )
             .map_err(|error| NodeError::Formation(error.to_string()))?;
             let addresses = seeker.addresses();
@@ -430,6 +466,7 @@ impl CoreLane {
             }
         }
         let running = Running {
+            features: release.features,
             config,
             ports,
             metrics,
@@ -453,6 +490,7 @@ impl CoreLane {
 
 /// A node with a part in a cluster, about to take it.
 struct Running {
+    features: FeatureLevel,
     config: Arc<Config>,
     ports: Ports,
     metrics: Arc<Metrics>,
@@ -470,6 +508,7 @@ impl Running {
         completions: mpsc::UnboundedSender<Completion>,
     ) -> Result<Consensus, NodeError> {
         let Running {
+            features,
             config,
             ports,
             metrics,
@@ -479,7 +518,7 @@ impl Running {
             applied,
             alive,
         } = self;
-        let raft = boot(&config, &ports, &durable)?;
+        let raft = boot(features, &config, &ports, &durable)?;
         let Durable {
             directory,
             log,
@@ -627,6 +666,7 @@ impl Spawner<'_> {
 }
 
 fn start_transport(
+    protocols: Protocols,
     config: &Config,
     ports: &Ports,
     durable: &Durable,
@@ -640,7 +680,7 @@ fn start_transport(
         cluster_address: config.cluster_address.clone(),
         client_address: config.client_address.clone(),
         secrets: vec![config.secret.clone()],
-        protocols: Protocols::CURRENT,
+        protocols,
     };
     Transport::start(ports, options).map_err(|error| match error {
         transport::StartError::Bind { source, .. } => {
@@ -651,7 +691,12 @@ fn start_transport(
 }
 
 /// The core with what the node remembers.
-fn boot(config: &Config, ports: &Ports, durable: &Durable) -> Result<Raft, NodeError> {
+fn boot(
+    features: FeatureLevel,
+    config: &Config,
+    ports: &Ports,
+    durable: &Durable,
+) -> Result<Raft, NodeError> {
     let path = || durable.directory.path().display().to_string();
     let assignment = durable.directory.identity().assignment;
     let missing = BootError::Inconsistent("the identity names a cluster, and the log does not begin");
@@ -669,6 +714,7 @@ fn boot(config: &Config, ports: &Ports, durable: &Durable) -> Result<Raft, NodeE
         read_timeout: timing.rpc_timeout,
         lease_reads: timing.lease_reads,
         witness: config.witness,
+        features,
         ..raft::Config::default()
     };
     let recovered = &durable.recovered;

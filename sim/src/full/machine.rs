@@ -4,8 +4,8 @@
 //! stream of chance of its own.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use quorate::config::{
     Config, Formation, Limits, Listen, LogFormat, LogOptions, NetworkOptions, Origin, RaftTiming, StaticNode,
     Storage, Timeouts,
 };
-use quorate::node::NodeError;
+use quorate::node::{ForceError, NodeError, Prepared, Release};
 use quorate::port::Ports;
-use quorate::transport::Secret;
+use quorate::transport::{Protocols, Secret};
 use quorate_api::NodeName;
 use quorate_core::duties::Retention;
-use quorate_core::raft::NodeId;
+use quorate_core::raft::{FeatureLevel, NodeId};
 use tokio::sync::Notify;
 
 use super::clock::{ClockPort, MachineClock};
@@ -140,6 +140,9 @@ pub(super) struct Host {
     /// Whether a process shall run.
     runs: AtomicBool,
     life: AtomicU64,
+    /// Whether the next start is forced.
+    forced: AtomicBool,
+    installed: AtomicU16,
     /// Asks the process of this life to stop.
     stop: Mutex<Arc<Notify>>,
     ended: Mutex<Option<Result<(), NodeError>>>,
@@ -166,6 +169,8 @@ impl Host {
             streams: Arc::default(),
             runs: AtomicBool::new(!cluster.topology.spares.contains(&id)),
             life: AtomicU64::new(0),
+            forced: AtomicBool::new(false),
+            installed: AtomicU16::new(1),
             stop: Mutex::default(),
             ended: Mutex::new(None),
         }
@@ -184,6 +189,11 @@ impl Host {
     /// A process shall run, or none, from the next start of the machine's runtime on.
     pub(super) fn shall_run(&self, runs: bool) {
         self.runs.store(runs, Ordering::Relaxed);
+    }
+
+    /// The next start is forced.
+    pub(super) fn force(&self) {
+        self.forced.store(true, Ordering::Relaxed);
     }
 
     /// Asks the process to stop, as an operator does.
@@ -208,11 +218,42 @@ impl Host {
             let config = self.cluster.config(self.id);
             let stop = Arc::<Notify>::default();
             *self.stop.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&stop);
-            let node = quorate::node::run(config, self.ports(life), stop.notified());
+            let ports = self.ports(life);
+            let node = async {
+                if self.forced.swap(false, Ordering::Relaxed) {
+                    self.force_start(&ports).await?;
+                }
+                quorate::node::run_as(self.release(), config, ports, stop.notified()).await
+            };
             let result = Behind::new(&self.gate, Box::pin(node)).await;
             *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
         }
         std::future::pending().await
+    }
+
+    /// What `quorate force-start` does.
+    async fn force_start(&self, ports: &Ports) -> Result<(), NodeError> {
+        let failed = |error: ForceError| NodeError::Failed(error.to_string());
+        let prepared = Prepared::open(ports, Path::new(DATA)).await.map_err(failed)?;
+        self.sight.lineage_ends(prepared.start().committed);
+        prepared.make().await.map_err(failed)
+    }
+
+    /// The release that processes are of from the next start on: 1 is this build, later ones speak and support more.
+    pub(super) fn install(&self, release: u16) {
+        self.installed.store(release, Ordering::Relaxed);
+    }
+
+    fn release(&self) -> Release {
+        let installed = self.installed.load(Ordering::Relaxed);
+        let Release { protocols, features } = Release::CURRENT;
+        Release {
+            protocols: Protocols {
+                newest: protocols.newest + installed - 1,
+                ..protocols
+            },
+            features: FeatureLevel(features.0 + installed - 1),
+        }
     }
 
     fn ports(&self, life: u64) -> Ports {

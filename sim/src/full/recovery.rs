@@ -103,6 +103,7 @@ impl World {
             surprises.join("; ")
         })?;
         let found = self.clients.listed().unwrap_or_default();
+        self.statistics.lost_writes += self.clients.lost(&found);
         for (key, (value, revision)) in self.clients.acknowledged() {
             let there = found.get(&key);
             demand(

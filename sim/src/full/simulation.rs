@@ -137,6 +137,18 @@ impl Simulation {
         self.world.sight.leader().map_or(0, |(term, _)| term.0)
     }
 
+    /// How often a node was elected in a term after all before, or as the first one after a forced start.
+    pub fn elections(&self) -> u64 {
+        self.world.sight.reigns()
+    }
+
+    /// The feature level that all members use.
+    pub fn feature_level(&self) -> u16 {
+        let levels = self.world.members().into_iter();
+        let levels = levels.map(|node| self.world.sight.feature_level(node).0);
+        levels.min().unwrap_or_default()
+    }
+
     /// Members that run and do not lead, in the order of their numbers.
     pub fn followers(&self) -> Vec<NodeId> {
         let leader = self.leader();
@@ -263,8 +275,10 @@ impl Simulation {
         self.world.start(node);
     }
 
-    /// Cuts the power of a machine, and everything on its disk is lost.
+    /// Cuts the power of a machine, and everything on its disk is lost. It belongs to the cluster, and joins when it is
+    /// started.
     pub fn wipe(&mut self, node: NodeId) {
+        self.world.members.insert(node);
         self.world.kill(node, true);
         let host = Arc::clone(self.world.host(node));
         host.disk.wipe();
@@ -302,6 +316,24 @@ impl Simulation {
     /// The next sync of the log fails: the process stops, and is started again.
     pub fn fail_sync(&mut self, node: NodeId) {
         self.world.host(node).disk.fail_next_sync();
+    }
+
+    /// No more can be written to the disk, or there is room again. The process ends when it wants to write, and is
+    /// started again and again.
+    pub fn fill_disk(&mut self, node: NodeId, full: bool) {
+        self.world.host(node).disk.is_full(full);
+    }
+
+    /// Starts a node whose cluster is lost alone, in a new lineage, as `quorate force-start` does; what only other nodes
+    /// have is lost. It must not run, and nobody else may: whoever comes back has to be wiped, or is set aside.
+    pub fn force_start(&mut self, node: NodeId) {
+        self.world.force_start(node);
+    }
+
+    /// Installs another release on a machine, which its next process is of: 1 is this build; each later one speaks a
+    /// newer version with its like, and supports one feature level more.
+    pub fn install(&mut self, node: NodeId, release: u16) {
+        self.world.host(node).install(release);
     }
 
     fn until(&self, time: Duration) -> Time {

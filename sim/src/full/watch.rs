@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quorate::port::Observer;
 use quorate_core::raft::{
-    Apply, Body, Effects, HardState, Index, NodeId, Raft, Role, Status, StepDown, Term, TraceEvent,
+    Apply, Body, Effects, FeatureLevel, HardState, Index, NodeId, Raft, Role, Status, StepDown, Term,
+    TraceEvent,
 };
 use quorate_core::state::StateMachine;
 
@@ -44,6 +45,8 @@ struct Seen {
     /// The leader that it knows, by its id as a member.
     leader: Option<NodeId>,
     last: Index,
+    /// The features that its cluster uses.
+    level: Option<FeatureLevel>,
     repairing: bool,
     /// The state machine's last entry and fingerprint.
     applied: (Index, u64),
@@ -58,6 +61,7 @@ struct Inner {
     /// The leader of the latest term: its machine, and its id as a member.
     leader: Option<(Term, NodeId, NodeId)>,
     elected: BTreeMap<NodeId, u64>,
+    reigns: u64,
     breach: Option<Breach>,
     trace: Trace,
     statistics: Statistics,
@@ -78,6 +82,7 @@ impl Sight {
             seen: BTreeMap::new(),
             leader: None,
             elected: BTreeMap::new(),
+            reigns: 0,
             breach: None,
             trace: Trace::default(),
             statistics: Statistics::default(),
@@ -166,6 +171,32 @@ impl Sight {
         self.inner().committed.last()
     }
 
+    /// A start was forced with a log of which everything up to `committed` is known to be committed: another lineage
+    /// begins, whose terms, votes and later entries are its own.
+    pub(super) fn lineage_ends(&self, committed: Index) {
+        let mut inner = self.inner();
+        inner.elections.begin_anew();
+        inner.committed.ends_after(committed);
+        inner.states.end_before(committed.next());
+        inner.votes.clear();
+        inner.leader = None;
+        inner.statistics.forced_starts += 1;
+    }
+
+    /// The features that a node knows its cluster to use.
+    pub(super) fn feature_level(&self, node: NodeId) -> FeatureLevel {
+        self.inner()
+            .seen
+            .get(&node)
+            .and_then(|seen| seen.level)
+            .unwrap_or(FeatureLevel::FIRST)
+    }
+
+    /// How often a node was elected in a term after all before, or as the first of a lineage.
+    pub(super) fn reigns(&self) -> u64 {
+        self.inner().reigns
+    }
+
     /// What every node was last seen to be, in words.
     pub(super) fn describe(&self) -> String {
         let inner = self.inner();
@@ -238,6 +269,7 @@ impl Inner {
         seen.progress.see(status)?;
         (seen.role, seen.leader) = (Some(status.role), status.leader);
         (seen.last, seen.repairing) = (status.last.index, status.repairing.is_some());
+        seen.level = Some(status.membership.level());
         if status.role == Role::Leader {
             self.elections.leads(status.term, run)?;
         }
@@ -323,6 +355,7 @@ impl Inner {
                 *self.elected.entry(node).or_default() += 1;
                 if self.leader.is_none_or(|(known, ..)| known < *term) {
                     self.leader = Some((*term, node, id));
+                    self.reigns += 1;
                 }
             }
             TraceEvent::Campaign { pre_vote: false, .. } => statistics.campaigns += 1,

@@ -55,6 +55,10 @@ struct Record {
     under_way: u64,
     listing: Listing,
     mood: Mood,
+    /// When the last lineage ended, with everything that only lost nodes had.
+    lineage_ended: Option<Duration>,
+    /// Acknowledged writes of that lineage, which may be lost.
+    before: BTreeMap<String, (u64, u64)>,
 }
 
 /// What clients are like.
@@ -230,6 +234,25 @@ impl Clients {
         }
     }
 
+    /// A start was forced: what was acknowledged before may be lost, and histories of shared keys end here. No node runs.
+    pub(super) fn lineage_ends(&self) {
+        let now = self.now();
+        let mut record = self.record();
+        record.lineage_ended = Some(now);
+        let own = std::mem::take(&mut record.own);
+        record.before.extend(own);
+    }
+
+    /// Acknowledged writes of a lineage that ended and that are not in `found`.
+    pub(super) fn lost(&self, found: &BTreeMap<String, (u64, u64)>) -> u64 {
+        let record = self.record();
+        let lost = record
+            .before
+            .iter()
+            .filter(|(key, written)| found.get(*key) != Some(*written));
+        lost.count() as u64
+    }
+
     /// No client asks anything new.
     pub(super) fn end(&self) {
         self.record().ended = true;
@@ -389,6 +412,15 @@ impl Worker {
             returned,
         };
         let mut record = self.clients.record();
+        // Of the lineage that ended it is not known what came of requests that were under way.
+        let operation = match record.lineage_ended {
+            None => operation,
+            Some(ended) if invoked < ended => Operation {
+                outcome: Outcome::Unknown,
+                ..operation
+            },
+            Some(_) => return,
+        };
         record
             .histories
             .entry(key.to_owned())

@@ -348,6 +348,16 @@ impl World {
         let _ = host.take_end();
     }
 
+    /// Forces the start of a node alone: the cluster is this node from here on. Nothing happens where a process runs.
+    pub(super) fn force_start(&mut self, id: NodeId) {
+        if !self.host(id).runs() {
+            self.members = BTreeSet::from([id]);
+            self.clients.lineage_ends();
+            self.host(id).force();
+            self.start(id);
+        }
+    }
+
     /// Starts a process where none runs.
     pub(super) fn start(&mut self, id: NodeId) {
         let host = Arc::clone(self.host(id));

@@ -13,6 +13,9 @@ use crate::full::{NodeId, Reads, Setup};
 /// Groups that a name can stand for beside single nodes.
 const GROUPS: [&str; 4] = ["all", "others", "followers", "members"];
 
+/// Releases that nodes can be of.
+const RELEASES: u16 = 4;
+
 /// A scenario.
 #[derive(Clone, Debug)]
 pub struct Scenario {
@@ -337,6 +340,9 @@ impl Names {
                 }
             }
             Action::Add(add) => drop(self.machine(&add.node)?),
+            Action::Upgrade(upgrade) if !(1..=RELEASES).contains(&upgrade.to) => {
+                return Err(format!("releases are 1 to {RELEASES}"));
+            }
             Action::Partition(partition) if partition.groups.len() < 2 => {
                 return Err("a partition has at least two groups".to_owned());
             }
@@ -363,6 +369,9 @@ fn described(action: &Action) -> (&'static str, Vec<super::format::Group>) {
         Action::SlowDisk(slow) => ("slow-disk", vec![slow.node.clone()]),
         Action::StallDisk(stall) => ("stall-disk", vec![stall.node.clone()]),
         Action::FailSync(fail) => ("fail-sync", vec![fail.node.clone()]),
+        Action::FillDisk(fill) => ("fill-disk", vec![fill.node.clone()]),
+        Action::ForceStart(force) => ("force-start", vec![one(&force.node)]),
+        Action::Upgrade(upgrade) => ("upgrade", vec![upgrade.node.clone()]),
         Action::Partition(partition) => ("partition", partition.groups.clone()),
         Action::CutOneWay(cut) => ("cut-one-way", vec![cut.from.clone(), cut.to.clone()]),
         Action::Flap(flap) => ("flap", vec![flap.one.clone(), flap.other.clone()]),

@@ -92,6 +92,10 @@ pub(super) struct Expect {
     pub(super) recovery: Option<Limit>,
     /// Requests at the most of which nobody knows whether they happened.
     pub(super) unknown_answers: Option<u64>,
+    /// Acknowledged writes at the most that a forced start loses; without one none is ever lost.
+    pub(super) lost_writes: Option<u64>,
+    /// The features that all members use in the end.
+    pub(super) feature_level: Option<u16>,
 }
 
 /// How fresh a read is.
@@ -180,6 +184,12 @@ steps! {
     slow_disk "slow-disk": SlowDisk,
     stall_disk "stall-disk": StallDisk,
     fail_sync "fail-sync": FailSync,
+    /// Nothing more can be written to a disk.
+    fill_disk "fill-disk": FillDisk,
+    /// Starts a node alone, in a new lineage.
+    force_start "force-start": ForceStart,
+    /// Stops nodes, and starts them as another release.
+    upgrade "upgrade": Upgrade,
     partition "partition": Partition,
     cut_one_way "cut-one-way": CutOneWay,
     flap "flap": Flap,
@@ -218,6 +228,9 @@ tables! {
     StepClock { node: Group, by: Span, }
     SlowDisk { node: Group, by: Span, #[serde(rename = "for")] time: Span, }
     StallDisk { node: Group, #[serde(rename = "for")] time: Span, }
+    FillDisk { node: Group, #[serde(rename = "for")] time: Span, }
+    ForceStart { node: String, }
+    Upgrade { node: Group, to: u16, #[serde(rename = "for")] time: Span, }
     FailSync { node: Group, }
     Partition { groups: Vec<Group>, #[serde(rename = "for")] time: Option<Span>, }
     CutOneWay { from: Group, to: Group, #[serde(rename = "for")] time: Option<Span>, }

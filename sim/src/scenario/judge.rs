@@ -180,6 +180,19 @@ fn whole_rows(scenario: &Scenario, runs: &[(u64, &Run)]) -> Vec<Row> {
             run.undecided
         });
     }
+    most(
+        "acknowledged writes lost, most in a run",
+        expect.lost_writes,
+        |run| run.lost_writes,
+    );
+    if let Some(level) = expect.feature_level {
+        let mut other = runs.iter().filter(|(_, run)| run.feature_level != level);
+        let count = other.clone().count() as u64;
+        let seen = other.next();
+        let seen = seen.map(|(seed, run)| format!("seed {seed}: level {}", run.feature_level));
+        let measure = format!("runs that end with another feature level than {level}");
+        rows.push(Row::count(measure, count, 0, seen));
+    }
     for node in &scenario.never_leads {
         let led = |run: &Run| run.elected.get(node).copied().unwrap_or_default();
         let first = runs.iter().find(|(_, run)| led(run) > 0);

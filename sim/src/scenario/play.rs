@@ -34,6 +34,10 @@ pub(super) struct Run {
     pub(super) outage: Duration,
     pub(super) recovery: Duration,
     pub(super) unknown_answers: u64,
+    /// Acknowledged writes that a forced start lost.
+    pub(super) lost_writes: u64,
+    /// The features that all members use in the end.
+    pub(super) feature_level: u16,
     /// Keys whose history could not be judged in time.
     pub(super) undecided: u64,
     /// The hash over the whole run.
@@ -50,7 +54,7 @@ pub(super) fn play(scenario: &Scenario, seed: u64) -> Result<Run, Violation> {
         simulation,
         names: BTreeMap::new(),
         open: Vec::new(),
-        starts: Vec::new(),
+        later: Vec::new(),
         run: Run::default(),
     };
     let mut steps = scenario.steps.iter().enumerate().peekable();
@@ -58,7 +62,7 @@ pub(super) fn play(scenario: &Scenario, seed: u64) -> Result<Run, Violation> {
         while let Some((number, step)) = steps.next_if(|(_, step)| step.at <= player.simulation.time()) {
             player.step(number, step);
         }
-        player.start_due();
+        player.do_what_is_due();
         player.simulation.tick()?;
         player.look();
     }
@@ -73,7 +77,7 @@ struct Open {
 }
 
 enum Awaited {
-    /// A leader of a term after this one.
+    /// An election after so many.
     Leader(u64),
     Writes,
     /// Of every member, up to this entry.
@@ -92,20 +96,28 @@ impl Awaited {
     }
 }
 
+/// What is done when the time of a step is over.
+enum Later {
+    /// A process is started.
+    Start(NodeId),
+    /// There is room on a disk again.
+    Empty(NodeId),
+}
+
 struct Player {
     simulation: Simulation,
     /// Nodes by the names that they were called.
     names: BTreeMap<String, NodeId>,
     open: Vec<Open>,
-    /// Nodes that are to be started, and when.
-    starts: Vec<(Time, NodeId)>,
+    /// What is to be done when.
+    later: Vec<(Time, Later)>,
     run: Run,
 }
 
 impl Player {
     fn step(&mut self, number: usize, step: &Step) {
         let since = self.simulation.now();
-        let (term, committed) = (self.simulation.term(), self.simulation.committed());
+        let (elections, committed) = (self.simulation.elections(), self.simulation.committed());
         if let Some(leads) = &step.leads {
             let met = self.check_leader(leads);
             self.run.met.insert(number, met);
@@ -127,7 +139,7 @@ impl Player {
             });
         };
         if step.leader.is_some() {
-            await_(Awaited::Leader(term));
+            await_(Awaited::Leader(elections));
         }
         if step.writes.is_some() {
             await_(Awaited::Writes);
@@ -149,14 +161,17 @@ impl Player {
         }
     }
 
-    fn start_due(&mut self) {
+    fn do_what_is_due(&mut self) {
         let now = self.simulation.time();
-        for (_, node) in self
-            .starts
+        for (_, later) in self
+            .later
             .extract_if(.., |(at, _)| *at <= now)
             .collect::<Vec<_>>()
         {
-            self.simulation.start(node);
+            match later {
+                Later::Start(node) => self.simulation.start(node),
+                Later::Empty(node) => self.simulation.fill_disk(node, false),
+            }
         }
     }
 
@@ -166,8 +181,9 @@ impl Player {
         let now = simulation.now();
         self.open.retain(|open| {
             let came = match open.what {
-                Awaited::Leader(term) => {
-                    (simulation.term() > term && simulation.leader().is_some()).then_some(now)
+                Awaited::Leader(elections) => {
+                    let elected = simulation.elections() > elections && simulation.leader().is_some();
+                    elected.then_some(now)
                 }
                 Awaited::Writes => simulation.served_since(open.since),
                 Awaited::Agreement(index) => simulation.agrees_up_to(index).then_some(now),
@@ -193,10 +209,12 @@ impl Player {
         }
         run.outage = self.simulation.longest_outage();
         run.unknown_answers = self.simulation.unknown_answers();
+        run.feature_level = self.simulation.feature_level();
         run.elected = self.simulation.elected();
         let outcome = self.simulation.finish()?;
         run.elections = outcome.statistics.elections;
         run.recovery = Duration::from_nanos(outcome.statistics.recovery);
+        run.lost_writes = outcome.statistics.lost_writes;
         run.undecided = outcome.statistics.undecided;
         run.trace = outcome.trace;
         Ok(run)
@@ -341,6 +359,15 @@ impl Player {
             Action::StallDisk(stall) => {
                 self.each(&stall.node, |it, node| it.stall_disk(node, span(stall.time)))?;
             }
+            Action::FillDisk(fill) => self.fill_disks(&fill.node, fill.time)?,
+            Action::ForceStart(force) => {
+                let node = self.node(&force.node)?;
+                self.simulation.force_start(node);
+            }
+            Action::Upgrade(upgrade) => self.down(&upgrade.node, Some(upgrade.time), |it, node| {
+                it.stop(node);
+                it.install(node, upgrade.to);
+            })?,
             Action::FailSync(fail) => self.each(&fail.node, Simulation::fail_sync)?,
             Action::Partition(partition) => self.partition(partition)?,
             Action::CutOneWay(cut) => {
@@ -423,8 +450,18 @@ impl Player {
         for node in self.group(group, &[])? {
             what(&mut self.simulation, node);
             if let Some(time) = time {
-                self.starts.push((self.simulation.time() + time.0, node));
+                self.later
+                    .push((self.simulation.time() + time.0, Later::Start(node)));
             }
+        }
+        Ok(())
+    }
+
+    fn fill_disks(&mut self, group: &Group, time: super::format::Span) -> Result<(), String> {
+        for node in self.group(group, &[])? {
+            self.simulation.fill_disk(node, true);
+            self.later
+                .push((self.simulation.time() + time.0, Later::Empty(node)));
         }
         Ok(())
     }

@@ -174,6 +174,14 @@ impl CommittedLog {
         lost
     }
 
+    /// A lineage begins with a log of which only this much is known to be committed: what was committed after it is
+    /// committed again, or lost.
+    pub(crate) fn ends_after(&mut self, index: Index) {
+        let kept = usize::try_from(index.0).unwrap_or(usize::MAX);
+        self.entries.truncate(kept);
+        self.decided.truncate(kept);
+    }
+
     /// The last committed index.
     pub(crate) fn last(&self) -> Index {
         Index(self.entries.len() as u64)

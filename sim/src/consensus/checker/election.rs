@@ -48,7 +48,7 @@ impl Elections {
     }
 
     /// Another lineage begins, whose terms are its own.
-    pub(in crate::consensus) fn begin_anew(&mut self) {
+    pub(crate) fn begin_anew(&mut self) {
         self.leaders.clear();
     }
 

@@ -14,7 +14,7 @@ pub(crate) struct States {
 
 impl States {
     /// What was reached at `index` and after it is lost with a lineage.
-    pub(in crate::consensus) fn end_before(&mut self, index: Index) {
+    pub(crate) fn end_before(&mut self, index: Index) {
         let place = usize::try_from(index.0).expect("a run has few entries");
         self.fingerprints.truncate(place);
     }

@@ -73,6 +73,12 @@ impl OpenFile {
         work(&mut inner)
     }
 
+    fn change<T>(&self, work: impl FnOnce(&mut Inner) -> io::Result<T>) -> io::Result<T> {
+        let mut inner = self.disk.inner();
+        inner.take_room(self.disk.life)?;
+        work(&mut inner)
+    }
+
     fn begin_sync(&self) -> io::Result<Sync> {
         self.operate(|inner| {
             let mean = inner.habits.sync_mean;
@@ -130,7 +136,7 @@ impl File for OpenFile {
     }
 
     fn write_all_at(&self, buffer: &[u8], offset: u64) -> io::Result<()> {
-        self.operate(|inner| {
+        self.change(|inner| {
             inner.content(self.file).write(offset, buffer);
             let place = self.file ^ offset.rotate_left(32);
             let written = if self.is_database {
@@ -148,7 +154,7 @@ impl File for OpenFile {
     }
 
     fn set_length(&self, length: u64) -> io::Result<()> {
-        self.operate(|inner| {
+        self.change(|inner| {
             inner.content(self.file).set_length(length);
             Ok(())
         })

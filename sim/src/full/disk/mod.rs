@@ -77,6 +77,8 @@ struct Inner {
     /// How many more operations of this process come through.
     fuel: Option<u64>,
     fails_next_sync: bool,
+    /// Nothing more can be written.
+    full: bool,
     /// Errors given to processes since somebody last asked.
     failures: u64,
     habits: Habits,
@@ -102,6 +104,16 @@ impl Inner {
     fn operate(&mut self, life: u64) -> io::Result<()> {
         self.check(life)?;
         self.fuel = self.fuel.map(|fuel| fuel - 1);
+        Ok(())
+    }
+
+    /// An operation that needs room. On a file system that copies on write, or grows on demand, every write does.
+    fn take_room(&mut self, life: u64) -> io::Result<()> {
+        self.operate(life)?;
+        if self.full {
+            self.failures += 1;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         Ok(())
     }
 
@@ -150,6 +162,7 @@ impl Disk {
                 life: 0,
                 fuel: None,
                 fails_next_sync: false,
+                full: false,
                 failures: 0,
                 habits,
                 random,
@@ -183,6 +196,11 @@ impl Disk {
         self.inner().fails_next_sync = true;
     }
 
+    /// Nothing more fits on it, or there is room again.
+    pub(super) fn is_full(&self, full: bool) {
+        self.inner().full = full;
+    }
+
     /// How many errors it has given since this was last asked.
     pub(super) fn take_failures(&self) -> u64 {
         std::mem::take(&mut self.inner().failures)
@@ -196,6 +214,7 @@ impl Disk {
             ..Habits::default()
         };
         inner.fails_next_sync = false;
+        inner.full = false;
         inner.fuel = None;
     }
 
@@ -339,7 +358,10 @@ impl Files for Disk {
 
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn File>> {
         let mut inner = self.inner();
-        inner.operate(self.life)?;
+        match mode {
+            OpenMode::CreateNew => inner.take_room(self.life)?,
+            OpenMode::Read | OpenMode::ReadWrite => inner.operate(self.life)?,
+        }
         let file = match mode {
             OpenMode::CreateNew => self.create(&mut inner, path)?,
             OpenMode::Read | OpenMode::ReadWrite => self.open_existing(&inner, path)?,
