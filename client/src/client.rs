@@ -1,4 +1,4 @@
-//! The operations of the API.
+//! A client, and what it asks of the cluster itself.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -6,30 +6,22 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Response};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use quorate_api::{
-    AddMember, ClusterStatus, Consistency, DeleteAnswer, Health, KeyValue, Leadership, ListAnswer,
-    MemberChanged, NodeName, NodesAnswer, ProblemCode, PutAnswer, StepDownRequest,
+    AddMember, ClusterStatus, Health, Leadership, MemberChanged, NodeName, NodesAnswer, StepDownRequest,
 };
 use serde::de::DeserializeOwned;
 
 use crate::Error;
 use crate::connection::Endpoint;
 use crate::endpoint::parse_list;
-use crate::request::{Effect, Sender};
-
-/// What may stand in a path as it is; a key keeps its slashes.
-const PATH: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'_')
-    .remove(b'.')
-    .remove(b'~')
-    .remove(b'/');
+use crate::request::{Call, Effect, Sender};
 
 /// A client of a cluster. Cheap to clone; clones share their connections.
 #[derive(Clone, Debug)]
 pub struct Client {
     pub(crate) sender: Arc<Sender>,
+    /// Under which key writes are carried out once.
+    request_key: Option<Arc<str>>,
 }
 
 /// Sets up a [`Client`].
@@ -74,32 +66,9 @@ impl Builder {
                 timeout: self.timeout,
                 rounds_max: self.rounds_max,
             }),
+            request_key: None,
         }
     }
-}
-
-/// What a put asks for besides its value.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Put {
-    /// Write only if the key's `mod_revision` is this one; 0: only if there is no such key.
-    pub expected_revision: Option<u64>,
-    /// Whether the answer shall hold what was there before.
-    pub previous: bool,
-}
-
-/// Which keys to list.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct List {
-    /// What the keys begin with.
-    pub prefix: Vec<u8>,
-    /// The first key.
-    pub start: Option<Vec<u8>>,
-    /// The key after the last one.
-    pub end: Option<Vec<u8>>,
-    /// How many at the most; the node has its own bound.
-    pub limit: Option<usize>,
-    /// How fresh the answer must be.
-    pub consistency: Consistency,
 }
 
 impl Client {
@@ -124,61 +93,15 @@ impl Client {
         })
     }
 
-    /// The key with its value, if it is there.
-    ///
-    /// # Errors
-    /// When no node answers, or with what it answers.
-    pub async fn get(&self, key: &[u8], consistency: Consistency) -> Result<Option<KeyValue>, Error> {
-        let mut path = key_path(key);
-        if consistency != Consistency::default() {
-            path.push_str("?consistency=");
-            path.push_str(consistency.as_str());
+    /// The same client for one write, which the cluster carries out once under this key of 1 to 128 visible ASCII
+    /// characters: the client repeats it until it is answered, also when the outcome of an attempt is unknown, and so
+    /// may its caller, with the same key and the same write. Another write takes another key.
+    #[must_use]
+    pub fn once(&self, request_key: impl Into<String>) -> Client {
+        Client {
+            sender: Arc::clone(&self.sender),
+            request_key: Some(request_key.into().into()),
         }
-        match self.read(&path).await {
-            Ok(entry) => Ok(Some(entry)),
-            Err(Error::NotFound(problem)) if problem.code == ProblemCode::KeyNotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Gives `key` the value.
-    ///
-    /// # Errors
-    /// [`Error::Conflict`] when the expected revision is not the current one, [`Error::UnknownOutcome`] when the write
-    /// may have taken effect; otherwise nothing was written.
-    pub async fn put(&self, key: &[u8], value: impl Into<Bytes>, put: Put) -> Result<PutAnswer, Error> {
-        let path = write_path(key, put);
-        self.ask(Method::PUT, &path, value.into(), Effect::Change).await
-    }
-
-    /// Removes `key`. That there is none is no error: [`DeleteAnswer::deleted`] is 0.
-    ///
-    /// # Errors
-    /// As [`Client::put`].
-    pub async fn delete(&self, key: &[u8], put: Put) -> Result<DeleteAnswer, Error> {
-        let path = write_path(key, put);
-        self.ask(Method::DELETE, &path, Bytes::new(), Effect::Change)
-            .await
-    }
-
-    /// The keys of a range with their values, ascending.
-    ///
-    /// # Errors
-    /// When no node answers, or with what it answers.
-    pub async fn list(&self, list: &List) -> Result<ListAnswer, Error> {
-        let encode = |bytes: &[u8]| percent_encode(bytes, NON_ALPHANUMERIC).to_string();
-        let mut path = format!("/v1/kv?prefix={}", encode(&list.prefix));
-        for (name, bytes) in [("start", &list.start), ("end", &list.end)] {
-            if let Some(bytes) = bytes {
-                path.push_str(&format!("&{name}={}", encode(bytes)));
-            }
-        }
-        if let Some(limit) = list.limit {
-            path.push_str(&format!("&limit={limit}"));
-        }
-        path.push_str("&consistency=");
-        path.push_str(list.consistency.as_str());
-        self.read(&path).await
     }
 
     /// How the node does.
@@ -230,8 +153,7 @@ impl Client {
     /// [`Error::NotFound`] when there is none of this name; otherwise as [`Client::put`].
     pub async fn remove_member(&self, name: &NodeName) -> Result<MemberChanged, Error> {
         let path = format!("/cluster/members/{name}");
-        self.ask(Method::DELETE, &path, Bytes::new(), Effect::Change)
-            .await
+        self.ask(Method::DELETE, path, Bytes::new(), Effect::Change).await
     }
 
     /// Hands the leadership to another node.
@@ -244,53 +166,58 @@ impl Client {
             .await
     }
 
-    async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+    pub(crate) async fn read<T: DeserializeOwned>(&self, path: impl Into<String>) -> Result<T, Error> {
         self.ask(Method::GET, path, Bytes::new(), Effect::None).await
+    }
+
+    /// Sends a change of data, which is carried out once if there is a key for it.
+    pub(crate) async fn change<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: impl Into<String>,
+        body: impl Into<Bytes>,
+    ) -> Result<T, Error> {
+        let effect = match self.request_key {
+            Some(_) => Effect::Once,
+            None => Effect::Change,
+        };
+        self.ask(method, path, body, effect).await
     }
 
     async fn send(
         &self,
         method: Method,
-        path: &str,
-        body: Bytes,
+        path: impl Into<String>,
+        body: impl Into<Bytes>,
         effect: Effect,
     ) -> Result<Response<Bytes>, Error> {
-        self.sender.send(method, path, body, effect).await
+        let call = Call {
+            method,
+            path: path.into(),
+            body: body.into(),
+            effect,
+            request_key: self.request_key.clone().filter(|_| effect == Effect::Once),
+        };
+        self.sender.send(&call).await
     }
 
-    async fn ask<T: DeserializeOwned>(
+    pub(crate) async fn ask<T: DeserializeOwned>(
         &self,
         method: Method,
-        path: &str,
-        body: Bytes,
+        path: impl Into<String>,
+        body: impl Into<Bytes>,
         effect: Effect,
     ) -> Result<T, Error> {
-        let response = self.send(method, path, body, effect).await?;
+        let path = path.into();
+        let response = self.send(method, path.clone(), body, effect).await?;
         serde_json::from_slice(response.body()).map_err(|error| Error::Protocol {
-            endpoint: path.to_owned(),
+            endpoint: path,
             reason: format!("the answer is not the expected JSON: {error}"),
         })
     }
 }
 
-fn key_path(key: &[u8]) -> String {
-    format!("/v1/kv/{}", percent_encode(key, PATH))
-}
-
-fn write_path(key: &[u8], put: Put) -> String {
-    let mut path = key_path(key);
-    let mut mark = '?';
-    if let Some(revision) = put.expected_revision {
-        path.push_str(&format!("{mark}revision={revision}"));
-        mark = '&';
-    }
-    if put.previous {
-        path.push_str(&format!("{mark}previous=true"));
-    }
-    path
-}
-
-fn json(value: &impl serde::Serialize) -> Bytes {
+pub(crate) fn json(value: &impl serde::Serialize) -> Bytes {
     serde_json::to_vec(value)
         .expect("the types of the API have string keys and no failing parts")
         .into()

@@ -85,9 +85,10 @@ impl Error {
                 oldest_revision: problem.oldest_revision.unwrap_or(0),
                 problem,
             },
-            ProblemCode::KeyNotFound | ProblemCode::MemberNotFound | ProblemCode::NotFound => {
-                Error::NotFound(problem)
-            }
+            ProblemCode::KeyNotFound
+            | ProblemCode::LeaseNotFound
+            | ProblemCode::MemberNotFound
+            | ProblemCode::NotFound => Error::NotFound(problem),
             _ => Error::Refused(problem),
         }
     }

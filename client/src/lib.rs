@@ -30,7 +30,8 @@
 //!
 //! A client knows several endpoints and uses one of them until it fails. It repeats a request only where that is safe:
 //! reads, and writes that were certainly not appended. A read gives an endpoint that says nothing only a share of its
-//! time. A write whose fate is not known is [`Error::UnknownOutcome`], and the caller decides.
+//! time. A write whose fate is not known is [`Error::UnknownOutcome`], and the caller decides; through [`Client::once`]
+//! a write is repeated until its fate is known, and carried out once.
 
 mod body;
 mod client;
@@ -38,13 +39,19 @@ mod connection;
 mod endpoint;
 mod error;
 mod events;
+mod kv;
+mod lease;
+mod parameters;
 mod request;
 mod watch;
 
-pub use client::{Builder, Client, List, Put};
+pub use client::{Builder, Client};
 pub use error::Error;
 pub use events::{EventParser, ServerEvent, TooLong};
+pub use kv::{Attach, Delete, Fresh, List, Put, Range};
+pub(crate) use parameters::Parameters;
 pub use quorate_api::{
-    Consistency, KeyValue, ListAnswer, NodeName, Problem, ProblemCode, WatchChange, WatchEvent,
+    Consistency, KeyValue, ListAnswer, NodeName, Order, Problem, ProblemCode, SortBy, TxnRequest,
+    WatchChange, WatchEvent,
 };
 pub use watch::{Filter, Keys, Watch, WatchRequest, Watched};

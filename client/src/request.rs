@@ -1,13 +1,14 @@
 //! One request, repeated where that is safe.
 
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, HOST};
 use http::{Method, Request, Response, StatusCode};
-use quorate_api::{PROBLEM_CONTENT_TYPE, Problem, ProblemCode};
+use quorate_api::{PROBLEM_CONTENT_TYPE, Problem, ProblemCode, headers};
 use tokio::time::{Instant, sleep};
 
 use crate::Error;
@@ -22,8 +23,10 @@ const SHARE: Duration = Duration::from_secs(1);
 /// What repeating a request could do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
-    /// Nothing: it only reads.
+    /// Nothing: it only reads, or changes what a repetition leaves as it is.
     None,
+    /// Nothing: the cluster carries it out once.
+    Once,
     /// It changes something, perhaps twice.
     Change,
 }
@@ -40,6 +43,18 @@ pub(crate) struct Sender {
     pub(crate) rounds_max: u32,
 }
 
+/// What is sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(crate) method: Method,
+    /// With its parameters.
+    pub(crate) path: String,
+    pub(crate) body: Bytes,
+    pub(crate) effect: Effect,
+    /// Under which key it is carried out once.
+    pub(crate) request_key: Option<Arc<str>>,
+}
+
 /// How one attempt went.
 enum Attempt {
     Answered(Response<Bytes>),
@@ -52,23 +67,20 @@ enum Attempt {
 
 impl Sender {
     /// Sends until there is an answer that counts, the deadline is over, or every endpoint had its tries.
-    pub(crate) async fn send(
-        &self,
-        method: Method,
-        path: &str,
-        body: Bytes,
-        effect: Effect,
-    ) -> Result<Response<Bytes>, Error> {
+    pub(crate) async fn send(&self, call: &Call) -> Result<Response<Bytes>, Error> {
+        let effect = call.effect;
         let deadline = Instant::now() + self.timeout;
         let tries = u64::from(self.rounds_max) * self.endpoints.len() as u64;
         let mut backoff = BACKOFF_MIN;
         let mut tried = 0;
+        // Once an attempt may have taken effect, that others failed otherwise says nothing about the whole.
+        let mut unknown = None;
         loop {
             let index = self.current.load(Ordering::Relaxed);
             let endpoint = &self.endpoints[index % self.endpoints.len()];
-            let build = |endpoint: &Endpoint| request(&method, path, &body, endpoint);
+            let build = |endpoint: &Endpoint| request(call, endpoint);
             let until = match effect {
-                Effect::None => self.share(tried, deadline),
+                Effect::None | Effect::Once => self.share(tried, deadline),
                 // Given up earlier, it would only be unknown earlier.
                 Effect::Change => deadline,
             };
@@ -82,6 +94,10 @@ impl Sender {
                 Attempt::Answered(response) => return Ok(response),
                 Attempt::Failed(error) => return Err(error),
                 Attempt::Again(error) | Attempt::Leader(_, error) => error,
+            };
+            let error = match (error, unknown.take()) {
+                (error @ Error::UnknownOutcome { .. }, _) | (error, None) => error,
+                (_, Some(unknown)) => unknown,
             };
             // Another task may have moved on already.
             let next = index.wrapping_add(1);
@@ -100,6 +116,7 @@ impl Sender {
                 sleep(pause).await;
                 backoff = (backoff * 2).min(BACKOFF_MAX);
             }
+            unknown = Some(error).filter(|error| matches!(error, Error::UnknownOutcome { .. }));
         }
     }
 
@@ -127,33 +144,27 @@ impl Sender {
         until: Instant,
     ) -> Attempt {
         let name = || endpoint.authority.clone();
-        let reads = effect == Effect::None;
         match endpoint.exchange(request, until).await {
-            Ok(response) => self.judge(endpoint, response, reads),
+            Ok(response) => self.judge(endpoint, response, effect),
             Err(Failure::NotSent(reason)) => Attempt::Again(Error::Connection {
                 endpoint: name(),
                 reason,
             }),
-            Err(Failure::MaybeSent(reason)) if reads => Attempt::Again(Error::Connection {
+            Err(Failure::MaybeSent(reason)) if effect == Effect::None => Attempt::Again(Error::Connection {
                 endpoint: name(),
                 reason,
             }),
-            Err(Failure::MaybeSent(reason)) => Attempt::Failed(Error::UnknownOutcome {
-                endpoint: name(),
-                reason,
-            }),
-            Err(Failure::TimedOut { maybe_sent }) if maybe_sent && !reads => {
-                Attempt::Failed(Error::UnknownOutcome {
-                    endpoint: name(),
-                    reason: format!("no answer within {} ms", self.timeout.as_millis()),
-                })
+            Err(Failure::MaybeSent(reason)) => unknown(endpoint, reason, effect),
+            Err(Failure::TimedOut { maybe_sent: true }) if effect != Effect::None => {
+                let reason = format!("no answer within {} ms", self.timeout.as_millis());
+                unknown(endpoint, reason, effect)
             }
             // Whether there is time for another try is up to the caller.
             Err(Failure::TimedOut { .. }) => Attempt::Again(Error::TimedOut { after: self.timeout }),
         }
     }
 
-    fn judge(&self, endpoint: &Endpoint, response: Response<Bytes>, reads: bool) -> Attempt {
+    fn judge(&self, endpoint: &Endpoint, response: Response<Bytes>, effect: Effect) -> Attempt {
         let status = response.status();
         if status.is_success() {
             return Attempt::Answered(response);
@@ -170,19 +181,20 @@ impl Sender {
             };
             return match status {
                 StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
-                    if reads =>
+                    if effect == Effect::None =>
                 {
                     Attempt::Again(error)
                 }
                 // A proxy that says so may have passed the request on.
-                _ if !reads && status.is_server_error() => Attempt::Failed(Error::UnknownOutcome {
-                    endpoint: endpoint.authority.clone(),
-                    reason: format!("something that is no node answered {status}"),
-                }),
+                _ if effect != Effect::None && status.is_server_error() => {
+                    let reason = format!("something that is no node answered {status}");
+                    unknown(endpoint, reason, effect)
+                }
                 _ => Attempt::Failed(error),
             };
         };
-        let again = problem.code.is_safe_to_retry();
+        let again = problem.code.is_safe_to_retry()
+            || (effect == Effect::Once && problem.code == ProblemCode::UnknownOutcome);
         let leader = problem
             .leader
             .clone()
@@ -196,21 +208,32 @@ impl Sender {
     }
 }
 
-fn request(
-    method: &Method,
-    path: &str,
-    body: &Bytes,
-    endpoint: &Endpoint,
-) -> Result<Request<Outgoing>, Error> {
-    Request::builder()
-        .method(method)
-        .uri(path)
+/// What a write comes to that a node may have seen and did not answer: it is repeated when it is carried out once.
+fn unknown(endpoint: &Endpoint, reason: String, effect: Effect) -> Attempt {
+    let error = Error::UnknownOutcome {
+        endpoint: endpoint.authority.clone(),
+        reason,
+    };
+    match effect {
+        Effect::Once => Attempt::Again(error),
+        Effect::None | Effect::Change => Attempt::Failed(error),
+    }
+}
+
+fn request(call: &Call, endpoint: &Endpoint) -> Result<Request<Outgoing>, Error> {
+    let mut request = Request::builder()
+        .method(&call.method)
+        .uri(&call.path)
         .header(HOST, &endpoint.authority)
-        .header(ACCEPT, "application/json")
-        .body(Outgoing::new(body.clone()))
+        .header(ACCEPT, "application/json");
+    if let Some(key) = &call.request_key {
+        request = request.header(headers::IDEMPOTENCY_KEY, &**key);
+    }
+    request
+        .body(Outgoing::new(call.body.clone()))
         .map_err(|error| Error::Protocol {
             endpoint: endpoint.authority.clone(),
-            reason: format!("the path {path} cannot be sent: {error}"),
+            reason: format!("the path {} cannot be sent: {error}", call.path),
         })
 }
 

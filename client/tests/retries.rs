@@ -164,6 +164,31 @@ async fn a_write_of_unknown_outcome_is_not_repeated() {
 }
 
 #[tokio::test]
+async fn a_write_with_a_key_is_repeated_until_its_outcome_is_known() {
+    let proxy = Step::Answer(502, "text/html", String::new());
+    let steps = vec![
+        problem(ProblemCode::UnknownOutcome),
+        Step::HangUp,
+        proxy,
+        problem(ProblemCode::NoLeader),
+        written(),
+    ];
+    let server = Scripted::start(steps).await;
+    let client = builder(&server.endpoint).build();
+    assert_eq!(put(&client.once("6ba7b810")).await.unwrap(), 7);
+    assert_eq!(server.requests(), 5);
+}
+
+#[tokio::test]
+async fn a_write_with_a_key_stays_unknown_when_later_attempts_fail_otherwise() {
+    let server = Scripted::start(vec![Step::HangUp, problem(ProblemCode::NoLeader)]).await;
+    let client = builder(&server.endpoint).rounds_max(3).build();
+    let error = put(&client.once("6ba7b810")).await.unwrap_err();
+    assert!(matches!(error, Error::UnknownOutcome { .. }), "{error:?}");
+    assert_eq!(server.requests(), 3);
+}
+
+#[tokio::test]
 async fn a_read_is_repeated_whatever_happened_to_it() {
     let entry = r#"{"key":"k","value":"v","create_revision":1,"mod_revision":2,"version":2}"#;
     let answer = Step::Answer(200, "application/json", entry.to_owned());

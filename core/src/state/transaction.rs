@@ -88,7 +88,8 @@ pub enum Operation {
     Nested(u16),
 }
 
-/// How many bytes of keys and values a read in a transaction answers, but at least one key.
+/// How many bytes of keys and values the operations of a command answer together, and up to one pair more: further reads
+/// find that there is more, and what keys were before is left out.
 pub const READ_BYTES_MAX: usize = 1 << 20;
 
 /// A key that gets a value.

@@ -54,7 +54,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// A put that was checked; returns what the key was, when that is asked for.
+    /// A put that was checked; returns what the key was, when that is asked for and there is room.
     pub(super) fn put(&mut self, put: Put) -> Option<KeyValue> {
         let Put {
             key,
@@ -81,7 +81,14 @@ impl<'a> Writer<'a> {
                 assert!(attached, "the lease of a put was checked");
             }
         }
-        previous.filter(|_| wanted)
+        previous.filter(|pair| wanted && self.takes_room(pair))
+    }
+
+    /// Whether the answer still has room for a pair, which takes it. The last one may take more than there is.
+    fn takes_room(&mut self, pair: &KeyValue) -> bool {
+        let had_room = self.room > 0;
+        self.room = self.room.saturating_sub(pair.key.len() + pair.value.len());
+        had_room
     }
 
     /// Removes the keys of a range; returns how many there were, and what they were as far as that is asked for and
@@ -96,9 +103,7 @@ impl<'a> Writer<'a> {
             if let Some(lease) = before.lease {
                 self.leases.detach(lease, key);
             }
-            let bytes = before.key.len() + before.value.len();
-            if delete.previous && (bytes <= self.room || previous.is_empty()) {
-                self.room = self.room.saturating_sub(bytes);
+            if delete.previous && self.takes_room(&before) {
                 previous.push(before);
             }
         }
@@ -184,9 +189,14 @@ impl<'a> Writer<'a> {
     }
 
     fn read(&mut self, query: &Query) -> Response {
+        let limit = if self.room > 0 { query.limit } else { Some(0) };
+        let query = Query {
+            limit,
+            ..query.clone()
+        };
         let found = self
             .keys
-            .read(query, self.room)
+            .read(&query, self.room)
             .expect("the revision was checked");
         let bytes: usize = found
             .items

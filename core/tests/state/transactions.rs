@@ -2,7 +2,8 @@
 
 use quorate_core::state::{
     Block, Command, Compare, DEPTH_MAX, DeleteRange, KeyRange, Malformed, OPERATIONS_MAX, Operand, Operation,
-    Put, Query, Refusal, Relation, Reply, Response, Revision, StateMachine, Transacted, Transaction,
+    Put, Query, READ_BYTES_MAX, Refusal, Relation, Reply, Response, Revision, StateMachine, Transacted,
+    Transaction,
 };
 
 use super::{bytes, pair, put, refused, reply};
@@ -279,4 +280,45 @@ fn the_reads_of_a_transaction_answer_a_bounded_number_of_bytes() {
         })
         .collect();
     assert_eq!(seen, [(3, true), (1, true)]);
+}
+
+#[test]
+fn what_the_operations_of_a_transaction_answer_is_cut_together() {
+    let mut state = StateMachine::new();
+    let value = "x".repeat(READ_BYTES_MAX * 2 / 3);
+    for key in ["a", "b", "c", "d"] {
+        reply(&mut state, put(key, &value));
+    }
+    let with_previous = |key: &str| {
+        Operation::Put(Put {
+            previous: true,
+            ..Put::new(bytes(key), bytes("1"))
+        })
+    };
+    let rest = DeleteRange {
+        range: KeyRange::from(bytes("d")),
+        previous: true,
+    };
+    let operations = vec![
+        with_previous("a"),
+        with_previous("b"),
+        with_previous("c"),
+        all(),
+        Operation::Delete(rest),
+    ];
+    let done = transact(&mut state, always(operations));
+    let responses = &done.blocks[0].responses;
+    let had_previous = |response: &Response| matches!(response, Response::Put { previous: Some(_) });
+    let told: Vec<bool> = responses[..3].iter().map(had_previous).collect();
+    assert_eq!(told, [true, true, false]);
+    assert!(
+        matches!(&responses[3], Response::Read(found) if found.items.is_empty() && found.more),
+        "{:?}",
+        responses[3]
+    );
+    let deleted = Response::Deleted {
+        deleted: 1,
+        previous: Vec::new(),
+    };
+    assert_eq!(responses[4], deleted);
 }

@@ -26,7 +26,8 @@ pub(super) struct ConnectArgs {
     /// How to show the result
     #[arg(
         short = 'w',
-        long = "write-out",
+        long = "output",
+        visible_alias = "write-out",
         value_enum,
         value_name = "FORMAT",
         default_value = "table"

@@ -36,7 +36,8 @@ pub(super) struct ForceStartArgs {
     /// How to show it
     #[arg(
         short = 'w',
-        long = "write-out",
+        long = "output",
+        visible_alias = "write-out",
         value_name = "FORMAT",
         value_enum,
         default_value = "table"

@@ -14,6 +14,7 @@ mod dev;
 mod error;
 mod force_start;
 mod kv;
+mod lease;
 mod members;
 mod nodes;
 mod output;
@@ -21,6 +22,7 @@ mod secret;
 pub mod serve;
 mod status;
 mod step_down;
+mod txn;
 mod version;
 mod watch;
 
@@ -68,6 +70,12 @@ enum Command {
     /// Read and write keys
     #[command(subcommand, after_help = kv::EXAMPLES)]
     Kv(kv::KvCommand),
+    /// Compare keys, and then do one thing or another, as one change
+    #[command(after_help = txn::EXAMPLES)]
+    Txn(txn::TxnArgs),
+    /// Grant leases, keep them alive, and end them with their keys
+    #[command(subcommand, after_help = lease::EXAMPLES)]
+    Lease(lease::LeaseCommand),
     /// Tell what becomes of keys, as it happens
     #[command(after_help = watch::EXAMPLES)]
     Watch(watch::WatchArgs),
@@ -114,6 +122,8 @@ pub fn main() -> ExitCode {
             block_on(step_down::run(args))
         }
         Command::Kv(command) => block_on(kv::run(command)),
+        Command::Txn(args) => block_on(txn::run(args)),
+        Command::Lease(command) => block_on(lease::run(command)),
         Command::Watch(args) => block_on(watch::run(args)),
         Command::ForceStart(args) => block_on(force_start::run(args)),
         Command::Members(command) => block_on(members::run(command)),
@@ -151,7 +161,7 @@ fn with_default_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
 
 /// How many arguments before the command are flags of [`connect::ConnectArgs`] with their values.
 fn leading_connect_flags(arguments: &[OsString]) -> usize {
-    const FLAGS: [&str; 4] = ["--endpoint", "--timeout", "--write-out", "-w"];
+    const FLAGS: [&str; 5] = ["--endpoint", "--timeout", "--write-out", "--output", "-w"];
     let mut count = 0;
     while let Some(argument) = arguments.get(1 + count).and_then(|argument| argument.to_str()) {
         if FLAGS.contains(&argument) {

@@ -1,6 +1,6 @@
-//! Output for people and for programs.
+//! Output for people and for programs, and what is read from standard input.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 
 use clap::ValueEnum;
 use serde::Serialize;
@@ -29,6 +29,14 @@ pub(super) fn print_bytes(bytes: &[u8]) -> Result<(), CliError> {
         ErrorKind::BrokenPipe => CliError::BrokenPipe,
         _ => CliError::io("write to standard output", error),
     })
+}
+
+/// All of standard input.
+pub(super) fn read_input() -> Result<Vec<u8>, CliError> {
+    let mut bytes = Vec::new();
+    let result = io::stdin().lock().read_to_end(&mut bytes);
+    result.map_err(|error| CliError::io("read standard input", error))?;
+    Ok(bytes)
 }
 
 pub(super) fn print_json(value: &impl Serialize) -> Result<(), CliError> {

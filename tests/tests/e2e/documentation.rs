@@ -112,6 +112,11 @@ fn the_examples_for_leases_are_true() {
 }
 
 #[test]
+fn the_examples_for_the_command_line_are_true() {
+    check("cli.md", 15);
+}
+
+#[test]
 fn an_ellipsis_stands_for_anything_and_nothing_else_does() {
     assert!(fits("{\"a\":1,\"b\":2}\n", "{\"a\":…,\"b\":2}\n"));
     assert!(fits("abc\n", "…b…\n"));
