@@ -1,8 +1,7 @@
-//! What runs beside consensus on a node: the log's disk, the state machine, the state store, snapshots.
+//! What runs beside consensus on a node: the log's disk, the state machine and the state store. How snapshots travel: [`transfer`](super::transfer).
 
 use quorate_core::raft::{
-    Apply, Base, DiskError, Entry, Fetch, FetchError, Index, Input, NodeId, Payload, SnapshotEvent, Term,
-    Token,
+    Apply, Base, DiskError, Entry, Fetch, FetchError, Index, Input, NodeId, Payload, SnapshotEvent, Token,
 };
 use quorate_core::state::Command;
 
@@ -13,9 +12,9 @@ use super::marks::Mark;
 use super::node::Run;
 use super::plan::Boundary;
 use super::schedule::{MICROSECOND, MILLISECOND, Time};
-use super::store::{self, Snapshot};
+use super::store;
 use super::world::{Event, World};
-use crate::trace::{self, Answer, Loss};
+use crate::trace::Answer;
 
 impl World {
     /// A sync of the log ends.
@@ -196,7 +195,7 @@ impl World {
         };
         let switched = live.disk.durable.base.position.index >= base.position.index;
         let snapshot = live.store.snapshot(base.position).filter(|_| switched);
-        let Some(Snapshot { rows, .. }) = snapshot.cloned() else {
+        let Some(rows) = snapshot.map(|snapshot| snapshot.rows.clone()) else {
             return Err(Breach {
                 checker: "a state is installed from a snapshot that the log has switched to",
                 seen: format!(
@@ -273,97 +272,6 @@ impl World {
         };
         let fetch = fetch.id;
         self.input(run, Input::Fetched { fetch, result })
-    }
-
-    /// A snapshot of the applied state begins its way.
-    pub(super) fn send_snapshot(&mut self, run: Run, to: NodeId, term: Term) -> Verdict {
-        self.statistics.snapshots_sent += 1;
-        let Some(live) = self.nodes.live(run) else {
-            return Ok(());
-        };
-        let snapshot = Box::new(Snapshot {
-            base: Base {
-                position: live.process.machine.applied(),
-                membership: live.process.membership.clone(),
-            },
-            rows: store::rows_of(&live.process.machine),
-        });
-        let delay = MICROSECOND + self.random.disk.around(self.knobs.snapshot_mean);
-        let number = self.tell_snapshot_sent(run.node, to, term);
-        let from = run;
-        self.schedule.after(
-            delay,
-            Event::Transferred {
-                from,
-                to,
-                number,
-                term,
-                snapshot,
-            },
-        );
-        Ok(())
-    }
-
-    /// The last byte of a snapshot has left its sender, if nothing came between.
-    pub(super) fn transferred(
-        &mut self,
-        from: Run,
-        to: NodeId,
-        number: u64,
-        term: Term,
-        snapshot: Snapshot,
-    ) -> Verdict {
-        let lost = |why| trace::Event::Lost { message: number, why };
-        if self.nodes.live(from).is_none() {
-            self.tell(|_| lost(Loss::Down));
-            return Ok(());
-        }
-        let open = self.network.is_open(from.node, to) && self.network.is_open(to, from.node);
-        let fails = self.random.disk.chance(self.knobs.snapshot_failure);
-        let receiver = self
-            .nodes
-            .get_mut(to)
-            .filter(|node| open && !fails && node.process.is_some());
-        let complete = receiver.is_some();
-        if let Some(node) = receiver {
-            let base = Box::new(snapshot.base.clone());
-            node.store.receive(snapshot);
-            let (to, from) = (node.run(), from.node);
-            let delay = self.random.disk.around(MILLISECOND);
-            self.schedule.after(
-                delay,
-                Event::Received {
-                    to,
-                    from,
-                    number,
-                    term,
-                    base,
-                },
-            );
-        } else {
-            self.tell(|_| lost(if open { Loss::Dropped } else { Loss::Cut }));
-        }
-        let delay = self.random.disk.around(MILLISECOND);
-        self.schedule.after(delay, Event::Sent { from, to, complete });
-        Ok(())
-    }
-
-    /// A snapshot is whole and durable at its receiver.
-    pub(super) fn received(
-        &mut self,
-        to: Run,
-        from: NodeId,
-        number: u64,
-        term: Term,
-        base: Box<Base>,
-    ) -> Verdict {
-        self.tell(|_| trace::Event::Arrived { message: number });
-        self.input(to, Input::Snapshot(SnapshotEvent::Received { from, term, base }))
-    }
-
-    /// The sender of a snapshot learns how its transfer went.
-    pub(super) fn sent(&mut self, from: Run, to: NodeId, complete: bool) -> Verdict {
-        self.input(from, Input::Snapshot(SnapshotEvent::Sent { to, complete }))
     }
 
     /// How far every node's state is, in words.

@@ -15,6 +15,7 @@ use super::network::Cut;
 use super::node::{Node, Process, Run};
 use super::schedule::{MILLISECOND, SECOND};
 use super::sightings::Seen;
+use super::transfer::Transfers;
 use super::world::{Draws, Event, World};
 use crate::random::Stream;
 use crate::trace;
@@ -154,6 +155,7 @@ impl World {
             to_apply: std::collections::VecDeque::new(),
             reads: Vec::new(),
             data: DataDuties::new(),
+            transfers: Transfers::default(),
             progress,
             contact: Contact::default(),
             seen: Seen::starting(promised_until),

@@ -95,6 +95,8 @@ marks! {
     InstallAnswersClients, "install answers waiting clients", 2: "Clients of a former leader are told that their fate is unknown, as a snapshot replaces its log.";
     SnapshotLate, "snapshot comes too late", 1: "A snapshot comes that ends before what its receiver knows to be committed.";
     SnapshotLost, "snapshot lost on its way", 1: "The transfer of a snapshot fails.";
+    TransferResumed, "transfer resumed", 2: "A transfer goes on behind the pieces that came before another one broke off.";
+    TransferGivenUp, "transfer given up because the snapshot changed", 2: "The part of a snapshot that its sender has no more makes room for another one.";
     // Disks and processes.
     RepairFinished, "repair finished", 3: "A damaged log is whole again by what its leader sent.";
     RepairWithholdsVote, "vote withheld by a repair", 3: "A node whose log waits for repair gives no vote.";

@@ -29,6 +29,7 @@ mod store;
 mod survivors;
 mod told;
 pub(crate) mod trace;
+mod transfer;
 mod words;
 mod workload;
 mod world;

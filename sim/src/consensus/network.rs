@@ -17,6 +17,11 @@ const CLOG_MAX: Time = SECOND;
 /// How many of the messages that are late are very late, and out of order.
 const STRAGGLERS: PartsPerMillion = 150_000;
 
+/// How long a connection waits before it sends again what was lost,
+const BULK_REPEATS_AFTER: Time = 25 * MILLISECOND;
+/// and how often it does until it breaks.
+const BULK_REPEATS_MAX: u32 = 8;
+
 /// How messages fare.
 #[derive(Debug)]
 pub(crate) struct Network {
@@ -40,6 +45,8 @@ pub(crate) struct Weather {
 #[derive(Debug)]
 struct Link {
     random: Stream,
+    /// Chance on the connection for long transfers.
+    bulk: Stream,
     /// How many cuts lie between the two.
     cuts: u32,
     last_arrival: Time,
@@ -90,6 +97,33 @@ impl Network {
             .chance(weather.duplication)
             .then(|| link.arrival(now, latency_mean, weather.spike, ordered));
         [first, second.flatten()]
+    }
+
+    /// When a part of a long transfer arrives that leaves at `leaves`, over a connection of its own that repeats what is
+    /// lost and keeps the order; none when the connection breaks.
+    pub(crate) fn bulk(&mut self, leaves: Time, from: NodeId, to: NodeId) -> Option<Time> {
+        let loss = match self.storm {
+            Some((until, weather)) if leaves < until => weather.loss,
+            _ => self.weather.loss,
+        };
+        let mean = self.latency_mean;
+        if self.link(to, from).cuts > 0 {
+            return None;
+        }
+        let link = self.link(from, to);
+        if link.cuts > 0 {
+            return None;
+        }
+        let mut delay = 50 * MICROSECOND + link.bulk.around(mean);
+        let mut again = 0;
+        while link.bulk.chance(loss) {
+            again += 1;
+            if again == BULK_REPEATS_MAX {
+                return None;
+            }
+            delay += BULK_REPEATS_AFTER;
+        }
+        Some((leaves + delay).max(link.held_until))
     }
 
     /// Whether nothing lies between two nodes, in this direction.
@@ -164,6 +198,7 @@ impl Network {
         while row.len() <= column {
             row.push(Link {
                 random: Stream::keyed(noise, Concern::Network, from.0 << 20 | row.len() as u64),
+                bulk: Stream::keyed(noise, Concern::Network, 1 << 40 | from.0 << 20 | row.len() as u64),
                 cuts: 0,
                 last_arrival: 0,
                 clog: None,

@@ -16,6 +16,7 @@ use super::plan::Boundary;
 use super::schedule::Time;
 use super::sightings::Seen;
 use super::store::Store;
+use super::transfer::Transfers;
 use super::world::Event;
 
 /// One life of a node: what was set in motion in one does not reach the next.
@@ -77,6 +78,7 @@ pub(super) struct Process {
     /// Indexes that reads wait for.
     pub(super) reads: Vec<Index>,
     pub(super) data: DataDuties,
+    pub(super) transfers: Transfers,
     pub(super) progress: Progress,
     pub(super) contact: Contact,
     pub(super) seen: Seen,

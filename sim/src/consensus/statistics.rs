@@ -91,6 +91,8 @@ statistics! {
     purges: "purges",
     /// Snapshots that began their way.
     snapshots_sent: "snapshots sent",
+    /// Transfers of snapshots that went on where an earlier one broke off.
+    snapshots_resumed: "transfers resumed",
     /// Snapshots that replaced a state.
     snapshots: "snapshots installed",
     /// Commands that witnesses were sent the places of.

@@ -5,18 +5,72 @@
 //! what the rows hold.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
-use quorate_core::raft::{Base, Index, Position};
+use quorate_core::raft::{Base, Index, Lineage, Position};
 use quorate_core::state::{RestoreError, Row, StateMachine};
 
 /// Rows of a whole state.
 pub(super) type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// A copy of a state, on its way to another node or arrived there.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Snapshot {
     pub(super) base: Base,
     pub(super) rows: Rows,
+    /// Rows of a piece.
+    piece_rows: usize,
+}
+
+impl Snapshot {
+    /// A copy that is sent in so many pieces at the most.
+    pub(super) fn new(base: Base, rows: Rows, pieces_max: u64) -> Snapshot {
+        let piece_rows = (rows.len() as u64).div_ceil(pieces_max).max(1);
+        Snapshot {
+            base,
+            rows,
+            piece_rows: usize::try_from(piece_rows).unwrap_or(usize::MAX),
+        }
+    }
+
+    /// How many pieces there are, at least one.
+    pub(super) fn pieces(&self) -> u64 {
+        (self.rows.len().div_ceil(self.piece_rows) as u64).max(1)
+    }
+
+    fn piece(&self, number: u64) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let first = usize::try_from(number)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(self.piece_rows);
+        let rows = self.rows.iter().skip(first).take(self.piece_rows);
+        rows.map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+}
+
+/// A snapshot of which some pieces came. The last of them may not be durable yet.
+#[derive(Debug)]
+struct Part {
+    position: Position,
+    /// Another copy of the same state may be cut another way, and is another snapshot.
+    piece_rows: usize,
+    pieces: Vec<Vec<(Vec<u8>, Vec<u8>)>>,
+}
+
+impl Part {
+    fn is_of(&self, snapshot: &Snapshot) -> bool {
+        (self.position, self.piece_rows) == (snapshot.base.position, snapshot.piece_rows)
+    }
+}
+
+/// How a transfer begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begun {
+    /// With nothing.
+    Anew,
+    /// The part of another snapshot, which its sender does not have any more, makes room.
+    InsteadOfAnother,
+    /// Pieces before this one are there.
+    Resumed(u64),
 }
 
 #[derive(Debug)]
@@ -32,11 +86,16 @@ pub(super) struct Store {
     /// Up to where the durable rows reach.
     pub(super) applied: Position,
     behind: VecDeque<Batch>,
-    snapshots: BTreeMap<Index, Snapshot>,
+    snapshots: BTreeMap<Index, Arc<Snapshot>>,
+    /// What was made to be sent, the newest first.
+    kept: Vec<Arc<Snapshot>>,
+    part: Option<Part>,
 }
 
 /// Snapshot files that are kept; only the newest can be wanted.
 const SNAPSHOTS_MAX: usize = 4;
+/// Snapshots that are kept to be sent; the one before the newest may still be on its way.
+const KEPT: usize = 2;
 
 impl Store {
     /// Notes what an applied entry changed, to be written behind.
@@ -77,18 +136,83 @@ impl Store {
         self.behind.len()
     }
 
-    /// A snapshot arrived whole and is durable.
-    pub(super) fn receive(&mut self, snapshot: Snapshot) {
-        self.snapshots.insert(snapshot.base.position.index, snapshot);
+    /// Whether the newest snapshot that was made ends there.
+    pub(super) fn has_kept(&self, position: Position) -> bool {
+        self.kept
+            .first()
+            .is_some_and(|snapshot| snapshot.base.position == position)
+    }
+
+    /// Keeps a snapshot, to be sent.
+    pub(super) fn keep(&mut self, snapshot: Snapshot) {
+        self.kept.insert(0, Arc::new(snapshot));
+        self.kept.truncate(KEPT);
+    }
+
+    /// What can be sent of a log that begins after `begins`, the newest first.
+    pub(super) fn kept(&self, begins: Index, lineage: Lineage) -> Vec<Arc<Snapshot>> {
+        let useful = |base: &Base| base.position.index >= begins && base.membership.lineage() == lineage;
+        let kept = self.kept.iter().filter(|snapshot| useful(&snapshot.base));
+        kept.cloned().collect()
+    }
+
+    /// Chooses what to take in: what there is a part of, else the newest.
+    pub(super) fn choose(&mut self, offered: &[Arc<Snapshot>]) -> Option<(Arc<Snapshot>, Begun)> {
+        let begun = offered
+            .iter()
+            .find(|snapshot| self.part.as_ref().is_some_and(|part| part.is_of(snapshot)));
+        if let (Some(part), Some(snapshot)) = (&self.part, begun) {
+            let next = part.pieces.len() as u64;
+            let begun = if next > 0 {
+                Begun::Resumed(next)
+            } else {
+                Begun::Anew
+            };
+            return Some((Arc::clone(snapshot), begun));
+        }
+        let newest = offered.first()?;
+        let before = self.part.replace(Part {
+            position: newest.base.position,
+            piece_rows: newest.piece_rows,
+            pieces: Vec::new(),
+        });
+        let lost = before.is_some_and(|part| !part.pieces.is_empty());
+        let begun = if lost {
+            Begun::InsteadOfAnother
+        } else {
+            Begun::Anew
+        };
+        Some((Arc::clone(newest), begun))
+    }
+
+    /// Takes in a piece.
+    pub(super) fn accept(&mut self, snapshot: &Snapshot, number: u64) {
+        if let Some(part) = &mut self.part
+            && part.is_of(snapshot)
+            && part.pieces.len() as u64 == number
+        {
+            part.pieces.push(snapshot.piece(number));
+        }
+    }
+
+    /// All pieces came and are durable. False when they are not what was sent.
+    pub(super) fn finish(&mut self, snapshot: &Arc<Snapshot>) -> bool {
+        let pieces = self.part.take().map(|part| part.pieces).unwrap_or_default();
+        let rows: Rows = pieces.into_iter().flatten().collect();
+        let whole = rows == snapshot.rows;
+        let index = snapshot.base.position.index;
+        self.snapshots.insert(index, Arc::clone(snapshot));
         while self.snapshots.len() > SNAPSHOTS_MAX {
             self.snapshots.pop_first();
         }
+        whole
     }
 
     /// The received snapshot that ends at `position`.
     pub(super) fn snapshot(&self, position: Position) -> Option<&Snapshot> {
         self.snapshots
             .get(&position.index)
+            .map(|snapshot| &**snapshot)
             .filter(|snapshot| snapshot.base.position == position)
     }
 
@@ -96,6 +220,9 @@ impl Store {
     /// snapshot that it begins after takes their place. False when that snapshot is missing.
     pub(super) fn recover(&mut self, log_base: Position) -> bool {
         self.behind.clear();
+        if let Some(part) = &mut self.part {
+            part.pieces.pop();
+        }
         if log_base.index <= self.applied.index {
             return true;
         }

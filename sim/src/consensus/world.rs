@@ -19,9 +19,9 @@ use super::operator::{DUTIES_INTERVAL, Operator};
 use super::plan::{Fault, Knobs, Operation, Plan};
 use super::recovery::Recovery;
 use super::schedule::{MICROSECOND, Schedule, Time};
-use super::store::Snapshot;
 use super::told::Told;
 use super::trace::Trace;
+use super::transfer::{Offer, Transfer};
 use super::workload::Attempt;
 use super::{Conditions, Outcome, Statistics};
 use crate::random::{Concern, Stream};
@@ -51,14 +51,10 @@ pub(super) enum Event {
     Flush(Run),
     /// Old entries were read.
     Fetched(Run, Fetch),
-    /// The last byte of a snapshot leaves its sender.
-    Transferred {
-        from: Run,
-        to: NodeId,
-        number: u64,
-        term: Term,
-        snapshot: Box<Snapshot>,
-    },
+    /// Snapshots are offered to a member.
+    Offered(Box<Offer>),
+    /// A piece of a snapshot arrives.
+    Piece(Box<Transfer>),
     /// A snapshot is whole and durable at its receiver.
     Received {
         to: Run,
@@ -114,6 +110,8 @@ impl Event {
     fn node(&self) -> Option<NodeId> {
         match self {
             Event::Deliver { to, .. } => Some(*to),
+            Event::Offered(offer) => Some(offer.to),
+            Event::Piece(transfer) => Some(transfer.receiver()),
             Event::Timer(run, _)
             | Event::Drain(run)
             | Event::Sync(run)
@@ -121,7 +119,6 @@ impl Event {
             | Event::Apply(run)
             | Event::Flush(run)
             | Event::Fetched(run, _)
-            | Event::Transferred { from: run, .. }
             | Event::Received { to: run, .. }
             | Event::Sent { from: run, .. }
             | Event::Link { run, .. } => Some(run.node),
@@ -347,13 +344,8 @@ impl World {
             Event::Apply(run) => self.apply(run),
             Event::Flush(run) => self.flushed(run),
             Event::Fetched(run, fetch) => self.fetched(run, fetch),
-            Event::Transferred {
-                from,
-                to,
-                number,
-                term,
-                snapshot,
-            } => self.transferred(from, to, number, term, *snapshot),
+            Event::Offered(offer) => self.offered(*offer),
+            Event::Piece(transfer) => self.piece(*transfer),
             Event::Received {
                 to,
                 from,
