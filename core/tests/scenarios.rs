@@ -120,6 +120,7 @@ scenarios! {
     stalled_disk_ends_the_leadership
     stalled_disk_in_company
     stepping_down_keeps_the_vote
+    storm_of_refusals
     transfer_that_fails
     transfer_while_a_membership_is_not_applied
     truncation_reaches_the_disk

@@ -31,7 +31,7 @@ fn every_interleaving_of_an_election_and_an_entry_is_safe() {
     });
     assert_eq!(report.violation, None);
     assert!(report.complete, "{report}");
-    assert_eq!(report.states, 1_780, "{report}");
+    assert_eq!(report.states, 1_969, "{report}");
 }
 
 #[test]

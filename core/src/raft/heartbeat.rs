@@ -225,14 +225,19 @@ impl Raft {
             self.peer_mut(from, |peer| peer.probe(last.next()));
             return;
         }
-        match peer.judge_last_append(round, matched) {
+        let last_append = peer.last_append.at;
+        let mut fate = Fate::Unknown;
+        self.peer_mut(from, |peer| {
+            fate = peer.judge_appends(round, matched, now, interval)
+        });
+        match fate {
             Fate::Unknown => {}
             Fate::Lost if self.planted(PlantedBug::LostAppendIsForgotten) => {}
             Fate::Lost => self.peer_mut(from, |peer| match peer.state {
                 State::Replicate { .. } => peer.probe(matched.next()),
                 _ => peer.state = State::Probe { waiting: false },
             }),
-            Fate::Arrived if now.since(peer.last_append.at) >= interval => self.ask_for_acceptance(from),
+            Fate::Arrived if now.since(last_append) >= interval => self.ask_for_acceptance(from),
             Fate::Arrived => {}
         }
     }

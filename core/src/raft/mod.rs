@@ -41,6 +41,7 @@ mod log;
 mod membership;
 mod message;
 mod outline;
+mod pipeline;
 mod planted;
 mod priority;
 mod progress;

@@ -3,9 +3,10 @@
 //! Invariants: `matched < next`; `matched` moves only on an accepted append; each state carries exactly the data that
 //! it needs.
 
-use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::lease::Grant;
+use super::pipeline::{Pipeline, SentAppend};
 use super::witness::Reach;
 use super::{DiskHealth, FeatureLevel, FetchId, Index, PeerState};
 use crate::time::Instant;
@@ -20,10 +21,8 @@ pub(super) enum State {
     },
     /// The logs agree up to `next - 1` if nothing was lost: appends are sent ahead of their answers.
     Replicate {
-        /// The appends under way, oldest first.
-        in_flight: VecDeque<InFlight>,
-        /// The bytes of all of them.
-        bytes: u64,
+        /// Those under way.
+        pipeline: Pipeline,
     },
     /// The follower needs what the log no longer holds.
     Snapshot {
@@ -32,32 +31,14 @@ pub(super) enum State {
     },
 }
 
-/// One append under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct InFlight {
-    pub(super) last: Index,
-    pub(super) bytes: u64,
-}
-
-/// The append that left last. Heartbeats use the same way, so one that left after it and was answered tells its fate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct LastAppend {
-    /// The last index that it spoke of.
-    pub(super) index: Index,
-    /// The heartbeat round that was under way when it left.
-    pub(super) round: u64,
-    /// When it left.
-    pub(super) at: Instant,
-}
-
-/// What an answered heartbeat shows of the last append.
+/// What an answered heartbeat shows of the appends that left before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     /// Nothing is waited for, or nothing can be said yet.
     Unknown,
-    /// The follower has not seen it.
+    /// The follower has not seen one.
     Lost,
-    /// The follower has it; the acceptance waits for its disk, or was lost.
+    /// The follower has the last one; the acceptance waits for its disk, or was lost.
     Arrived,
 }
 
@@ -72,7 +53,7 @@ pub(super) struct Progress {
     pub(super) fetch: Option<FetchId>,
     /// The highest heartbeat round that it answered.
     pub(super) round: u64,
-    pub(super) last_append: LastAppend,
+    pub(super) last_append: SentAppend,
     /// The commit index that it was told.
     pub(super) commit_sent: Index,
     /// When it was last heard of in this term.
@@ -109,7 +90,7 @@ impl Progress {
             state: State::Probe { waiting: false },
             fetch: None,
             round: 0,
-            last_append: LastAppend {
+            last_append: SentAppend {
                 index: last,
                 round: 0,
                 at: now,
@@ -124,20 +105,32 @@ impl Progress {
         }
     }
 
-    /// Whether the last append reached the follower, which agrees up to `matched` and answered heartbeat `round`.
-    pub(super) fn judge_last_append(&self, round: u64, matched: Index) -> Fate {
-        let sent = match self.state {
-            State::Probe { waiting: true } => self.last_append.index,
-            State::Replicate { .. } => self.next.previous(),
-            State::Probe { waiting: false } | State::Snapshot { .. } => return Fate::Unknown,
-        };
-        let waiting = matches!(self.state, State::Probe { .. }) || self.matched < sent;
-        if !waiting || round <= self.last_append.round {
-            Fate::Unknown
-        } else if matched < sent {
-            Fate::Lost
-        } else {
-            Fate::Arrived
+    /// Whether the appends reached the follower, which agrees up to `matched` and answered heartbeat `round`.
+    pub(super) fn judge_appends(
+        &mut self,
+        round: u64,
+        matched: Index,
+        now: Instant,
+        patience: Duration,
+    ) -> Fate {
+        let last = self.last_append;
+        match &mut self.state {
+            State::Probe { waiting: true } if round <= last.round => Fate::Unknown,
+            State::Probe { waiting: true } if matched < last.index => Fate::Lost,
+            State::Probe { waiting: true } => Fate::Arrived,
+            State::Replicate { pipeline } => {
+                let sent = self.next.previous();
+                if self.matched >= sent {
+                    Fate::Unknown
+                } else if pipeline.has_lost(round, matched, last, now, patience) {
+                    Fate::Lost
+                } else if round > last.round && sent <= matched {
+                    Fate::Arrived
+                } else {
+                    Fate::Unknown
+                }
+            }
+            State::Probe { waiting: false } | State::Snapshot { .. } => Fate::Unknown,
         }
     }
 
@@ -152,18 +145,26 @@ impl Progress {
         }
     }
 
+    /// Whether nothing more may be sent ahead of answers.
+    pub(super) fn is_full(&self, bytes_max: u64) -> bool {
+        match &self.state {
+            State::Replicate { pipeline } => pipeline.is_full(bytes_max),
+            State::Probe { .. } | State::Snapshot { .. } => false,
+        }
+    }
+
     /// Bytes sent and not acknowledged.
     pub(super) fn in_flight_bytes(&self) -> u64 {
         match &self.state {
-            State::Replicate { bytes, .. } => *bytes,
+            State::Replicate { pipeline } => pipeline.bytes(),
             State::Probe { .. } | State::Snapshot { .. } => 0,
         }
     }
 
     /// Counts bytes as under way again: a planted mistake.
     pub(super) fn keep_in_flight(&mut self, under_way: u64) {
-        if let State::Replicate { bytes, .. } = &mut self.state {
-            *bytes = under_way;
+        if let State::Replicate { pipeline } = &mut self.state {
+            pipeline.keep(under_way);
         }
     }
 
@@ -201,7 +202,7 @@ impl Progress {
     pub(super) fn base_sent(&mut self, index: Index, round: u64, at: Instant) {
         self.next = index.next();
         self.state = State::Probe { waiting: true };
-        self.last_append = LastAppend { index, round, at };
+        self.last_append = SentAppend { index, round, at };
         self.fetch = None;
     }
 
@@ -215,17 +216,14 @@ impl Progress {
             self.fetch = None;
         }
         match &mut self.state {
-            State::Replicate { in_flight, bytes } => {
-                while let Some(append) = in_flight.pop_front_if(|append| append.last <= index) {
-                    *bytes -= append.bytes;
-                }
-            }
+            State::Replicate { pipeline } => pipeline.accepted(index),
+            // What was sent before the probe is accepted late, and says nothing of what came after it.
+            State::Probe { .. } if self.matched < self.last_append.index => {}
             State::Probe { .. } => {
                 self.next = self.matched.next();
                 self.fetch = None;
                 self.state = State::Replicate {
-                    in_flight: VecDeque::new(),
-                    bytes: 0,
+                    pipeline: Pipeline::default(),
                 };
             }
             // The caller knows where the log begins, and so whether entries can follow.
@@ -235,18 +233,14 @@ impl Progress {
     }
 
     /// An append of entries up to `last`, or of none, is on its way.
-    pub(super) fn appended(&mut self, append: LastAppend, bytes: u64) {
+    pub(super) fn appended(&mut self, append: SentAppend, bytes: u64) {
         self.last_append = append;
         let last = append.index;
         match &mut self.state {
             State::Probe { waiting } => *waiting = true,
-            State::Replicate {
-                in_flight,
-                bytes: bytes_in_flight,
-            } => {
+            State::Replicate { pipeline } => {
                 if last >= self.next {
-                    in_flight.push_back(InFlight { last, bytes });
-                    *bytes_in_flight += bytes;
+                    pipeline.sent(append, bytes);
                     self.next = last.next();
                 }
             }

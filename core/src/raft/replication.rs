@@ -6,7 +6,8 @@
 
 use std::ops::Bound;
 
-use super::progress::{LastAppend, Progress, State};
+use super::pipeline::SentAppend;
+use super::progress::{Progress, State};
 use super::role::Part;
 use super::{
     Body, Entries, Entry, FetchId, FetchReason, Index, NodeId, PlantedBug, Position, Raft, SnapshotOp,
@@ -85,8 +86,7 @@ impl Raft {
             .leading()
             .map_or(Index(0), |leader| self.limit_for(leader, to, peer));
         let pipelined = matches!(peer.state, State::Replicate { .. });
-        let is_full = pipelined && peer.in_flight_bytes() >= self.config.in_flight_bytes_max;
-        if is_full || !peer.may_be_sent(last) {
+        if peer.is_full(self.config.in_flight_bytes_max) || !peer.may_be_sent(last) {
             return Step::Nothing;
         }
         let index = peer.next.previous();
@@ -122,7 +122,7 @@ impl Raft {
         let Part::Leader(leader) = &mut self.part else {
             unreachable!("only a leader replicates")
         };
-        let append = LastAppend {
+        let append = SentAppend {
             index: last,
             round: leader.round,
             at: self.now,
@@ -244,7 +244,9 @@ impl Raft {
         };
         let current = match peer.state {
             State::Probe { .. } => previous == peer.next.previous(),
-            State::Replicate { .. } => previous > peer.matched && previous < peer.next,
+            // A follower that refused when its log ended before what it has accepted since speaks of the past. When it
+            // lost what it had accepted, heartbeats show it.
+            State::Replicate { .. } => hint.index >= peer.matched && previous < peer.next,
             State::Snapshot { .. } => false,
         };
         // What was refused cannot agree, whatever the follower believes.

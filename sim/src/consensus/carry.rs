@@ -109,6 +109,11 @@ impl World {
 
     fn send(&mut self, run: Run, to: NodeId, message: Message) -> Verdict {
         self.statistics.messages += 1;
+        match &message.body {
+            Body::Append { .. } => self.statistics.appends += 1,
+            Body::AppendRejected { .. } => self.statistics.appends_refused += 1,
+            _ => {}
+        }
         if self.conditions.checks {
             self.check_promise(run, to, &message)?;
             self.check_witness(to, &message)?;

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use quorate_core::raft::{FeatureLevel, LinkEvent, Membership, NodeId, Position, Role};
 
 use super::checker::client::{RequestKind, Serial};
-use super::checker::{Breach, Verdict, demand};
+use super::checker::{Breach, Verdict, demand, flood};
 use super::marks::Mark;
 use super::node::{Node, Run};
 use super::schedule::{MILLISECOND, Time};
@@ -414,6 +414,11 @@ impl World {
 
     /// At the end: all members have the same state. The checkers compared each index as it was applied.
     pub(super) fn check_end(&self) -> Verdict {
+        if self.conditions.checks {
+            let followers = (self.nodes.iter().count() as u64).saturating_sub(1);
+            let entries = self.checkers.committed.last().0;
+            flood::none(self.statistics.appends, followers, entries, self.schedule.now())?;
+        }
         let mut states = self
             .nodes
             .processes()

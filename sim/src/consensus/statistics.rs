@@ -47,6 +47,10 @@ statistics! {
     stale_expiries: "refused expiries of an earlier term",
     /// Messages sent.
     messages: "messages",
+    /// Appends sent, with entries or without.
+    appends: "appends",
+    /// Appends that a follower refused since its log did not agree.
+    appends_refused: "refused appends",
     /// Processes that were killed.
     crashes: "crashes",
     /// Processes that were killed at a boundary of their input and output.

@@ -11,6 +11,7 @@
 //! | [`promise`] | no vote and no acknowledgement leaves before the disk holds what it promises; no vote is given twice, and none with a damaged log |
 //! | [`contact`] | a leader that no majority reaches steps down |
 //! | [`progress`] | terms, commit and applied indexes of a node only rise |
+//! | [`flood`] | however messages fare, a leader sends an entry a bounded number of times; looked at when the run ends |
 //! | [`handover`] | leaders hand over of their own accord seldom, and not at all when no disk is worse than another |
 //! | [`lease`] | nobody is elected while another leader holds a lease, by that leader's own clock, and no leader gets one when another was elected (Raft dissertation, section 6.4.1) |
 //! | [`grants`] | leases that are kept alive last, whoever leads (etcd#12528, etcd#15247) |
@@ -21,6 +22,7 @@ pub(super) mod client;
 pub(crate) mod commit;
 pub(super) mod contact;
 pub(crate) mod election;
+pub(super) mod flood;
 pub(super) mod grants;
 pub(super) mod handover;
 pub(super) mod lease;

@@ -1,13 +1,17 @@
 //! Moments: several things happen to the same few nodes before the first of them is over.
 //!
 //! Either they are of any kind that the run has, or the network splits one way and, as that split ends, another way,
-//! while nodes that were on both sides restart and the leadership is handed over. Clients may be quiet meanwhile, so
+//! while nodes that were on both sides restart and the leadership is handed over; what cannot pass is lost, or comes
+//! late. Clients may be quiet meanwhile, so
 //! that nothing else moves: a message of the load often says what a lost one would have said.
 
 use super::draw::{Breaks, CALM_BEGINNING, Cast, Habits, faults_of, operation, shape};
 use super::{Fault, FaultKind, Operation, OperationKind, Plan, Who};
 use crate::consensus::schedule::{MILLISECOND, SECOND, Time};
 use crate::random::{Concern, Stream};
+
+/// How long clients are quiet before a moment.
+const QUIET_BEFORE: Time = 60 * MILLISECOND;
 
 /// Adds the moments of a run to its plan.
 pub(super) fn add(plan: &mut Plan, habits: &Habits) {
@@ -24,8 +28,10 @@ pub(super) fn add(plan: &mut Plan, habits: &Habits) {
         } else {
             anything(plan, habits, &mut random, start)
         };
-        if random.chance(500_000) {
-            plan.operations.extend(quiet_and_burst(start, end - start));
+        if random.chance(600_000) {
+            // What was under way before has arrived when the moment begins, so that logs are equal.
+            let earlier = start - QUIET_BEFORE;
+            plan.operations.extend(quiet_and_burst(earlier, end - earlier));
         }
         start = (start + random.around(mean)).max(end);
     }
@@ -64,7 +70,11 @@ fn shifting_splits(
         let duration = length + random.around(length / 4);
         let shape = shape(random, cast);
         let mut fault = |at, kind| plan.faults.push(Fault { at, kind });
-        fault(at, FaultKind::Partition { shape, duration });
+        if random.chance(300_000) {
+            fault(at, FaultKind::Hold { shape, duration });
+        } else {
+            fault(at, FaultKind::Partition { shape, duration });
+        }
         let turn = at + duration;
         if crashes && random.chance(500_000) {
             let (victim, down) = (cast.who(random), random.around(2 * MILLISECOND));
@@ -73,7 +83,12 @@ fn shifting_splits(
         }
         if transfers && random.chance(300_000) {
             let to = random.chance(500_000).then(|| cast.place(random));
-            let at = turn.saturating_sub(random.around(3 * MILLISECOND));
+            // Right after it began, or right before it ends.
+            let at = if random.chance(500_000) {
+                at + random.around(3 * MILLISECOND)
+            } else {
+                turn.saturating_sub(random.around(3 * MILLISECOND))
+            };
             plan.operations
                 .push(asked_of_leader(at, OperationKind::Transfer { to }));
         }
