@@ -117,6 +117,9 @@ impl Consensus {
 
     /// Answers what is confirmed, as far as the state has caught up.
     pub(super) fn settle_leases(&mut self) {
+        if self.confirmed.0.is_empty() {
+            return;
+        }
         let applied = self.raft.status().applied;
         let now = self.ports.clock.now();
         while let Some(ask) = self.confirmed.next(applied) {
