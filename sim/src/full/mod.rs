@@ -21,6 +21,7 @@ mod operator;
 mod ports;
 mod recovery;
 mod watch;
+mod watchers;
 mod workload;
 mod world;
 

@@ -14,6 +14,7 @@ use quorate_core::raft::{
 };
 use quorate_core::state::StateMachine;
 
+use super::watchers::Truth;
 use crate::consensus::Statistics;
 use crate::consensus::checker::commit::CommittedLog;
 use crate::consensus::checker::election::Elections;
@@ -53,6 +54,7 @@ struct Inner {
     elections: Elections,
     committed: CommittedLog,
     states: States,
+    truth: Truth,
     votes: BTreeMap<(NodeId, Term), NodeId>,
     seen: BTreeMap<NodeId, Seen>,
     /// The leader of the latest term: its machine, and its id as a member.
@@ -73,6 +75,7 @@ impl Sight {
             // What leaders commit is seen only when a state machine is handed it.
             committed: CommittedLog::new(false),
             states: States::default(),
+            truth: Truth::default(),
             votes: BTreeMap::new(),
             seen: BTreeMap::new(),
             leader: None,
@@ -147,6 +150,11 @@ impl Sight {
         words.collect::<Vec<_>>().join("; ")
     }
 
+    /// What became of keys so far.
+    pub(super) fn with_truth<T>(&self, look: impl FnOnce(&Truth) -> T) -> T {
+        look(&self.inner().truth)
+    }
+
     /// A hash over everything that was seen.
     pub(super) fn trace(&self) -> u64 {
         self.inner().trace.value()
@@ -196,6 +204,7 @@ impl Observer for Watch {
         if let Err(breach) = inner.states.reached(node, state) {
             inner.breach.get_or_insert(breach);
         }
+        inner.truth.learn(state);
     }
 }
 

@@ -14,6 +14,7 @@ use quorate_api::{KeyValue, ListAnswer, ProblemCode, PutAnswer};
 
 use super::client::{Answer, Client};
 use super::clock::MachineClock;
+use super::watchers::Watchers;
 use crate::consensus::schedule::Time;
 use crate::consensus::trace::{Trace, hash};
 use crate::linearizable::{Action, Operation, Outcome};
@@ -82,6 +83,7 @@ enum Listing {
 /// What all clients share.
 pub(super) struct Clients {
     record: Mutex<Record>,
+    pub(super) watchers: Arc<Watchers>,
     clock: Arc<MachineClock>,
     nodes: Vec<SocketAddr>,
     noise: u64,
@@ -112,6 +114,7 @@ impl Clients {
     ) -> Clients {
         Clients {
             record: Mutex::default(),
+            watchers: Arc::new(Watchers::new(nodes.clone(), noise)),
             clock,
             nodes,
             noise,
@@ -131,6 +134,7 @@ impl Clients {
             let worker = Worker::new(Arc::clone(&self), number);
             tokio::task::spawn_local(worker.run());
         }
+        self.watchers.start();
         loop {
             tokio::time::sleep(Duration::from_millis(10)).await;
             for order in std::mem::take(&mut self.record().orders) {

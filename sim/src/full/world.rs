@@ -327,6 +327,7 @@ impl World {
         trace.note(self.wires.trace().0);
         trace.note(self.sight.trace());
         trace.note(self.clients.trace());
+        trace.note(self.clients.watchers.trace());
         for host in &self.hosts {
             trace.note(host.disk.trace());
         }
@@ -344,6 +345,7 @@ impl World {
         statistics.reads = clients.reads;
         statistics.unknown = clients.unknown;
         statistics.transfers = clients.orders;
+        (statistics.watched, statistics.marks, statistics.resumed) = self.clients.watchers.counts();
         statistics.torn = self.hosts.iter().map(|host| host.disk.counts().1).sum();
         statistics
     }
