@@ -50,7 +50,7 @@ impl FromStr for Consistency {
 /// A key with its value and history.
 ///
 /// In JSON: `key` and `value` as text, or `key_base64` and `value_base64` where the bytes are not UTF-8, then
-/// `create_revision`, `mod_revision` and `version`.
+/// `create_revision`, `mod_revision`, `version`, and `lease` where there is one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyValue {
     /// The key.
@@ -63,6 +63,8 @@ pub struct KeyValue {
     pub mod_revision: u64,
     /// How many times the key was written since it was created; 1 for a new key.
     pub version: u64,
+    /// The lease with which the key goes, if any.
+    pub lease: Option<u64>,
 }
 
 /// How a [`KeyValue`] looks in JSON.
@@ -79,6 +81,8 @@ struct KeyValueJson<'a> {
     create_revision: u64,
     mod_revision: u64,
     version: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lease: Option<u64>,
 }
 
 impl Serialize for KeyValue {
@@ -93,6 +97,7 @@ impl Serialize for KeyValue {
             create_revision: self.create_revision,
             mod_revision: self.mod_revision,
             version: self.version,
+            lease: self.lease,
         }
         .serialize(serializer)
     }
@@ -107,6 +112,7 @@ impl<'de> Deserialize<'de> for KeyValue {
             create_revision: json.create_revision,
             mod_revision: json.mod_revision,
             version: json.version,
+            lease: json.lease,
         })
     }
 }
@@ -133,18 +139,130 @@ pub struct DeleteAnswer {
     pub previous: Option<KeyValue>,
 }
 
-/// The answer to a listing.
+/// The answer to a delete of a range.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ListAnswer {
-    /// The store's revision that the listing shows.
+pub struct DeleteRangeAnswer {
+    /// The store's revision after the delete.
     pub revision: u64,
-    /// The keys, ascending.
+    /// How many keys were deleted.
+    pub deleted: u64,
+    /// What they were, when that was asked for: as many of them as fit into about 1 MiB.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub previous: Vec<KeyValue>,
+}
+
+/// The order of a listing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SortBy {
+    /// By the keys.
+    #[default]
+    Key,
+    /// By how often the keys were written.
+    Version,
+    /// By the revision that created the keys.
+    CreateRevision,
+    /// By the revision that wrote the values.
+    ModRevision,
+    /// By the bytes of the values.
+    Value,
+}
+
+impl SortBy {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SortBy::Key => "key",
+            SortBy::Version => "version",
+            SortBy::CreateRevision => "create_revision",
+            SortBy::ModRevision => "mod_revision",
+            SortBy::Value => "value",
+        }
+    }
+}
+
+impl FromStr for SortBy {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<SortBy, &'static str> {
+        let all = [
+            SortBy::Key,
+            SortBy::Version,
+            SortBy::CreateRevision,
+            SortBy::ModRevision,
+            SortBy::Value,
+        ];
+        let found = all.into_iter().find(|sort| sort.as_str() == text);
+        found.ok_or("expected key, version, create_revision, mod_revision or value")
+    }
+}
+
+/// Which way an order goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// The smallest first.
+    #[default]
+    Ascending,
+    /// The greatest first.
+    Descending,
+}
+
+impl Order {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Order::Ascending => "ascending",
+            Order::Descending => "descending",
+        }
+    }
+}
+
+impl FromStr for Order {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Order, &'static str> {
+        match text {
+            "ascending" => Ok(Order::Ascending),
+            "descending" => Ok(Order::Descending),
+            _ => Err("expected ascending or descending"),
+        }
+    }
+}
+
+/// The answer to a listing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListAnswer {
+    /// The store's revision when it was read.
+    pub revision: u64,
+    /// The keys, in the order that was asked for.
     pub entries: Vec<KeyValue>,
     /// Whether there are more keys in the range than `entries`; go on from `next`.
     pub more: bool,
-    /// The percent-encoded value for `start=` with which the next page begins, when there is one.
+    /// The percent-encoded value for `start=` with which the next page begins, or for `end=` when the keys descend. Absent
+    /// on the last page, and where the order is not that of the keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+    /// How many keys the range has, when that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+}
+
+/// The body of `POST /v1/compact`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CompactRequest {
+    /// The oldest revision that can still be read afterwards.
+    pub revision: u64,
+}
+
+/// The answer to `POST /v1/compact`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompactAnswer {
+    /// The store's revision.
+    pub revision: u64,
+    /// The oldest revision that can be read.
+    pub compacted: u64,
 }
 
 #[cfg(test)]
@@ -158,6 +276,7 @@ mod tests {
             create_revision: 3,
             mod_revision: 5,
             version: 2,
+            lease: None,
         }
     }
 

@@ -6,23 +6,40 @@
 
 mod cluster;
 mod kv;
+mod lease;
 mod name;
 mod problem;
 mod text;
+mod txn;
 mod watch;
 
 pub use cluster::{
     AddMember, ClusterBrief, ClusterHealth, ClusterStatus, Health, HealthStatus, Leadership, MemberChanged,
     Mode, NodeHealth, NodeView, NodesAnswer, OnlyHere, PeerStatus, Readiness, Role, StepDownRequest,
 };
-pub use kv::{Consistency, DeleteAnswer, KeyValue, ListAnswer, PutAnswer};
+pub use kv::{
+    CompactAnswer, CompactRequest, Consistency, DeleteAnswer, DeleteRangeAnswer, KeyValue, ListAnswer, Order,
+    PutAnswer, SortBy,
+};
+pub use lease::{
+    GrantRequest, KEEP_ALIVES_MAX, KeepAliveAnswer, KeepAliveRequest, LeaseAnswer, LeaseView, LeasesAnswer,
+    RevokeAnswer,
+};
 pub use name::{NameError, NodeName};
 pub use problem::{PROBLEM_CONTENT_TYPE, Problem, ProblemCode};
 pub use text::KeyName;
+pub use txn::{
+    TxnAnswer, TxnCompare, TxnDelete, TxnDeleted, TxnFound, TxnGet, TxnKeys, TxnOperand, TxnOperation,
+    TxnPut, TxnPutDone, TxnRelation, TxnRequest, TxnResponse, TxnTaken,
+};
 pub use watch::{EVENT_STREAM_CONTENT_TYPE, WatchChange, WatchEvent, WatchMark, events};
 
-/// The headers that carry what a raw answer to `GET /v1/kv/{key}` leaves out.
+/// Headers of requests, and those that carry what a raw answer to `GET /v1/kv/{key}` leaves out.
 pub mod headers {
+    /// A key of the client's choice under which a write is carried out once.
+    pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+    /// The lease with which the key goes.
+    pub const LEASE: &str = "quorate-lease";
     /// The revision that wrote the value, which a compare-and-set names.
     pub const REVISION: &str = "quorate-revision";
     /// The revision that created the key.

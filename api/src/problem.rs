@@ -37,6 +37,9 @@ pub struct Problem {
     /// The oldest revision that can be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_revision: Option<u64>,
+    /// The latest revision that there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latest_revision: Option<u64>,
     /// The leader's client address, where that would help.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader: Option<String>,
@@ -94,12 +97,24 @@ codes! {
     KeyNotFound = "key_not_found", 404, "Key not found";
     /// There is no such member.
     MemberNotFound = "member_not_found", 404, "Member not found";
+    /// There is no such lease: it was never granted, was revoked, or ran out; nothing changed.
+    LeaseNotFound = "lease_not_found", 404, "Lease not found";
+    /// A transaction is none; nothing changed.
+    MalformedTransaction = "malformed_transaction", 400, "Malformed transaction";
     /// The path does not take the method.
     MethodNotAllowed = "method_not_allowed", 405, "Method not allowed";
     /// A compare-and-set found another revision; nothing changed.
     RevisionConflict = "revision_conflict", 409, "Revision conflict";
+    /// A lease of this id exists; nothing changed.
+    LeaseExists = "lease_exists", 409, "Lease exists";
+    /// There is no such revision yet.
+    FutureRevision = "future_revision", 409, "Future revision";
     /// What the keys were at the revision is no longer kept.
     Compacted = "compacted", 410, "Compacted";
+    /// Another request was made under this idempotency key; nothing changed.
+    IdempotencyKeyReused = "idempotency_key_reused", 422, "Idempotency key reused";
+    /// The state is as large as it may be, or there are as many leases as there may be; nothing changed.
+    QuotaReached = "quota_reached", 507, "Quota reached";
     /// The node's state was replaced by one that is behind what a watcher may have heard of.
     StateReplaced = "state_replaced", 410, "State replaced";
     /// The node is a witness and holds no data that could be read.
@@ -174,6 +189,7 @@ impl Problem {
             retry_after: None,
             current_revision: None,
             oldest_revision: None,
+            latest_revision: None,
             leader: None,
             error: None,
         }

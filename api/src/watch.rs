@@ -92,6 +92,7 @@ mod tests {
                         create_revision: 7,
                         mod_revision: 7,
                         version: 1,
+                        lease: None,
                     },
                     previous: None,
                 },

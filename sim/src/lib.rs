@@ -2,6 +2,7 @@
 //!
 //! - [`consensus`]: consensus and the replicated state alone, on a heap of events; fast.
 //! - [`full`]: the production node on simulated networks, disks and clocks.
+//! - [`scenario`]: stories of failure in files, run on production nodes and measured.
 //! - [`linearizable`]: whether what clients saw can be explained.
 //! - [`batch`]: many seeds on many threads.
 //! - [`exploration`]: every interleaving of small clusters.
@@ -28,6 +29,7 @@ pub mod linearizable;
 pub mod mutants;
 pub mod random;
 pub mod report;
+pub mod scenario;
 pub mod share;
 pub mod shrink;
 pub mod trace;

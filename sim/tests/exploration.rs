@@ -11,7 +11,7 @@ const ELECTION: Bounds = Bounds {
     timeouts: 1,
     crashes: 0,
     slow_disks: 0,
-    states_max: 200_000,
+    states_max: 4_000_000,
     planted: Planted::NONE,
 };
 
@@ -20,7 +20,7 @@ fn every_interleaving_of_one_election_is_safe() {
     let report = explore(&ELECTION);
     assert_eq!(report.violation, None);
     assert!(report.complete, "{report}");
-    assert_eq!(report.states, 3_016, "{report}");
+    assert_eq!(report.states, 462, "{report}");
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn every_interleaving_of_an_election_and_an_entry_is_safe() {
     });
     assert_eq!(report.violation, None);
     assert!(report.complete, "{report}");
-    assert_eq!(report.states, 41_543, "{report}");
+    assert_eq!(report.states, 1_780, "{report}");
 }
 
 #[test]
@@ -50,18 +50,52 @@ fn every_interleaving_of_a_lone_node_with_crashes_is_safe() {
 }
 
 #[test]
-fn rival_candidates_with_a_slow_disk_and_a_crash_are_safe_as_far_as_one_can_look() {
+fn every_interleaving_of_an_election_an_entry_and_a_crash_with_a_slow_disk_is_safe() {
+    let report = explore(&Bounds {
+        entries: 1,
+        crashes: 1,
+        slow_disks: 1,
+        ..ELECTION
+    });
+    assert_eq!(report.violation, None);
+    assert!(report.complete, "{report}");
+}
+
+#[test]
+fn every_interleaving_of_rival_candidates_an_entry_and_a_crash_is_safe() {
     let report = explore(&Bounds {
         terms: 2,
         entries: 1,
         timeouts: 2,
         crashes: 1,
-        slow_disks: 1,
-        states_max: 60_000,
         ..ELECTION
     });
     assert_eq!(report.violation, None);
-    assert!(report.depth >= 6, "{report}");
+    assert!(report.complete, "{report}");
+}
+
+#[test]
+fn every_interleaving_of_rival_candidates_and_a_crash_with_a_slow_disk_is_safe() {
+    let report = explore(&Bounds {
+        terms: 2,
+        timeouts: 2,
+        crashes: 1,
+        slow_disks: 1,
+        ..ELECTION
+    });
+    assert_eq!(report.violation, None);
+    assert!(report.complete, "{report}");
+}
+
+#[test]
+fn every_interleaving_of_three_candidacies_is_safe() {
+    let report = explore(&Bounds {
+        terms: 3,
+        timeouts: 3,
+        ..ELECTION
+    });
+    assert_eq!(report.violation, None);
+    assert!(report.complete, "{report}");
 }
 
 #[cfg(feature = "planted-bugs")]
@@ -69,12 +103,12 @@ fn rival_candidates_with_a_slow_disk_and_a_crash_are_safe_as_far_as_one_can_look
 fn planted_bugs_are_found_within_few_steps() {
     use quorate_core::raft::PlantedBug;
     for (bug, steps) in [
-        (PlantedBug::CandidateAsksBeforeSync, 3),
-        (PlantedBug::OwnVoteFromMemory, 3),
-        (PlantedBug::VoteLeavesBeforeSync, 4),
-        (PlantedBug::FollowerAcceptsFromMemory, 6),
-        (PlantedBug::HeartbeatMovesMatch, 7),
-        (PlantedBug::EntriesBeforeTerm, 8),
+        (PlantedBug::CandidateAsksBeforeSync, 7),
+        (PlantedBug::OwnVoteFromMemory, 7),
+        (PlantedBug::VoteLeavesBeforeSync, 8),
+        (PlantedBug::FollowerAcceptsFromMemory, 10),
+        (PlantedBug::HeartbeatMovesMatch, 11),
+        (PlantedBug::EntriesBeforeTerm, 12),
     ] {
         let report = explore(&Bounds {
             terms: 2,
@@ -82,7 +116,7 @@ fn planted_bugs_are_found_within_few_steps() {
             timeouts: 2,
             crashes: 1,
             slow_disks: 1,
-            states_max: 60_000,
+            states_max: 400_000,
             planted: Planted::with(bug),
             ..ELECTION
         });

@@ -2,7 +2,7 @@
 //!
 //! Invariants: `scavenged <= compacted <= revision`; the versions with a revision above `scavenged` are exactly
 //! `changes`, in order; of a revision up to `scavenged` a key has at most one version, and that one did not remove it;
-//! every key has at least one version; `live` counts the keys that exist.
+//! every key has at least one version; `live` counts the keys that exist, and `bytes` what all versions take.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -17,6 +17,9 @@ const SCAVENGED_BY_COMPACTION: usize = 10_000;
 /// Superseded versions that any other command removes: more than most commands make.
 const SCAVENGED_BY_COMMAND: usize = 16;
 
+/// What a version takes in memory beside the bytes of key and value, about.
+const VERSION_BYTES: u64 = 128;
+
 /// All keys.
 #[derive(Clone, Debug, Default)]
 pub(super) struct KeySpace {
@@ -24,7 +27,14 @@ pub(super) struct KeySpace {
     /// Which key changed when, ascending; what was scavenged is left out.
     changes: VecDeque<(Place, Bytes)>,
     live: usize,
+    bytes: u64,
     counters: Counters,
+}
+
+/// What a version takes, about.
+fn size(key: &[u8], version: &Version) -> u64 {
+    let value = version.pair.as_ref().map_or(0, |pair| pair.value.len());
+    VERSION_BYTES + (key.len() + value) as u64
 }
 
 /// How far the key space is.
@@ -76,6 +86,11 @@ impl KeySpace {
         self.live
     }
 
+    /// What all versions take in memory, about.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// How many changes wait to be looked at for superseded versions, although they are compacted.
     pub(super) fn backlog(&self) -> usize {
         let compacted = self.counters.compacted;
@@ -125,6 +140,7 @@ impl KeySpace {
                 pair: Some(Pair::first(value, place.revision, lease)),
             };
             change.rows.push(Row::version(key, &version));
+            self.bytes += size(key, &version);
             self.changes.push_back((place, key.clone()));
             self.keys.insert(key.clone(), History::new(version));
             self.live += 1;
@@ -142,6 +158,7 @@ impl KeySpace {
         let pair = Some(pair);
         let version = Version { place, pair };
         change.rows.push(Row::version(key, &version));
+        self.bytes += size(key, &version);
         self.changes.push_back((place, key.clone()));
         let previous = history.latest().with_key(key);
         self.live += usize::from(previous.is_none());
@@ -158,6 +175,7 @@ impl KeySpace {
         let place = change.next_place();
         let version = Version { place, pair: None };
         change.rows.push(Row::version(&key, &version));
+        self.bytes += size(&key, &version);
         history.push(version);
         self.changes.push_back((place, key));
         self.live -= 1;
@@ -303,6 +321,7 @@ impl KeySpace {
         let history = self.keys.get_mut(key).expect("a key that changed has a version");
         if history.first().place < place {
             rows.push(Row::version_gone(history.first().place));
+            self.bytes -= size(key, history.first());
             history.forget_first();
         }
         let first = history.first();
@@ -312,6 +331,7 @@ impl KeySpace {
         );
         if first.pair.is_none() {
             rows.push(Row::version_gone(place));
+            self.bytes -= size(key, first);
             if !history.forget_first() {
                 self.keys.remove(key);
             }
@@ -328,6 +348,7 @@ impl KeySpace {
         } else if !exists || self.keys.contains_key(&key) {
             return false;
         }
+        let bytes = size(&key, &version);
         match self.keys.get_mut(&key) {
             Some(history) if history.latest().place.revision == place.revision => return false,
             Some(history) => history.push(version),
@@ -335,6 +356,7 @@ impl KeySpace {
                 self.keys.insert(key, History::new(version));
             }
         }
+        self.bytes += bytes;
         self.live = self.live + usize::from(exists) - usize::from(existed);
         true
     }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::num::NonZeroU64;
+use std::ops::Bound;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -104,6 +105,12 @@ impl LeaseTable {
 
     pub(super) fn grants(&self) -> impl Iterator<Item = (LeaseId, Grant)> {
         self.leases.iter().map(|(id, entry)| (*id, entry.grant))
+    }
+
+    pub(super) fn grants_after(&self, lease: Option<LeaseId>) -> impl Iterator<Item = (LeaseId, Grant)> {
+        let start = lease.map_or(Bound::Unbounded, Bound::Excluded);
+        let found = self.leases.range((start, Bound::Unbounded));
+        found.map(|(id, entry)| (*id, entry.grant))
     }
 
     /// The first id from `number` on that is not taken.

@@ -200,6 +200,12 @@ impl StateMachine {
         self.len() == 0
     }
 
+    /// What keys and values take in memory, in bytes and about, with the revisions of them that are kept. It shrinks when
+    /// what was compacted is removed.
+    pub fn bytes(&self) -> u64 {
+        self.keys.bytes()
+    }
+
     /// The last entry that was applied.
     pub fn applied(&self) -> Position {
         self.applied
@@ -228,6 +234,11 @@ impl StateMachine {
     /// All leases, by id.
     pub fn leases(&self) -> impl Iterator<Item = (LeaseId, Grant)> {
         self.leases.grants()
+    }
+
+    /// The leases whose ids come after this one, by id.
+    pub fn leases_after(&self, lease: Option<LeaseId>) -> impl Iterator<Item = (LeaseId, Grant)> {
+        self.leases.grants_after(lease)
     }
 
     /// How many keys of requests and registered clients are kept.

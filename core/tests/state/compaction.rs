@@ -96,3 +96,20 @@ fn a_long_history_is_removed_bit_by_bit_also_after_a_restart() {
     }
     assert_eq!(copy.fingerprint(), state.fingerprint());
 }
+
+#[test]
+fn what_versions_take_is_counted_and_given_back_by_compaction() {
+    let mut state = StateMachine::new();
+    reply(&mut state, put("kept", "1"));
+    let one = state.bytes();
+    assert!(one > 5, "{one}");
+    for _ in 0..9 {
+        reply(&mut state, put("kept", "2"));
+        reply(&mut state, put("gone", "2"));
+    }
+    reply(&mut state, delete("gone"));
+    assert!(state.bytes() > 15 * one);
+    assert_eq!(restored(&state).bytes(), state.bytes());
+    reply(&mut state, compact(20));
+    assert_eq!((state.bytes(), restored(&state).bytes()), (one, one));
+}

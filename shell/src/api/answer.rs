@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use quorate_api::{PROBLEM_CONTENT_TYPE, Problem, ProblemCode};
+use quorate_core::state::{LEASES_MAX, Malformed, ReadError, Refusal};
 use serde::Serialize;
 
 use super::backend::{BackendError, Oversized};
@@ -53,6 +54,15 @@ impl Failure {
             problem.status = StatusCode::PRECONDITION_FAILED.as_u16();
         }
         problem.into()
+    }
+
+    /// A reply of the state machine to another command than the one that was sent.
+    pub(super) fn unexpected_reply() -> Failure {
+        Failure::new(
+            ProblemCode::Internal,
+            "the reply is one to another command",
+            "this is a mistake in Quorate; please report it",
+        )
     }
 
     /// With the place to send the request to: the same path at the leader.
@@ -114,6 +124,18 @@ impl From<BackendError> for Failure {
                 problem(ProblemCode::Unavailable, "nothing was done; try another node")
                     .with_retry_after(RETRY_AFTER_SECONDS)
             }
+            BackendError::Declined(refusal) => declined(refusal),
+            BackendError::Unreadable(error) => unreadable(error),
+            BackendError::Behind { .. } => problem(
+                ProblemCode::TimedOut,
+                "try again, or another node, or without ?consistency=serializable",
+            ),
+            BackendError::QuotaReached { limit } => problem(
+                ProblemCode::QuotaReached,
+                "nothing changed; delete keys that nobody needs and forget old revisions (POST /v1/compact), which are \
+                 taken at all times, or raise limits.state_bytes on every node",
+            )
+            .with_limit(limit),
             BackendError::NoWatch(why) => super::watch::problem(&why),
             BackendError::Refused(_) => problem(ProblemCode::Refused, "nothing changed"),
             BackendError::Witness => problem(
@@ -128,7 +150,7 @@ impl From<BackendError> for Failure {
                 let code = match what {
                     Oversized::Key => ProblemCode::KeyTooLarge,
                     Oversized::Value => ProblemCode::ValueTooLarge,
-                    Oversized::Body => ProblemCode::BodyTooLarge,
+                    Oversized::Transaction | Oversized::Body => ProblemCode::BodyTooLarge,
                 };
                 problem(
                     code,
@@ -138,6 +160,66 @@ impl From<BackendError> for Failure {
             }
         }
         .into()
+    }
+}
+
+/// Why nothing can be read at a revision, with the revisions at which something can.
+fn unreadable(error: ReadError) -> Problem {
+    let detail = error.to_string();
+    match error {
+        ReadError::Compacted { oldest, .. } => {
+            let action = "read the latest state, or a revision that is still kept";
+            let mut problem = Problem::new(ProblemCode::Compacted, detail, action);
+            problem.oldest_revision = Some(oldest.0);
+            problem
+        }
+        ReadError::Future { latest, .. } => {
+            let action = "take a revision that an answer of this cluster named";
+            let mut problem = Problem::new(ProblemCode::FutureRevision, detail, action);
+            problem.latest_revision = Some(latest.0);
+            problem
+        }
+    }
+}
+
+/// Why the state machine changed nothing.
+fn declined(refusal: Refusal) -> Problem {
+    let detail = refusal.to_string();
+    let problem = |code, action| Problem::new(code, detail, action);
+    match refusal {
+        Refusal::Unreadable(error) => unreadable(error),
+        Refusal::Malformed(Malformed::EmptyKey | Malformed::TimeToLive | Malformed::RequestKey) => {
+            problem(ProblemCode::BadRequest, "nothing changed; mend the request")
+        }
+        Refusal::Malformed(_) => problem(
+            ProblemCode::MalformedTransaction,
+            "nothing changed; mend the transaction, or make several of it",
+        ),
+        Refusal::NothingToKeep => problem(
+            ProblemCode::KeyNotFound,
+            "nothing changed; write the key without lease=keep",
+        ),
+        Refusal::NoSuchLease(_) => problem(
+            ProblemCode::LeaseNotFound,
+            "nothing changed; grant a lease (POST /v1/leases) and take its id",
+        ),
+        Refusal::LeaseExists(_) => problem(
+            ProblemCode::LeaseExists,
+            "nothing changed; leave the id out to get one that is free",
+        ),
+        Refusal::TooManyLeases => problem(
+            ProblemCode::QuotaReached,
+            "nothing changed; GET /v1/leases lists the leases, DELETE /v1/leases/{id} revokes one",
+        )
+        .with_limit(LEASES_MAX as u64),
+        Refusal::DifferentRequest => problem(
+            ProblemCode::IdempotencyKeyReused,
+            "nothing changed; use each idempotency key for one request only",
+        ),
+        Refusal::StaleTerm
+        | Refusal::NoSuchClient(_)
+        | Refusal::AnswerForgotten
+        | Refusal::TooManyAnswers => problem(ProblemCode::Refused, "nothing changed"),
     }
 }
 

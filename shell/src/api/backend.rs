@@ -4,13 +4,15 @@
 //! in-memory one in its place. Its contract: every future completes by the deadline it is given, or soon after, and an
 //! error says whether the write may have been appended. [`BackendError::UnknownOutcome`] is the only one after which it may.
 
-use bytes::Bytes;
+use std::time::Duration;
+
 use quorate_api::{
-    AddMember, ClusterStatus, Consistency, KeyValue, Leadership, MemberChanged, NodeName, NodesAnswer,
-    Readiness,
+    AddMember, ClusterStatus, Consistency, Leadership, MemberChanged, NodeName, NodesAnswer, Readiness,
 };
 use quorate_core::Instant;
-use quorate_core::state::{Interest, Revision};
+use quorate_core::state::{
+    Command, Found, Grant, Interest, Lease, LeaseId, Query, ReadError, Refusal, Reply, Revision,
+};
 use thiserror::Error;
 
 use crate::port::BoxFuture;
@@ -18,15 +20,42 @@ use crate::watch::{WatchEnd, Watching};
 
 /// The node as its client port sees it.
 pub trait Backend: Send + Sync {
-    /// Replicates and applies a write. Answers [`BackendError::NoLeader`] at once when there is no leader: the caller
-    /// waits for one with [`Backend::leader_known`] and repeats.
-    fn write(&self, write: Write, options: WriteOptions) -> BoxFuture<'_, Result<WriteReply, BackendError>>;
+    /// Replicates and applies a command; the reply is no [`Reply::Refused`], which is [`BackendError::Declined`]. Answers
+    /// [`BackendError::NoLeader`] at once when there is no leader: the caller waits for one with
+    /// [`Backend::leader_known`] and repeats.
+    fn write(&self, command: Command, options: WriteOptions) -> BoxFuture<'_, Result<Reply, BackendError>>;
 
-    /// Reads one key.
-    fn get(&self, key: Bytes, options: ReadOptions) -> BoxFuture<'_, Result<GetReply, BackendError>>;
+    /// Reads keys, about `bytes_max` bytes of them, but at least one.
+    fn read(
+        &self,
+        query: Query,
+        bytes_max: usize,
+        options: ReadOptions,
+    ) -> BoxFuture<'_, Result<ReadReply, BackendError>>;
 
-    /// Reads the keys of a range in order.
-    fn list(&self, range: Range, options: ReadOptions) -> BoxFuture<'_, Result<ListReply, BackendError>>;
+    /// Reads a lease with its keys; none when there is no such lease.
+    fn lease(
+        &self,
+        lease: LeaseId,
+        options: ReadOptions,
+    ) -> BoxFuture<'_, Result<Option<Lease>, BackendError>>;
+
+    /// Reads at most `limit` leases, those after `after`, by id.
+    fn leases(
+        &self,
+        after: Option<LeaseId>,
+        limit: usize,
+        options: ReadOptions,
+    ) -> BoxFuture<'_, Result<Vec<(LeaseId, Grant)>, BackendError>>;
+
+    /// Asks the leader how long leases last from now on without a keep-alive, in the order given, and keeps them alive
+    /// if `renew` says so; none for a lease that is gone. Changes nothing that asking again would change twice.
+    fn lease_times(
+        &self,
+        leases: Vec<LeaseId>,
+        renew: bool,
+        deadline: Instant,
+    ) -> BoxFuture<'_, Result<Vec<Option<Duration>>, BackendError>>;
 
     /// Watches changes from a revision on, or of all that are yet to come, as this node hears of them.
     fn watch(&self, interest: Interest, from: Option<Revision>) -> Result<Watching, BackendError>;
@@ -69,27 +98,6 @@ pub trait Backend: Send + Sync {
     fn metrics_text(&self) -> String;
 }
 
-/// A change of the key space.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Write {
-    /// Give `key` the value.
-    Put {
-        /// The key.
-        key: Bytes,
-        /// The value.
-        value: Bytes,
-        /// Only if the key's `mod_revision` is this one; 0: only if there is no such key.
-        expected: Option<u64>,
-    },
-    /// Remove `key`.
-    Delete {
-        /// The key.
-        key: Bytes,
-        /// Only if the key's `mod_revision` is this one; 0: only if there is no such key.
-        expected: Option<u64>,
-    },
-}
-
 /// How a write is carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WriteOptions {
@@ -99,65 +107,24 @@ pub struct WriteOptions {
     pub forward: bool,
 }
 
-/// What became of a write.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum WriteReply {
-    /// It is applied.
-    Done {
-        /// The store's revision after it.
-        revision: u64,
-        /// What was there before, when it is known.
-        previous: Option<KeyValue>,
-        /// How many keys it deleted.
-        deleted: u64,
-    },
-    /// The expected revision was not the current one, and nothing changed.
-    Conflict {
-        /// The key's `mod_revision`; 0 when there is no such key.
-        current: u64,
-    },
-}
-
 /// How a read is carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadOptions {
     /// How fresh the answer must be.
     pub consistency: Consistency,
+    /// The state must have come to this revision; a serializable read waits for it.
+    pub min_revision: Revision,
     /// When the answer is due.
     pub deadline: Instant,
 }
 
-/// One key.
+/// What a read found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GetReply {
-    /// The store's revision that was read.
-    pub revision: u64,
-    /// The key, if it is there.
-    pub entry: Option<KeyValue>,
-}
-
-/// A range of keys, `start` inclusive to `end` exclusive.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Range {
-    /// The first key.
-    pub start: Bytes,
-    /// The key after the last one; none for the end of the key space.
-    pub end: Option<Bytes>,
-    /// How many entries to answer at the most.
-    pub limit: usize,
-    /// About how many bytes of keys and values to answer at the most, but at least one entry.
-    pub bytes_max: usize,
-}
-
-/// A part of a range.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListReply {
-    /// The store's revision that was read.
-    pub revision: u64,
-    /// The first keys of the range, ascending.
-    pub entries: Vec<KeyValue>,
-    /// Whether the range has more.
-    pub more: bool,
+pub struct ReadReply {
+    /// The state's revision when it was read.
+    pub revision: Revision,
+    /// The keys.
+    pub found: Found,
 }
 
 /// Why the node did not do it.
@@ -191,6 +158,28 @@ pub enum BackendError {
     /// Nothing was appended: the node cannot serve. The text says why.
     #[error("{0}")]
     Unavailable(String),
+    /// Nothing changed: the state machine does not do this.
+    #[error(transparent)]
+    Declined(#[from] Refusal),
+    /// Nothing can be read at the revision.
+    #[error(transparent)]
+    Unreadable(#[from] ReadError),
+    /// The state of this node did not come to the revision that a serializable read wants to see.
+    #[error("this node's state has come to revision {reached} only, and the read wants to see {wanted}")]
+    Behind {
+        /// What the read wants to see.
+        wanted: Revision,
+        /// How far the state is.
+        reached: Revision,
+    },
+    /// Nothing was appended: keys and values take as much memory as they may.
+    #[error(
+        "keys and values, with the revisions of them that are kept, take the {limit} bytes that they may"
+    )]
+    QuotaReached {
+        /// How much they may take, in bytes.
+        limit: u64,
+    },
     /// Nothing changed: the cluster does not do this. The text says why.
     #[error("{0}")]
     Refused(String),
@@ -220,7 +209,9 @@ pub enum Oversized {
     Key,
     /// The value.
     Value,
-    /// A body that is no value.
+    /// A transaction.
+    Transaction,
+    /// Another body that is no value.
     Body,
 }
 
@@ -229,6 +220,7 @@ impl std::fmt::Display for Oversized {
         formatter.write_str(match self {
             Oversized::Key => "key",
             Oversized::Value => "value",
+            Oversized::Transaction => "transaction",
             Oversized::Body => "body",
         })
     }

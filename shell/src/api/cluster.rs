@@ -8,12 +8,12 @@ use axum::response::Response;
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use quorate_api::{AddMember, ClusterBrief, Health, HealthStatus, Mode, NodeName, StepDownRequest};
-use serde::de::DeserializeOwned;
 
 use super::Shared;
 use super::answer::{Failure, json, json_with, with_type};
-use super::backend::{BackendError, Oversized};
+use super::backend::BackendError;
 use super::query::Query;
+use super::requests::misdirected;
 
 /// The content type of the OpenMetrics text format, which Prometheus reads.
 const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -88,19 +88,16 @@ pub(super) async fn add_member(
     body: Body,
 ) -> Result<Response, Failure> {
     Query::parse(uri.query(), &[])?;
-    let request: AddMember = read_json(&shared, &headers, body).await?.ok_or_else(|| {
-        Failure::bad_request(
-            "the body is empty",
-            r#"expected {"id": 4, "host": "10.0.0.4", "port": 9100}"#,
-        )
-    })?;
+    let request: AddMember = shared
+        .read_json(&headers, body, r#"{"id": 4, "host": "10.0.0.4", "port": 9100}"#)
+        .await?;
     let deadline = shared.deadline();
     let changed = shared
         .until_leader(deadline, true, || {
             shared.backend.add_member(request.clone(), deadline)
         })
         .await
-        .map_err(|error| elsewhere(error, &uri))?;
+        .map_err(|error| misdirected(error, &uri))?;
     Ok(json(&changed))
 }
 
@@ -119,7 +116,7 @@ pub(super) async fn remove_member(
             shared.backend.remove_member(name.clone(), deadline)
         })
         .await
-        .map_err(|error| elsewhere(error, &uri))?;
+        .map_err(|error| misdirected(error, &uri))?;
     Ok(json(&changed))
 }
 
@@ -131,39 +128,16 @@ pub(super) async fn step_down(
     body: Body,
 ) -> Result<Response, Failure> {
     Query::parse(uri.query(), &[])?;
-    let request: StepDownRequest = read_json(&shared, &headers, body).await?.unwrap_or_default();
+    let request: StepDownRequest = shared
+        .read_optional_json(&headers, body)
+        .await?
+        .unwrap_or_default();
     let deadline = shared.deadline();
     let leadership = shared
         .until_leader(deadline, true, || {
             shared.backend.step_down(request.target_node.clone(), deadline)
         })
         .await
-        .map_err(|error| elsewhere(error, &uri))?;
+        .map_err(|error| misdirected(error, &uri))?;
     Ok(json(&leadership))
-}
-
-/// Membership and leadership are the leader's business: another node says where to go.
-fn elsewhere(error: BackendError, uri: &Uri) -> Failure {
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    Failure::from(error).redirected(path)
-}
-
-/// The body as JSON, whatever its content type says; none when it is empty.
-async fn read_json<T: DeserializeOwned>(
-    shared: &Shared,
-    headers: &HeaderMap,
-    body: Body,
-) -> Result<Option<T>, Failure> {
-    let bytes = shared
-        .read_body(body, headers, Oversized::Body, shared.limits.body_bytes)
-        .await?;
-    if bytes.trim_ascii().is_empty() {
-        return Ok(None);
-    }
-    serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-        Failure::bad_request(
-            format!("the body is not the expected JSON: {error}"),
-            "mend the body",
-        )
-    })
 }

@@ -1,22 +1,21 @@
-//! A backend in memory, which fails as it is told to.
+//! A backend with the real state machine and nothing around it, which fails as it is told to.
 
-use std::collections::BTreeMap;
-use std::ops::Bound;
-use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard};
+use std::time::Duration;
 
-use bytes::Bytes;
 use quorate_api::{
-    AddMember, ClusterHealth, ClusterStatus, KeyValue, Leadership, MemberChanged, Mode, NodeHealth, NodeName,
-    NodeView, NodesAnswer, PeerStatus, Readiness, Role,
+    AddMember, ClusterHealth, ClusterStatus, Leadership, MemberChanged, Mode, NodeHealth, NodeName, NodeView,
+    NodesAnswer, PeerStatus, Readiness, Role,
 };
 use quorate_core::Instant;
-use quorate_core::raft::{Index, Position, Term};
-use quorate_core::state::{Command, Interest, Revision, StateMachine};
+use quorate_core::raft::{Position, Term};
+use quorate_core::state::{
+    Command, Grant, Interest, Lease, LeaseId, Query, ReadError, Reply, Revision, StateMachine,
+};
 use tokio::sync::watch;
 
-use super::backend::{
-    Backend, BackendError, GetReply, ListReply, Range, ReadOptions, Write, WriteOptions, WriteReply,
-};
+use super::backend::{Backend, BackendError, ReadOptions, ReadReply, WriteOptions};
 use crate::metrics::Metrics;
 use crate::port::BoxFuture;
 use crate::watch::{Hub, Watching, Woken};
@@ -24,8 +23,8 @@ use crate::watch::{Hub, Watching, Woken};
 pub(super) struct FakeBackend {
     store: Mutex<Store>,
     leader: watch::Sender<bool>,
-    /// What is watched, apart from the keys that are read and written.
-    watched: Arc<RwLock<StateMachine>>,
+    /// What is read, written and watched.
+    state: Arc<RwLock<StateMachine>>,
     pub(super) hub: Arc<Hub>,
 }
 
@@ -34,8 +33,8 @@ pub(super) const WATCHERS_MAX: usize = 4;
 
 #[derive(Default)]
 struct Store {
-    revision: u64,
-    entries: BTreeMap<Vec<u8>, KeyValue>,
+    /// Leases that were kept alive.
+    kept_alive: BTreeSet<LeaseId>,
     /// What the next requests fail with.
     failures: Vec<BackendError>,
     /// Whether requests are answered at all.
@@ -45,29 +44,35 @@ struct Store {
 
 impl FakeBackend {
     pub(super) fn new() -> FakeBackend {
-        let watched = Arc::new(RwLock::new(StateMachine::new()));
+        let state = Arc::new(RwLock::new(StateMachine::new()));
         let metrics = Arc::new(Metrics::new(&name("1"), true));
         FakeBackend {
             store: Mutex::default(),
             leader: watch::Sender::new(true),
-            hub: Arc::new(Hub::new(Arc::clone(&watched), WATCHERS_MAX, 1, metrics)),
-            watched,
+            hub: Arc::new(Hub::new(Arc::clone(&state), WATCHERS_MAX, 1, metrics)),
+            state,
         }
     }
 
-    /// Applies a command to what is watched.
-    pub(super) fn apply(&self, command: &Command) {
+    /// Applies a command, and tells those who watch.
+    pub(super) fn apply(&self, command: &Command) -> Reply {
         let mut woken = Woken::default();
-        {
-            let mut state = self.watched.write().expect("no test panics with the state");
+        let reply = {
+            let mut state = self.state.write().expect("no test panics with the state");
             let position = Position {
                 term: Term(1),
-                index: Index(state.applied().index.0 + 1),
+                index: state.applied().index.next(),
             };
-            state.apply(position, &command.encode()).expect("a command");
+            let applied = state.apply(position, &command.encode()).expect("a command");
             self.hub.follow(&state, &mut woken);
-        }
+            applied.reply
+        };
         woken.wake();
+        reply
+    }
+
+    fn state(&self) -> RwLockReadGuard<'_, StateMachine> {
+        self.state.read().expect("no test panics with the state")
     }
 
     pub(super) fn set_leader(&self, known: bool) {
@@ -80,6 +85,11 @@ impl FakeBackend {
 
     pub(super) fn set_silent(&self, silent: bool) {
         self.store().silent = silent;
+    }
+
+    /// Which leases were kept alive.
+    pub(super) fn kept_alive(&self) -> Vec<u64> {
+        self.store().kept_alive.iter().map(|lease| lease.get()).collect()
     }
 
     /// How many requests arrived.
@@ -97,7 +107,7 @@ impl FakeBackend {
     fn answer<T: Send + 'static>(
         &self,
         needs_leader: bool,
-        act: impl FnOnce(&mut Store) -> T + Send,
+        act: impl FnOnce(&mut Store) -> Result<T, BackendError> + Send,
     ) -> BoxFuture<'_, Result<T, BackendError>> {
         let mut store = self.store();
         store.asked += 1;
@@ -109,67 +119,9 @@ impl FakeBackend {
         } else if needs_leader && !*self.leader.borrow() {
             Err(BackendError::NoLeader)
         } else {
-            Ok(act(&mut store))
+            act(&mut store)
         };
         Box::pin(std::future::ready(result))
-    }
-}
-
-impl Store {
-    fn write(&mut self, write: Write) -> WriteReply {
-        let (key, expected) = match &write {
-            Write::Put { key, expected, .. } | Write::Delete { key, expected } => (key.to_vec(), *expected),
-        };
-        let previous = self.entries.get(&key).cloned();
-        let current = previous.as_ref().map_or(0, |entry| entry.mod_revision);
-        if expected.is_some_and(|expected| expected != current) {
-            return WriteReply::Conflict { current };
-        }
-        let mut deleted = 0;
-        match write {
-            Write::Put { value, .. } => {
-                self.revision += 1;
-                let entry = KeyValue {
-                    key: key.clone().into(),
-                    value,
-                    create_revision: previous
-                        .as_ref()
-                        .map_or(self.revision, |entry| entry.create_revision),
-                    mod_revision: self.revision,
-                    version: previous.as_ref().map_or(1, |entry| entry.version + 1),
-                };
-                self.entries.insert(key, entry);
-            }
-            Write::Delete { .. } => {
-                if self.entries.remove(&key).is_some() {
-                    self.revision += 1;
-                    deleted = 1;
-                }
-            }
-        }
-        WriteReply::Done {
-            revision: self.revision,
-            previous,
-            deleted,
-        }
-    }
-
-    fn list(&self, range: &Range) -> ListReply {
-        let end = range
-            .end
-            .as_ref()
-            .map_or(Bound::Unbounded, |end| Bound::Excluded(end.to_vec()));
-        let mut found = self.entries.range((Bound::Included(range.start.to_vec()), end));
-        let entries: Vec<KeyValue> = found
-            .by_ref()
-            .take(range.limit)
-            .map(|(_, entry)| entry.clone())
-            .collect();
-        ListReply {
-            revision: self.revision,
-            entries,
-            more: found.next().is_some(),
-        }
     }
 }
 
@@ -178,26 +130,67 @@ fn name(text: &str) -> NodeName {
 }
 
 impl Backend for FakeBackend {
-    fn write(&self, write: Write, options: WriteOptions) -> BoxFuture<'_, Result<WriteReply, BackendError>> {
+    fn write(&self, command: Command, options: WriteOptions) -> BoxFuture<'_, Result<Reply, BackendError>> {
         if !options.forward {
             self.fail_next(BackendError::NotLeader {
                 leader: "10.0.0.2:9000".to_owned(),
             });
         }
-        self.answer(true, |store| store.write(write))
-    }
-
-    fn get(&self, key: Bytes, options: ReadOptions) -> BoxFuture<'_, Result<GetReply, BackendError>> {
-        let linearizable = options.consistency == quorate_api::Consistency::Linearizable;
-        self.answer(linearizable, move |store| GetReply {
-            revision: store.revision,
-            entry: store.entries.get(&*key).cloned(),
+        self.answer(true, |_| match self.apply(&command) {
+            Reply::Refused(refusal) => Err(refusal.into()),
+            reply => Ok(reply),
         })
     }
 
-    fn list(&self, range: Range, options: ReadOptions) -> BoxFuture<'_, Result<ListReply, BackendError>> {
+    fn read(
+        &self,
+        query: Query,
+        bytes_max: usize,
+        options: ReadOptions,
+    ) -> BoxFuture<'_, Result<ReadReply, BackendError>> {
         let linearizable = options.consistency == quorate_api::Consistency::Linearizable;
-        self.answer(linearizable, move |store| store.list(&range))
+        self.answer(linearizable, |_| {
+            let state = self.state();
+            let (revision, latest) = (options.min_revision, state.revision());
+            if revision > latest {
+                return Err(ReadError::Future { revision, latest }.into());
+            }
+            Ok(ReadReply {
+                revision: latest,
+                found: state.read(&query, bytes_max)?,
+            })
+        })
+    }
+
+    fn lease(&self, lease: LeaseId, _: ReadOptions) -> BoxFuture<'_, Result<Option<Lease>, BackendError>> {
+        self.answer(true, |_| Ok(self.state().lease(lease)))
+    }
+
+    fn leases(
+        &self,
+        after: Option<LeaseId>,
+        limit: usize,
+        _: ReadOptions,
+    ) -> BoxFuture<'_, Result<Vec<(LeaseId, Grant)>, BackendError>> {
+        self.answer(true, |_| {
+            Ok(self.state().leases_after(after).take(limit).collect())
+        })
+    }
+
+    fn lease_times(
+        &self,
+        leases: Vec<LeaseId>,
+        renew: bool,
+        _: Instant,
+    ) -> BoxFuture<'_, Result<Vec<Option<Duration>>, BackendError>> {
+        self.answer(true, |store| {
+            if renew {
+                store.kept_alive.extend(&leases);
+            }
+            let state = self.state();
+            let ttl = |lease: LeaseId| Some(state.lease(lease)?.grant.ttl);
+            Ok(leases.into_iter().map(ttl).collect())
+        })
     }
 
     fn watch(&self, interest: Interest, from: Option<Revision>) -> Result<Watching, BackendError> {
@@ -282,10 +275,12 @@ impl Backend for FakeBackend {
         request: AddMember,
         _: Instant,
     ) -> BoxFuture<'_, Result<MemberChanged, BackendError>> {
-        self.answer(true, |_| MemberChanged {
-            success: true,
-            id: request.id,
-            message: format!("{}:{} may join", request.host, request.port),
+        self.answer(true, |_| {
+            Ok(MemberChanged {
+                success: true,
+                id: request.id,
+                message: format!("{}:{} may join", request.host, request.port),
+            })
         })
     }
 
@@ -297,10 +292,12 @@ impl Backend for FakeBackend {
         if name.as_str() == "9" {
             self.fail_next(BackendError::NoSuchMember(name.clone()));
         }
-        self.answer(true, |_| MemberChanged {
-            success: true,
-            id: name,
-            message: "removed".to_owned(),
+        self.answer(true, |_| {
+            Ok(MemberChanged {
+                success: true,
+                id: name,
+                message: "removed".to_owned(),
+            })
         })
     }
 
@@ -309,10 +306,12 @@ impl Backend for FakeBackend {
         target: Option<NodeName>,
         _: Instant,
     ) -> BoxFuture<'_, Result<Leadership, BackendError>> {
-        self.answer(true, |_| Leadership {
-            success: true,
-            previous_leader: Some(name("1")),
-            leader: target.or(Some(name("2"))),
+        self.answer(true, |_| {
+            Ok(Leadership {
+                success: true,
+                previous_leader: Some(name("1")),
+                leader: target.or(Some(name("2"))),
+            })
         })
     }
 

@@ -1,4 +1,4 @@
-//! Keys: `PUT|GET|DELETE /v1/kv/{key}` and `GET /v1/kv`.
+//! Single keys: `PUT|GET|DELETE /v1/kv/{key}`.
 //!
 //! A key is what stands after `/v1/kv/`, percent-decoded: it may hold slashes and any other bytes. The body of a put
 //! is the value as it is, whatever its content type.
@@ -11,19 +11,18 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::header::{ACCEPT, ETAG, IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
-use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, percent_encode};
-use quorate_api::{DeleteAnswer, KeyValue, ListAnswer, ProblemCode, PutAnswer, headers};
+use percent_encoding::percent_decode_str;
+use quorate_api::{DeleteAnswer, KeyValue, ProblemCode, PutAnswer, headers};
+use quorate_core::state::{
+    Attach, Command, DeleteRange, KeyRange, LeaseId, Operation, Put, Query as StateQuery, Reply,
+    Response as Done, Revision, Transaction,
+};
 
-use super::Shared;
 use super::answer::{Failure, json, with_type};
-use super::backend::{BackendError, Oversized, Range, ReadOptions, Write, WriteReply};
+use super::backend::Oversized;
 use super::query::Query;
-
-/// Entries in a listing that names no limit, and the most it may name.
-const LIST_LIMIT_DEFAULT: usize = 1000;
-const LIST_LIMIT_MAX: usize = 10_000;
-/// About how many bytes a listing holds.
-pub(super) const LIST_BYTES_MAX: usize = 1 << 20;
+use super::requests::{Change, Read};
+use super::{Shared, words};
 
 pub(super) const PATH: &str = "/v1/kv/";
 
@@ -34,21 +33,28 @@ pub(super) async fn put(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    let request = WriteParameters::read(&shared, &uri, &headers)?;
+    let query = Query::parse(uri.query(), &["revision", "redirect", "previous", "lease"])?;
+    let change = Change::read(&query, &headers, &uri)?;
+    let expected = Expected::read(&query, &headers)?;
+    let put = Put {
+        key: key_of(&shared, &uri)?,
+        value: None,
+        lease: attach(&query)?,
+        previous: query.switch("previous")?,
+    };
     let (value, _admitted) = shared
         .body(body, &headers, Oversized::Value, shared.limits.value_bytes)
         .await?;
-    let previous = request.previous;
-    let write = Write::Put {
-        key: request.key.clone(),
-        value,
-        expected: request.expected,
+    let value = Some(value);
+    let key = put.key.clone();
+    let (revision, done) = expected
+        .send(&shared, change, key, Operation::Put(Put { value, ..put }))
+        .await?;
+    let previous = match done {
+        Done::Put { previous } => previous.map(words::key_value),
+        _ => None,
     };
-    let (revision, before, _) = request.send(&shared, &uri, write).await?;
-    Ok(json(&PutAnswer {
-        revision,
-        previous: before.filter(|_| previous),
-    }))
+    Ok(json(&PutAnswer { revision, previous }))
 }
 
 /// `DELETE /v1/kv/{key}`
@@ -57,18 +63,26 @@ pub(super) async fn delete(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let request = WriteParameters::read(&shared, &uri, &headers)?;
+    let query = Query::parse(uri.query(), &["revision", "redirect", "previous"])?;
+    let change = Change::read(&query, &headers, &uri)?;
+    let expected = Expected::read(&query, &headers)?;
+    let key = key_of(&shared, &uri)?;
     let _admitted = shared.admit(0)?;
-    let previous = request.previous;
-    let write = Write::Delete {
-        key: request.key.clone(),
-        expected: request.expected,
+    let delete = DeleteRange {
+        range: KeyRange::only(key.clone()),
+        previous: query.switch("previous")?,
     };
-    let (revision, before, deleted) = request.send(&shared, &uri, write).await?;
+    let (revision, done) = expected
+        .send(&shared, change, key, Operation::Delete(delete))
+        .await?;
+    let (deleted, previous) = match done {
+        Done::Deleted { deleted, previous } => (deleted, previous.into_iter().next()),
+        _ => (0, None),
+    };
     Ok(json(&DeleteAnswer {
         revision,
         deleted,
-        previous: before.filter(|_| previous),
+        previous: previous.map(words::key_value),
     }))
 }
 
@@ -78,27 +92,28 @@ pub(super) async fn get(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let query = Query::parse(uri.query(), &["consistency"])?;
-    let consistency = query.consistency()?;
+    let query = Query::parse(uri.query(), &Read::PARAMETERS)?;
+    let read = Read::of(&query, &uri)?;
     let key = key_of(&shared, &uri)?;
     let _admitted = shared.admit(0)?;
-    let deadline = shared.deadline();
-    let options = ReadOptions {
-        consistency,
-        deadline,
+    let wanted = StateQuery {
+        revision: read.revision,
+        ..StateQuery::new(KeyRange::only(key.clone()))
     };
-    let reply = shared
-        .until_leader(deadline, false, || shared.backend.get(key.clone(), options))
-        .await
-        .map_err(|error| misdirected(error, &uri))?;
-    let Some(entry) = reply.entry else {
+    let reply = shared.read(wanted, shared.limits.value_bytes, read).await?;
+    let Some(entry) = reply.found.items.into_iter().next() else {
         let shown = String::from_utf8_lossy(&key).into_owned();
+        let detail = match query.revision("revision")? {
+            Some(revision) => format!("there was no key `{shown}` at revision {revision}"),
+            None => format!("there is no key `{shown}`"),
+        };
         return Err(Failure::new(
             ProblemCode::KeyNotFound,
-            format!("there is no key `{shown}`"),
+            detail,
             "GET /v1/kv?prefix= lists keys",
         ));
     };
+    let entry = words::key_value(entry);
     if wants_json(&headers) {
         Ok(json(&entry))
     } else {
@@ -106,88 +121,30 @@ pub(super) async fn get(
     }
 }
 
-/// `GET /v1/kv`
-pub(super) async fn list(State(shared): State<Arc<Shared>>, uri: Uri) -> Result<Response, Failure> {
-    let query = Query::parse(uri.query(), &["prefix", "start", "end", "limit", "consistency"])?;
-    let expected = format!("a number from 1 to {LIST_LIMIT_MAX}");
-    let limit: usize = query.value("limit", &expected)?.unwrap_or(LIST_LIMIT_DEFAULT);
-    if !(1..=LIST_LIMIT_MAX).contains(&limit) {
-        return Err(Failure::bad_request(
-            format!("the parameter `limit` is {limit}"),
-            format!("expected {expected}"),
-        ));
+/// The parameter `lease`: an id, or `keep` for the one that the key has.
+fn attach(query: &Query) -> Result<Attach, Failure> {
+    if query.bytes("lease") == Some(b"keep") {
+        return Ok(Attach::Keep);
     }
-    let consistency = query.consistency()?;
-    let (start, end) = bounds(query.bytes("prefix"), query.bytes("start"), query.bytes("end"));
-    let range = Range {
-        start,
-        end,
-        limit,
-        bytes_max: LIST_BYTES_MAX,
+    let expected = "the id of a lease, or `keep` for the one that the key has";
+    let Some(number) = query.value("lease", expected)? else {
+        return Ok(Attach::Nothing);
     };
-    let _admitted = shared.admit(LIST_BYTES_MAX)?;
-    let deadline = shared.deadline();
-    let options = ReadOptions {
-        consistency,
-        deadline,
-    };
-    let reply = shared
-        .until_leader(deadline, false, || shared.backend.list(range.clone(), options))
-        .await
-        .map_err(|error| misdirected(error, &uri))?;
-    // The next page begins with the smallest key after the last one shown.
-    let next = reply.entries.last().filter(|_| reply.more).map(|last| {
-        let mut key = last.key.to_vec();
-        key.push(0);
-        percent_encode(&key, NON_ALPHANUMERIC).to_string()
-    });
-    Ok(json(&ListAnswer {
-        revision: reply.revision,
-        entries: reply.entries,
-        more: reply.more,
-        next,
-    }))
+    let lease = LeaseId::new(number)
+        .ok_or_else(|| Failure::bad_request("the parameter `lease` is 0", format!("expected {expected}")))?;
+    Ok(Attach::Lease(lease))
 }
 
-/// The problem, with the leader to turn to when another node has to do it.
-fn misdirected(error: BackendError, uri: &Uri) -> Failure {
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    Failure::from(error).redirected(path)
-}
-
-/// The range of keys that begin with `prefix` and lie between `start` and `end`.
-fn bounds(prefix: Option<&[u8]>, start: Option<&[u8]>, end: Option<&[u8]>) -> (Bytes, Option<Bytes>) {
-    let prefix = prefix.unwrap_or_default();
-    let first = start.unwrap_or_default().max(prefix);
-    let after_prefix = after(prefix);
-    let end = match (end.map(<[u8]>::to_vec), after_prefix) {
-        (Some(end), Some(after)) => Some(end.min(after)),
-        (end, after) => end.or(after),
-    };
-    (Bytes::copy_from_slice(first), end.map(Bytes::from))
-}
-
-/// The smallest key after all keys that begin with `prefix`; none when there is no such key.
-fn after(prefix: &[u8]) -> Option<Vec<u8>> {
-    let last = prefix.iter().rposition(|byte| *byte != u8::MAX)?;
-    let mut key = prefix[..=last].to_vec();
-    key[last] += 1;
-    Some(key)
-}
-
-/// What every write says besides its value.
-struct WriteParameters {
-    key: Bytes,
-    expected: Option<u64>,
-    /// Whether the expectation came as an HTTP precondition.
+/// What a write says of the key as it must be.
+#[derive(Clone, Copy)]
+struct Expected {
+    revision: Option<u64>,
+    /// Whether it came as an HTTP precondition.
     precondition: bool,
-    redirect: bool,
-    previous: bool,
 }
 
-impl WriteParameters {
-    fn read(shared: &Shared, uri: &Uri, headers: &HeaderMap) -> Result<WriteParameters, Failure> {
-        let query = Query::parse(uri.query(), &["revision", "redirect", "previous"])?;
+impl Expected {
+    fn read(query: &Query, headers: &HeaderMap) -> Result<Expected, Failure> {
         let by_query = query.value(
             "revision",
             "the number of a revision, or 0 for a key that must not exist",
@@ -199,30 +156,49 @@ impl WriteParameters {
                 "leave one out",
             ));
         }
-        Ok(WriteParameters {
-            key: key_of(shared, uri)?,
-            expected: by_query.or(by_header),
+        Ok(Expected {
+            revision: by_query.or(by_header),
             precondition: by_header.is_some(),
-            redirect: query.switch("redirect")?,
-            previous: query.switch("previous")?,
         })
     }
 
-    /// Sends the write: the revision, what was there before, and how many keys were deleted.
+    /// Carries out the write of `key`: the revision after it, and what it did. One that expects a revision is a
+    /// transaction that reads the key otherwise.
     async fn send(
         self,
         shared: &Shared,
-        uri: &Uri,
-        write: Write,
-    ) -> Result<(u64, Option<KeyValue>, u64), Failure> {
-        match shared.write(write, !self.redirect).await {
-            Ok(WriteReply::Done {
+        change: Change<'_>,
+        key: Bytes,
+        operation: Operation,
+    ) -> Result<(u64, Done), Failure> {
+        let command = match (self.revision, operation) {
+            (Some(expected), operation) => {
+                Command::Transact(Transaction::guarded(key, Revision(expected), operation))
+            }
+            (None, Operation::Put(put)) => Command::Put(put),
+            (None, Operation::Delete(delete)) => Command::Delete(delete),
+            (None, operation) => Command::Transact(Transaction::new(Vec::new(), vec![operation], Vec::new())),
+        };
+        match shared.change(command, change).await? {
+            Reply::Put { revision, previous } => Ok((revision.0, Done::Put { previous })),
+            Reply::Deleted {
                 revision,
-                previous,
                 deleted,
-            }) => Ok((revision, previous, deleted)),
-            Ok(WriteReply::Conflict { current }) => Err(Failure::conflict(current, self.precondition)),
-            Err(error) => Err(misdirected(error, uri)),
+                previous,
+            } => Ok((revision.0, Done::Deleted { deleted, previous })),
+            Reply::Transacted(mut done) => {
+                let revision = done.revision.0;
+                let response = done.blocks.first_mut().and_then(|block| block.responses.pop());
+                match response {
+                    Some(Done::Read(found)) => {
+                        let current = found.items.first().map_or(0, |pair| pair.mod_revision.0);
+                        Err(Failure::conflict(current, self.precondition))
+                    }
+                    Some(response) => Ok((revision, response)),
+                    None => Err(Failure::unexpected_reply()),
+                }
+            }
+            _ => Err(Failure::unexpected_reply()),
         }
     }
 }
@@ -288,32 +264,11 @@ fn raw(entry: KeyValue) -> Response {
     ] {
         head.insert(HeaderName::from_static(name), HeaderValue::from(number));
     }
+    if let Some(lease) = entry.lease {
+        head.insert(HeaderName::from_static(headers::LEASE), HeaderValue::from(lease));
+    }
     if let Ok(tag) = HeaderValue::try_from(format!("\"{}\"", entry.mod_revision)) {
         head.insert(ETAG, tag);
     }
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_prefix_ends_before_the_next_one() {
-        assert_eq!(after(b"ab"), Some(b"ac".to_vec()));
-        assert_eq!(after(b"a\xff\xff"), Some(b"b".to_vec()));
-        assert_eq!(after(b"\xff"), None);
-        assert_eq!(after(b""), None);
-    }
-
-    #[test]
-    fn a_prefix_and_a_range_overlap() {
-        let (start, end) = bounds(Some(b"a/"), Some(b"a/m"), Some(b"z"));
-        assert_eq!(
-            (&*start, end.as_deref()),
-            (b"a/m".as_slice(), Some(b"a0".as_slice()))
-        );
-        let (start, end) = bounds(None, None, None);
-        assert_eq!((&*start, end), (b"".as_slice(), None));
-    }
 }

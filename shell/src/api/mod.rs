@@ -22,6 +22,7 @@ use http::{HeaderMap, Method, Uri};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use quorate_api::ProblemCode;
 use quorate_core::Instant;
+use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{Limits, Timeouts};
@@ -30,22 +31,33 @@ use crate::port::Clock;
 mod answer;
 pub mod backend;
 mod cluster;
+mod compact;
+#[cfg(test)]
+mod data_tests;
 #[cfg(test)]
 mod fake;
 mod kv;
+mod leases;
 mod query;
+mod ranges;
+mod requests;
 pub mod server;
 #[cfg(test)]
 mod tests;
+mod txn;
 mod unread;
 mod watch;
+mod words;
 
 use answer::Failure;
-use backend::{Backend, BackendError, Oversized, Write, WriteOptions, WriteReply};
+use backend::{Backend, BackendError, Oversized};
 
 /// How many bytes of requests and answers may be in flight, all connections together, in KiB. Health, status and
 /// membership are outside it, so that an operator gets through when data does not.
 const IN_FLIGHT_KIB: usize = 64 << 10;
+/// How many keep-alives may be in flight, all connections together. They have room of their own: a lease that ran out
+/// since its node was busy with data would make more work for everybody.
+const KEEP_ALIVES_IN_FLIGHT: usize = 4_096;
 
 /// A backend that misses its deadline by this much is not waited for any longer.
 const BACKEND_GRACE: Duration = Duration::from_millis(500);
@@ -60,6 +72,7 @@ struct Shared {
     limits: Limits,
     timeouts: Timeouts,
     in_flight: Arc<Semaphore>,
+    keep_alives: Arc<Semaphore>,
 }
 
 /// Every path of the client port, answered by `backend`.
@@ -76,11 +89,18 @@ pub fn router(
         limits,
         timeouts,
         in_flight: Arc::new(Semaphore::new(IN_FLIGHT_KIB)),
+        keep_alives: Arc::new(Semaphore::new(KEEP_ALIVES_IN_FLIGHT)),
     });
     Router::new()
         .route("/v1/kv/{*key}", get(kv::get).put(kv::put).delete(kv::delete))
-        .route("/v1/kv", get(kv::list))
-        .route(kv::PATH, get(kv::list))
+        .route("/v1/kv", get(ranges::list).delete(ranges::delete))
+        .route(kv::PATH, get(ranges::list))
+        .route("/v1/txn", post(txn::transact))
+        .route("/v1/compact", post(compact::compact))
+        .route("/v1/leases", get(leases::list).post(leases::grant))
+        .route("/v1/leases/keep-alive", post(leases::keep_many_alive))
+        .route("/v1/leases/{id}", get(leases::show).delete(leases::revoke))
+        .route("/v1/leases/{id}/keep-alive", post(leases::keep_alive))
         .route("/v1/watch", get(watch::watch))
         .route("/health", get(cluster::health))
         .route("/livez", get(cluster::live))
@@ -100,7 +120,8 @@ pub fn router(
 }
 
 async fn no_such_path(uri: Uri) -> Failure {
-    let paths = "keys are under /v1/kv/, watches at /v1/watch, the cluster under /health, /cluster/status, /cluster/nodes and /metrics";
+    let paths = "keys are under /v1/kv, transactions at /v1/txn, leases under /v1/leases, watches at /v1/watch, the cluster under /health, \
+                 /cluster/status, /cluster/nodes and /metrics";
     Failure::new(
         ProblemCode::NotFound,
         format!("there is nothing at {}", uri.path()),
@@ -126,6 +147,12 @@ impl Shared {
     fn admit(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Failure> {
         let kib = u32::try_from(1 + bytes / 1024).unwrap_or(u32::MAX);
         let permit = Arc::clone(&self.in_flight).try_acquire_many_owned(kib);
+        permit.map_err(|_| BackendError::Busy.into())
+    }
+
+    /// Takes a place among the keep-alives in flight, until the permit is dropped.
+    fn admit_keep_alive(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        let permit = Arc::clone(&self.keep_alives).try_acquire_owned();
         permit.map_err(|_| BackendError::Busy.into())
     }
 
@@ -174,11 +201,35 @@ impl Shared {
         }
     }
 
-    async fn write(&self, write: Write, forward: bool) -> Result<WriteReply, BackendError> {
-        let deadline = self.deadline();
-        let options = WriteOptions { deadline, forward };
-        self.until_leader(deadline, true, || self.backend.write(write.clone(), options))
-            .await
+    /// The body as JSON, whatever its content type says, such as `example`.
+    async fn read_json<T: DeserializeOwned>(
+        &self,
+        headers: &HeaderMap,
+        body: Body,
+        example: &str,
+    ) -> Result<T, Failure> {
+        let value = self.read_optional_json(headers, body).await?;
+        value.ok_or_else(|| Failure::bad_request("the body is empty", format!("expected {example}")))
+    }
+
+    /// The body as JSON; none when it is empty.
+    async fn read_optional_json<T: DeserializeOwned>(
+        &self,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Result<Option<T>, Failure> {
+        let bytes = self
+            .read_body(body, headers, Oversized::Body, self.limits.body_bytes)
+            .await?;
+        if bytes.trim_ascii().is_empty() {
+            return Ok(None);
+        }
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+            Failure::bad_request(
+                format!("the body is not the expected JSON: {error}"),
+                "mend the body",
+            )
+        })
     }
 
     /// Asks the backend, again when a leader appears while there was none, until the time for that is over.

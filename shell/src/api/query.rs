@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use percent_encoding::percent_decode;
 use quorate_api::Consistency;
+use quorate_core::state::Revision;
 
 use super::answer::Failure;
 use crate::config::nearest;
@@ -84,6 +85,23 @@ impl<'a> Query<'a> {
     pub(super) fn consistency(&self) -> Result<Consistency, Failure> {
         let expected = "linearizable, lease or serializable";
         Ok(self.value("consistency", expected)?.unwrap_or_default())
+    }
+
+    /// A parameter that names a revision.
+    pub(super) fn revision(&self, name: &str) -> Result<Option<Revision>, Failure> {
+        Ok(self.value(name, "the number of a revision")?.map(Revision))
+    }
+
+    /// A number of entries from 1 to `most`.
+    pub(super) fn limit(&self, default: usize, most: usize) -> Result<usize, Failure> {
+        let expected = format!("a number from 1 to {most}");
+        let limit = self.value("limit", &expected)?.unwrap_or(default);
+        if (1..=most).contains(&limit) {
+            Ok(limit)
+        } else {
+            let detail = format!("the parameter `limit` is {limit}");
+            Err(Failure::bad_request(detail, format!("expected {expected}")))
+        }
     }
 }
 

@@ -25,27 +25,27 @@ mod watch;
 /// Nothing here takes this long unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-struct Port {
-    backend: Arc<FakeBackend>,
+pub(super) struct Port {
+    pub(super) backend: Arc<FakeBackend>,
     address: std::net::SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     server: JoinHandle<()>,
 }
 
 #[derive(Debug)]
-struct Answer {
-    status: StatusCode,
-    headers: http::HeaderMap,
-    body: Bytes,
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: http::HeaderMap,
+    pub(super) body: Bytes,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).expect("the body is JSON")
     }
 
     #[track_caller]
-    fn problem(&self, status: u16, code: ProblemCode) -> Problem {
+    pub(super) fn problem(&self, status: u16, code: ProblemCode) -> Problem {
         assert_eq!(self.status.as_u16(), status, "{self:?}");
         assert_eq!(self.headers["content-type"], "application/problem+json");
         let problem: Problem = serde_json::from_slice(&self.body).expect("the body is a problem");
@@ -57,17 +57,17 @@ impl Answer {
         problem
     }
 
-    fn header(&self, name: &str) -> &str {
+    pub(super) fn header(&self, name: &str) -> &str {
         self.headers[name].to_str().expect("the header is text")
     }
 }
 
 impl Port {
-    async fn open() -> Port {
+    pub(super) async fn open() -> Port {
         Port::with(100, Limits::default()).await
     }
 
-    async fn with(max_connections: usize, limits: Limits) -> Port {
+    pub(super) async fn with(max_connections: usize, limits: Limits) -> Port {
         let ports = ports(ListenerOptions {
             tcp_nodelay: true,
             keepalive: true,
@@ -107,7 +107,17 @@ impl Port {
         }
     }
 
-    async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    pub(super) fn address(&self) -> std::net::SocketAddr {
+        self.address
+    }
+
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
         let stream = TcpStream::connect(self.address).await.expect("it listens");
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
@@ -135,17 +145,25 @@ impl Port {
             .expect("an answer in time")
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub(super) async fn get(&self, path: &str) -> Answer {
         self.send(Method::GET, path, &[], b"").await
     }
 
-    async fn put(&self, path: &str, value: &[u8]) -> Answer {
+    pub(super) async fn put(&self, path: &str, value: &[u8]) -> Answer {
         self.send(Method::PUT, path, &[], value).await
     }
 
-    async fn delete(&self, path: &str) -> Answer {
+    pub(super) async fn delete(&self, path: &str) -> Answer {
         self.send(Method::DELETE, path, &[], b"").await
     }
+}
+
+/// Asks on a connection of its own, and waits for an answer.
+pub(super) async fn ask_and_wait(address: std::net::SocketAddr, path: &str) {
+    let mut stream = TcpStream::connect(address).await.expect("it listens");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: t\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("it reads");
+    let _ = stream.read(&mut [0; 1]).await;
 }
 
 #[tokio::test]
@@ -348,6 +366,7 @@ async fn what_is_too_large_is_refused_with_the_limit() {
         key_bytes: 8,
         value_bytes: 16,
         body_bytes: 32,
+        ..Limits::default()
     };
     let port = Port::with(100, limits).await;
     let key = port

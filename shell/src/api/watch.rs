@@ -290,5 +290,5 @@ pub(super) fn problem(why: &WatchEnd) -> Problem {
 }
 
 fn key_value(pair: &state::KeyValue) -> KeyValue {
-    crate::node::key_value(pair.clone())
+    super::words::key_value(pair.clone())
 }

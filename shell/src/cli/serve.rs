@@ -112,6 +112,15 @@ pub struct ServeArgs {
     /// Bytes of snapshots sent in a second at the most; 0 for no limit [QUORATE_SNAPSHOT_RATE, default 64MiB]
     #[arg(long, value_name = "BYTES")]
     snapshot_rate: Option<String>,
+    /// How long old revisions can be read [QUORATE_HISTORY_AGE, default 3600s]
+    #[arg(long, value_name = "MS")]
+    history_age: Option<String>,
+    /// How many old revisions can be read at the most [QUORATE_HISTORY_REVISIONS, default 1000000]
+    #[arg(long, value_name = "COUNT")]
+    history_revisions: Option<String>,
+    /// How long the answer to a request with an Idempotency-Key is kept [QUORATE_REQUESTS_AGE, default 86400s]
+    #[arg(long, value_name = "MS")]
+    requests_age: Option<String>,
     /// Connections of clients at a time [QUORATE_MAX_CONNECTIONS, default 1000]
     #[arg(long, value_name = "COUNT")]
     max_connections: Option<String>,
@@ -133,6 +142,12 @@ pub struct ServeArgs {
     /// The longest body that is no value [QUORATE_BODY_BYTES, default 64KiB]
     #[arg(long, value_name = "BYTES")]
     body_bytes: Option<String>,
+    /// The longest transaction [QUORATE_TRANSACTION_BYTES, default 2MiB]
+    #[arg(long, value_name = "BYTES")]
+    transaction_bytes: Option<String>,
+    /// How much keys and values may take in memory, with their old revisions [QUORATE_STATE_BYTES, default 2GiB]
+    #[arg(long, value_name = "BYTES")]
+    state_bytes: Option<String>,
     /// The longest a client waits for an answer [QUORATE_REQUEST_TIMEOUT, default 5000]
     #[arg(long, value_name = "MS")]
     request_timeout: Option<String>,
@@ -183,6 +198,9 @@ impl ServeArgs {
             ("--wal-sync", &self.wal_sync),
             ("--snapshot-interval", &self.snapshot_interval),
             ("--snapshot-rate", &self.snapshot_rate),
+            ("--history-age", &self.history_age),
+            ("--history-revisions", &self.history_revisions),
+            ("--requests-age", &self.requests_age),
             ("--max-connections", &self.max_connections),
             ("--max-watchers", &self.max_watchers),
             ("--tcp-nodelay", &self.tcp_nodelay),
@@ -190,6 +208,8 @@ impl ServeArgs {
             ("--key-bytes", &self.key_bytes),
             ("--value-bytes", &self.value_bytes),
             ("--body-bytes", &self.body_bytes),
+            ("--transaction-bytes", &self.transaction_bytes),
+            ("--state-bytes", &self.state_bytes),
             ("--request-timeout", &self.request_timeout),
             ("--leader-wait", &self.leader_wait),
             ("--shutdown-timeout", &self.shutdown_timeout),

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use quorate_api::NodeName;
+use quorate_core::duties::Retention;
 use quorate_core::raft::LeaseReads;
 
 use crate::transport::Secret;
@@ -173,6 +174,8 @@ pub struct Storage {
     pub snapshot_interval: u64,
     /// Bytes of snapshots that the node sends in a second at the most, to all members together; 0 for no limit.
     pub snapshot_rate: u64,
+    /// How long old revisions and the answers to requests are kept.
+    pub retention: Retention,
 }
 
 /// Connections of clients.
@@ -188,15 +191,19 @@ pub struct NetworkOptions {
     pub max_watchers: usize,
 }
 
-/// Sizes of what clients may send, in bytes.
+/// Sizes of what clients may send and of what is kept of it, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The longest key.
     pub key_bytes: usize,
     /// The longest value.
     pub value_bytes: usize,
-    /// The longest body of a request that is no value.
+    /// The longest body of a request that is no value and no transaction.
     pub body_bytes: usize,
+    /// The longest body of a transaction.
+    pub transaction_bytes: usize,
+    /// How much keys and values may take in memory, with the revisions of them that are kept.
+    pub state_bytes: u64,
 }
 
 impl Default for Limits {
@@ -205,6 +212,8 @@ impl Default for Limits {
             key_bytes: 4 << 10,
             value_bytes: 1 << 20,
             body_bytes: 64 << 10,
+            transaction_bytes: 2 << 20,
+            state_bytes: 2 << 30,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use quorate_core::duties::Retention;
 use quorate_core::raft::LeaseReads;
 use tracing_subscriber::EnvFilter;
 
@@ -146,6 +147,30 @@ pub(super) fn storage(reader: &mut Reader) -> Storage {
         wal_sync: wal_sync.value,
         snapshot_interval: snapshot_interval.value,
         snapshot_rate: snapshot_rate.value as u64,
+        retention: retention(reader),
+    }
+}
+
+/// How long things are kept that can be forgotten. The leader looks several times in the time that anything is kept.
+fn retention(reader: &mut Reader) -> Retention {
+    const DAY_MS: u64 = 24 * 3_600_000;
+    let default = Retention::default();
+    let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let mut time = |key, default| {
+        reader
+            .milliseconds(key, milliseconds(default), 1_000..=365 * DAY_MS)
+            .value
+    };
+    Retention {
+        revisions: time("cluster.storage.history_age", default.revisions),
+        requests: time("cluster.storage.requests_age", default.requests),
+        revisions_max: reader
+            .number(
+                "cluster.storage.history_revisions",
+                default.revisions_max,
+                0..=u64::MAX,
+            )
+            .value,
     }
 }
 
@@ -172,6 +197,20 @@ pub(super) fn limits(reader: &mut Reader) -> Limits {
         body_bytes: reader
             .bytes("limits.body_bytes", default.body_bytes, 1 << 10..=8 << 20)
             .value,
+        transaction_bytes: reader
+            .bytes(
+                "limits.transaction_bytes",
+                default.transaction_bytes,
+                1 << 10..=4 << 20,
+            )
+            .value,
+        state_bytes: reader
+            .bytes(
+                "limits.state_bytes",
+                default.state_bytes as usize,
+                1 << 20..=usize::MAX,
+            )
+            .value as u64,
     }
 }
 

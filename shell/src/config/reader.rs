@@ -132,7 +132,7 @@ impl Reader {
         self.noted(key, default, |text| parse_number(text, &range), T::to_string)
     }
 
-    /// A size: a number of bytes, or one with KiB or MiB behind it.
+    /// A size: a number of bytes, or one with KiB, MiB or GiB behind it.
     pub(super) fn bytes(
         &mut self,
         key: &'static str,
@@ -190,7 +190,10 @@ where
 }
 
 fn parse_bytes(text: &str, range: &RangeInclusive<usize>) -> Result<usize, String> {
-    let (digits, unit) = split_unit(text, &[("KiB", 1 << 10), ("MiB", 1 << 20), ("", 1)]);
+    let (digits, unit) = split_unit(
+        text,
+        &[("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("", 1)],
+    );
     digits
         .parse::<usize>()
         .ok()
@@ -198,7 +201,7 @@ fn parse_bytes(text: &str, range: &RangeInclusive<usize>) -> Result<usize, Strin
         .filter(|bytes| range.contains(bytes))
         .ok_or_else(|| {
             format!(
-                "expected a size from {} to {} bytes (KiB and MiB may follow the number), found `{text}`",
+                "expected a size from {} to {} bytes (KiB, MiB and GiB may follow the number), found `{text}`",
                 range.start(),
                 range.end()
             )

@@ -70,6 +70,21 @@ pub static SETTINGS: &[Setting] = &[
         "QUORATE_SNAPSHOT_RATE",
         "--snapshot-rate",
     ),
+    setting(
+        "cluster.storage.history_age",
+        "QUORATE_HISTORY_AGE",
+        "--history-age",
+    ),
+    setting(
+        "cluster.storage.history_revisions",
+        "QUORATE_HISTORY_REVISIONS",
+        "--history-revisions",
+    ),
+    setting(
+        "cluster.storage.requests_age",
+        "QUORATE_REQUESTS_AGE",
+        "--requests-age",
+    ),
     setting("network.host", "QUORATE_HOST", "--host"),
     setting(
         "network.advertise_host",
@@ -92,6 +107,12 @@ pub static SETTINGS: &[Setting] = &[
     setting("limits.key_bytes", "QUORATE_KEY_BYTES", "--key-bytes"),
     setting("limits.value_bytes", "QUORATE_VALUE_BYTES", "--value-bytes"),
     setting("limits.body_bytes", "QUORATE_BODY_BYTES", "--body-bytes"),
+    setting(
+        "limits.transaction_bytes",
+        "QUORATE_TRANSACTION_BYTES",
+        "--transaction-bytes",
+    ),
+    setting("limits.state_bytes", "QUORATE_STATE_BYTES", "--state-bytes"),
     setting("timeouts.request", "QUORATE_REQUEST_TIMEOUT", "--request-timeout"),
     setting("timeouts.leader_wait", "QUORATE_LEADER_WAIT", "--leader-wait"),
     setting(

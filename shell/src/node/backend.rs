@@ -4,25 +4,25 @@
 //! What the node knows of the cluster comes from the last published view, so that it can be asked while consensus is
 //! stuck.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use quorate_api::{
     AddMember, ClusterStatus, Consistency, Leadership, MemberChanged, NodeName, NodesAnswer, Readiness,
 };
 use quorate_core::Instant;
 use quorate_core::raft::{Index, Membership, NodeId, ReadMode};
-use quorate_core::state::{Interest, Reply, Revision, StateMachine};
+use quorate_core::state::{
+    Command, Grant, Interest, Lease, LeaseId, Operation, Query, ReadError, Reply, Revision, StateMachine,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::inbox::{AdminOutcome, ReadOutcome, Request, WriteOutcome};
+use super::inbox::{AdminOutcome, LeaseOutcome, ReadOutcome, Request, WriteOutcome};
 use super::lanes::apply::SharedState;
+use super::show;
 use super::view::View;
-use super::{keys, show};
-use crate::api::backend::{
-    Backend, BackendError, GetReply, ListReply, Range, ReadOptions, Write, WriteOptions, WriteReply,
-};
+use crate::api::backend::{Backend, BackendError, ReadOptions, ReadReply, WriteOptions};
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::port::{BoxFuture, Clock};
@@ -41,6 +41,8 @@ pub(super) struct NodeBackend {
     pub(super) state: SharedState,
     pub(super) applied: watch::Receiver<Index>,
     pub(super) view: watch::Receiver<View>,
+    /// What keys and values take, in bytes.
+    pub(super) state_bytes: Arc<AtomicU64>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) watches: Arc<Hub>,
 }
@@ -54,6 +56,15 @@ impl NodeBackend {
                 BackendError::Unavailable("the node is stopping".to_owned())
             }
         })
+    }
+
+    /// Hands a request about data to consensus, unless the room that is left is kept for keep-alives and the control of
+    /// the cluster.
+    fn request_data(&self, request: Request) -> Result<(), BackendError> {
+        if self.requests.capacity() <= super::REQUESTS_RESERVED {
+            return Err(BackendError::Busy);
+        }
+        self.request(request)
     }
 
     /// Says at once that no leader will answer, when this node has lost the quorum.
@@ -80,13 +91,14 @@ impl NodeBackend {
         }
     }
 
-    async fn replicate(&self, write: Write, options: WriteOptions) -> Result<WriteReply, BackendError> {
+    async fn replicate(&self, command: Command, options: WriteOptions) -> Result<Reply, BackendError> {
         self.membership()?;
         self.check_quorum()?;
-        let command = keys::command(write).encode();
+        self.check_quota(&command)?;
+        let command = command.encode();
         let (reply, answer) = oneshot::channel();
         let WriteOptions { deadline, forward } = options;
-        self.request(Request::Write {
+        self.request_data(Request::Write {
             command,
             deadline,
             forward,
@@ -96,9 +108,11 @@ impl NodeBackend {
             .answer(answer, deadline, BackendError::UnknownOutcome)
             .await?
         {
-            WriteOutcome::Applied(reply) => Reply::decode(&reply)
-                .map_err(|error| BackendError::Refused(error.to_string()))
-                .and_then(keys::write_reply),
+            WriteOutcome::Applied(reply) => match Reply::decode(&reply) {
+                Ok(Reply::Refused(refusal)) => Err(refusal.into()),
+                Ok(reply) => Ok(reply),
+                Err(error) => Err(BackendError::Refused(error.to_string())),
+            },
             WriteOutcome::NoLeader => Err(BackendError::NoLeader),
             WriteOutcome::NotLeader(leader) => Err(BackendError::NotLeader { leader }),
             WriteOutcome::Busy => Err(BackendError::Busy),
@@ -107,8 +121,42 @@ impl NodeBackend {
         }
     }
 
+    /// Refuses what would add to a state that is as large as it may be. What this node knows of the size is behind by
+    /// what is under way, which is bounded.
+    fn check_quota(&self, command: &Command) -> Result<(), BackendError> {
+        let limit = self.config.limits.state_bytes;
+        if self.state_bytes.load(Ordering::Relaxed) >= limit && adds(command) {
+            Err(BackendError::QuotaReached { limit })
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Asks the leader about leases, or to keep them alive.
+    async fn ask_of_leases(
+        &self,
+        leases: Vec<LeaseId>,
+        renew: bool,
+        deadline: Instant,
+    ) -> Result<Vec<Option<Duration>>, BackendError> {
+        self.membership()?;
+        self.check_quorum()?;
+        let (reply, answer) = oneshot::channel();
+        self.request(Request::Leases {
+            leases,
+            renew,
+            deadline,
+            reply,
+        })?;
+        match self.answer(answer, deadline, BackendError::TimedOut).await? {
+            LeaseOutcome::Times(times) => Ok(times),
+            LeaseOutcome::NoLeader => Err(BackendError::NoLeader),
+            LeaseOutcome::Busy => Err(BackendError::Busy),
+        }
+    }
+
     /// Reads the state when it is as fresh as the reader wants.
-    async fn read<T>(
+    async fn read_state<T>(
         &self,
         options: ReadOptions,
         read: impl FnOnce(&StateMachine) -> T,
@@ -127,7 +175,7 @@ impl NodeBackend {
         };
         if let Some(mode) = mode {
             let (reply, answer) = oneshot::channel();
-            self.request(Request::Read { mode, reply })?;
+            self.request_data(Request::Read { mode, reply })?;
             let index = match self
                 .answer(answer, options.deadline, BackendError::TimedOut)
                 .await?
@@ -145,7 +193,41 @@ impl NodeBackend {
                 () = self.clock.sleep_until(options.deadline) => return Err(BackendError::TimedOut),
             }
         }
-        Ok(read(&self.state.read().unwrap_or_else(PoisonError::into_inner)))
+        self.read_from(options, read).await
+    }
+
+    /// Reads the state once it has come to the revision that the reader wants to see. After a read that is linearizable a
+    /// later revision is one that nobody has made yet.
+    async fn read_from<T>(
+        &self,
+        options: ReadOptions,
+        read: impl FnOnce(&StateMachine) -> T,
+    ) -> Result<T, BackendError> {
+        let wanted = options.min_revision;
+        let mut applied = self.applied.clone();
+        loop {
+            applied.borrow_and_update();
+            let reached = {
+                let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+                if state.revision() >= wanted {
+                    return Ok(read(&state));
+                }
+                state.revision()
+            };
+            if options.consistency != Consistency::Serializable {
+                let (revision, latest) = (wanted, reached);
+                return Err(ReadError::Future { revision, latest }.into());
+            }
+            tokio::select! {
+                biased;
+                changed = applied.changed() => {
+                    changed.map_err(|_| BackendError::Unavailable("the node is stopping".to_owned()))?;
+                }
+                () = self.clock.sleep_until(options.deadline) => {
+                    return Err(BackendError::Behind { wanted, reached });
+                }
+            }
+        }
     }
 
     /// A witness names the leader to a reader, or says that it cannot serve one that wants what this node holds.
@@ -212,22 +294,51 @@ impl NodeBackend {
 }
 
 impl Backend for NodeBackend {
-    fn write(&self, write: Write, options: WriteOptions) -> BoxFuture<'_, Result<WriteReply, BackendError>> {
-        Box::pin(self.replicate(write, options))
+    fn write(&self, command: Command, options: WriteOptions) -> BoxFuture<'_, Result<Reply, BackendError>> {
+        Box::pin(self.replicate(command, options))
     }
 
-    fn get(&self, key: Bytes, options: ReadOptions) -> BoxFuture<'_, Result<GetReply, BackendError>> {
+    fn read(
+        &self,
+        query: Query,
+        bytes_max: usize,
+        options: ReadOptions,
+    ) -> BoxFuture<'_, Result<ReadReply, BackendError>> {
         Box::pin(async move {
-            self.read(options, |state| GetReply {
-                revision: state.revision().0,
-                entry: state.get(&key).map(keys::key_value),
-            })
-            .await
+            let read = |state: &StateMachine| {
+                let found = state.read(&query, bytes_max)?;
+                let revision = state.revision();
+                Ok(ReadReply { revision, found })
+            };
+            self.read_state(options, read).await?
         })
     }
 
-    fn list(&self, range: Range, options: ReadOptions) -> BoxFuture<'_, Result<ListReply, BackendError>> {
-        Box::pin(async move { self.read(options, |state| keys::list(state, range)).await })
+    fn lease(
+        &self,
+        lease: LeaseId,
+        options: ReadOptions,
+    ) -> BoxFuture<'_, Result<Option<Lease>, BackendError>> {
+        Box::pin(self.read_state(options, move |state| state.lease(lease)))
+    }
+
+    fn leases(
+        &self,
+        after: Option<LeaseId>,
+        limit: usize,
+        options: ReadOptions,
+    ) -> BoxFuture<'_, Result<Vec<(LeaseId, Grant)>, BackendError>> {
+        let read = move |state: &StateMachine| state.leases_after(after).take(limit).collect();
+        Box::pin(self.read_state(options, read))
+    }
+
+    fn lease_times(
+        &self,
+        leases: Vec<LeaseId>,
+        renew: bool,
+        deadline: Instant,
+    ) -> BoxFuture<'_, Result<Vec<Option<Duration>>, BackendError>> {
+        Box::pin(self.ask_of_leases(leases, renew, deadline))
     }
 
     fn watch(&self, interest: Interest, from: Option<Revision>) -> Result<Watching, BackendError> {
@@ -347,5 +458,23 @@ fn administered(outcome: AdminOutcome) -> Result<(), BackendError> {
         AdminOutcome::NotLeader(None) => Err(BackendError::NoLeader),
         AdminOutcome::Pending(reason) | AdminOutcome::Refused(reason) => Err(BackendError::Refused(reason)),
         AdminOutcome::Unknown => Err(BackendError::UnknownOutcome),
+    }
+}
+
+/// Whether a command may add to what is kept. What is undecodable is for the state machine to judge.
+fn adds(command: &Command) -> bool {
+    match command {
+        Command::Put(_) | Command::Grant { .. } => true,
+        Command::Transact(transaction) => transaction.blocks.iter().any(|block| {
+            let mut operations = block.then.iter().chain(&block.otherwise);
+            operations.any(|operation| matches!(operation, Operation::Put(_)))
+        }),
+        Command::Once { command, .. } => Command::decode(command).is_ok_and(|inner| adds(&inner)),
+        Command::Delete(_)
+        | Command::Compact { .. }
+        | Command::Revoke { .. }
+        | Command::Expire { .. }
+        | Command::Register
+        | Command::Forget { .. } => false,
     }
 }

@@ -11,12 +11,15 @@ use quorate_core::Instant;
 use quorate_core::raft::{NodeId, Token};
 use tokio::sync::oneshot;
 
-use super::inbox::{AdminOutcome, ReadOutcome, WriteOutcome};
+use super::inbox::{AdminOutcome, LeaseOutcome, ReadOutcome, WriteOutcome};
 use super::lanes::apply::Waiter;
-use crate::transport::{ForwardResult, Responder};
+use super::leases::LeaseAsk;
+use crate::transport::{ForwardResult, LeaseResult, Responder};
 
 /// Requests that may wait for another node; more are answered that the node is busy.
 const FORWARDED_MAX: usize = 50_000;
+/// How many keep-alives may wait besides.
+const FORWARDED_KEEP_ALIVES: usize = 10_000;
 /// How often forwarded requests are looked at for their deadlines.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -32,6 +35,8 @@ pub(super) enum Pending {
         begun: Instant,
     },
     Read(oneshot::Sender<ReadOutcome>),
+    /// A question about leases, or a keep-alive, until this node is confirmed as leader.
+    Leases(LeaseAsk),
     Admin(oneshot::Sender<AdminOutcome>),
     /// The leadership goes to another node, so that this one can be removed.
     HandOver(oneshot::Sender<AdminOutcome>),
@@ -56,7 +61,37 @@ pub(super) struct Forwardable {
 struct Forwarded {
     to: NodeId,
     deadline: Instant,
-    reply: oneshot::Sender<WriteOutcome>,
+    reply: Reply,
+}
+
+/// Takes the answer to what was forwarded.
+pub(super) enum Reply {
+    Write(oneshot::Sender<WriteOutcome>),
+    Leases(oneshot::Sender<LeaseOutcome>),
+}
+
+impl Reply {
+    fn busy(self) {
+        match self {
+            Reply::Write(reply) => drop(reply.send(WriteOutcome::Busy)),
+            Reply::Leases(reply) => drop(reply.send(LeaseOutcome::Busy)),
+        }
+    }
+
+    fn not_sent(self) {
+        match self {
+            Reply::Write(reply) => drop(reply.send(WriteOutcome::NoLeader)),
+            Reply::Leases(reply) => drop(reply.send(LeaseOutcome::NoLeader)),
+        }
+    }
+
+    /// No answer came.
+    fn lost(self) {
+        match self {
+            Reply::Write(reply) => drop(reply.send(WriteOutcome::Unknown)),
+            Reply::Leases(reply) => drop(reply.send(LeaseOutcome::NoLeader)),
+        }
+    }
 }
 
 /// All requests under way at one node.
@@ -94,16 +129,20 @@ impl Clients {
         self.pending.remove(&token)
     }
 
-    /// Remembers a write that goes to the leader; returns its number, or none when too many do already.
+    /// Remembers a request that goes to the leader; returns its number, or none when too many do already.
     pub(super) fn forward(
         &mut self,
         now: Instant,
         to: NodeId,
         deadline: Instant,
-        reply: oneshot::Sender<WriteOutcome>,
+        reply: Reply,
     ) -> Option<u64> {
-        if self.forwarded.len() >= FORWARDED_MAX {
-            let _ = reply.send(WriteOutcome::Busy);
+        let most = match reply {
+            Reply::Write(_) => FORWARDED_MAX,
+            Reply::Leases(_) => FORWARDED_MAX + FORWARDED_KEEP_ALIVES,
+        };
+        if self.forwarded.len() >= most {
+            reply.busy();
             return None;
         }
         let request = self.next_request;
@@ -113,23 +152,25 @@ impl Clients {
         Some(request)
     }
 
-    /// The write did not leave this node.
+    /// The request did not leave this node.
     pub(super) fn not_forwarded(&mut self, request: u64) {
         if let Some(forwarded) = self.forwarded.remove(&request) {
-            let _ = forwarded.reply.send(WriteOutcome::NoLeader);
+            forwarded.reply.not_sent();
         }
+    }
+
+    /// Takes out the request that `from` has answered, if it is one that it was asked.
+    fn take_forwarded(&mut self, from: NodeId, request: u64) -> Option<Reply> {
+        let asked = self.forwarded.get(&request)?.to == from;
+        asked
+            .then(|| self.forwarded.remove(&request))
+            .flatten()
+            .map(|forwarded| forwarded.reply)
     }
 
     /// The leader answered a forwarded write.
     pub(super) fn forward_answered(&mut self, from: NodeId, request: u64, answer: ForwardResult) {
-        if self
-            .forwarded
-            .get(&request)
-            .is_none_or(|forwarded| forwarded.to != from)
-        {
-            return;
-        }
-        let Some(Forwarded { reply, .. }) = self.forwarded.remove(&request) else {
+        let Some(Reply::Write(reply)) = self.take_forwarded(from, request) else {
             return;
         };
         let outcome = match answer {
@@ -142,6 +183,18 @@ impl Clients {
         let _ = reply.send(outcome);
     }
 
+    /// The leader answered a forwarded question about leases.
+    pub(super) fn leases_answered(&mut self, from: NodeId, request: u64, answer: LeaseResult) {
+        let Some(Reply::Leases(reply)) = self.take_forwarded(from, request) else {
+            return;
+        };
+        let _ = reply.send(match answer {
+            LeaseResult::Times(times) => LeaseOutcome::Times(times),
+            LeaseResult::NotLeader => LeaseOutcome::NoLeader,
+            LeaseResult::Busy => LeaseOutcome::Busy,
+        });
+    }
+
     /// The connection to `peer` is gone, and with it the answers that it owed.
     pub(super) fn peer_lost(&mut self, peer: NodeId) {
         self.give_up(|forwarded| forwarded.to == peer);
@@ -152,7 +205,7 @@ impl Clients {
         self.tick_due
     }
 
-    /// Gives up forwarded writes whose time is over.
+    /// Gives up forwarded requests whose time is over.
     pub(super) fn tick(&mut self, now: Instant) {
         if self.tick_due.is_none_or(|due| now < due) {
             return;
@@ -164,7 +217,7 @@ impl Clients {
     fn give_up(&mut self, lost: impl Fn(&Forwarded) -> bool) {
         let lost = self.forwarded.extract_if(.., |_, forwarded| lost(forwarded));
         for (_, forwarded) in lost {
-            let _ = forwarded.reply.send(WriteOutcome::Unknown);
+            forwarded.reply.lost();
         }
     }
 }

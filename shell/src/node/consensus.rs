@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_core::Instant;
+use quorate_core::duties::Retention;
 use quorate_core::raft::{
     Apply, Committed, Effects, Input, LinkEvent, NodeId, Operation, Raft, SnapshotOp, Token,
 };
@@ -23,6 +24,7 @@ use super::lanes::Lanes;
 use super::lanes::apply::{ApplyOrder, SharedState, Waiter};
 use super::lanes::log::LogOrder;
 use super::lanes::snapshot::SnapshotOrder;
+use super::leases::{Asker, Confirmed};
 use super::measure::Measured;
 use super::peers::Peers;
 use super::repair::Patience;
@@ -48,6 +50,7 @@ pub(super) struct Consensus {
     pub(super) lanes: Lanes,
     pub(super) measured: Measured,
     pub(super) state_duties: StateDuties,
+    pub(super) confirmed: Confirmed,
     effects: Effects,
     duties_due: Instant,
     pub(super) patience: Patience,
@@ -73,6 +76,8 @@ pub(super) struct Surroundings {
     /// Where work beside the lane reports.
     pub(super) completions: mpsc::UnboundedSender<Completion>,
     pub(super) state: SharedState,
+    /// How long is kept what can be forgotten.
+    pub(super) retention: Retention,
     /// Where readers see what this node knows.
     pub(super) view: watch::Sender<View>,
     pub(super) directory: DataDirectory,
@@ -126,6 +131,7 @@ impl Consensus {
             lanes,
             completions,
             state,
+            retention,
             view,
             directory,
         } = surroundings;
@@ -139,7 +145,8 @@ impl Consensus {
             metrics,
             lanes,
             measured: Measured::default(),
-            state_duties: StateDuties::new(state),
+            state_duties: StateDuties::new(state, retention),
+            confirmed: Confirmed::default(),
             effects: Effects::default(),
             duties_due: now,
             patience: Patience::default(),
@@ -242,7 +249,10 @@ impl Consensus {
                     self.step(Input::Fetched { fetch, result });
                 }
             }
-            Completion::Applied { index } => self.step(Input::Applied { index }),
+            Completion::Applied { index } => {
+                self.step(Input::Applied { index });
+                self.settle_leases();
+            }
             Completion::Leases(events) => self.leases_changed(&events),
             Completion::Snapshot(event) => self.step(Input::Snapshot(event)),
             Completion::Forwarded { node, request, reply } => {
@@ -298,6 +308,15 @@ impl Consensus {
                 self.clients.forward_answered(peer, request, answer);
             }
             Frame::Report(report) => self.reported(peer, report),
+            Frame::Leases {
+                request,
+                renew,
+                leases,
+            } => {
+                let asker = Asker::Node { node: peer, request };
+                self.confirm_for_leases(leases, renew, asker);
+            }
+            Frame::LeasesAnswer { request, answer } => self.clients.leases_answered(peer, request, answer),
         }
     }
 
@@ -331,6 +350,12 @@ impl Consensus {
                 let token = self.clients.expect(Pending::Read(reply));
                 self.step(Input::Read { token, mode });
             }
+            Request::Leases {
+                leases,
+                renew,
+                deadline,
+                reply,
+            } => self.ask_of_leases(leases, renew, deadline, reply),
             Request::Remove { id, reply } => self.remove(id, reply),
             Request::StepDown { target, reply } => self.hand_over(target, reply),
             Request::Invite { invitation, reply } => self.invite(invitation, reply),

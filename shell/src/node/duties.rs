@@ -22,12 +22,17 @@ pub(super) struct StateDuties {
 }
 
 impl StateDuties {
-    pub(super) fn new(state: SharedState) -> StateDuties {
+    pub(super) fn new(state: SharedState, retention: Retention) -> StateDuties {
         StateDuties {
             state,
             leases: Leases::default(),
-            housekeeping: Housekeeping::new(Retention::default()),
+            housekeeping: Housekeeping::new(retention),
         }
+    }
+
+    /// The deadlines of leases, which mean something while this node leads.
+    pub(super) fn leases(&mut self) -> &mut Leases {
+        &mut self.leases
     }
 
     /// What is to be proposed now by a node that leads in this term, if it does.
@@ -102,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_lease_runs_out_when_a_leader_has_stood_for_its_whole_time() {
-        let mut duties = StateDuties::new(state_with_a_lease());
+        let mut duties = StateDuties::new(state_with_a_lease(), Retention::default());
         assert_eq!(duties.due(at(100), None), []);
         assert_eq!(duties.due(at(100), Some(Term(2))), []);
         assert_eq!(duties.due(at(109), Some(Term(2))), []);
@@ -118,7 +123,7 @@ mod tests {
     #[test]
     fn a_state_that_is_being_changed_is_left_alone_until_the_next_look() {
         let state = state_with_a_lease();
-        let mut duties = StateDuties::new(Arc::clone(&state));
+        let mut duties = StateDuties::new(Arc::clone(&state), Retention::default());
         duties.due(at(0), Some(Term(2)));
         let changing = state.write().expect("nobody panicked");
         assert_eq!(duties.due(at(20), Some(Term(2))), []);

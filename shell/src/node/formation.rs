@@ -21,7 +21,7 @@ use quorate_core::raft::{
 };
 use tokio::sync::mpsc;
 
-use super::inbox::{AdminOutcome, ReadOutcome, Request, WriteOutcome};
+use super::inbox::{AdminOutcome, LeaseOutcome, ReadOutcome, Request, WriteOutcome};
 use super::invite::Invited;
 use super::notices::{AGAIN, Notices};
 use crate::config::{Config, Formation, StaticNode};
@@ -546,6 +546,7 @@ pub(super) fn refuse(request: Request) {
     match request {
         Request::Write { reply, .. } => drop(reply.send(WriteOutcome::NoLeader)),
         Request::Read { reply, .. } => drop(reply.send(ReadOutcome::NoLeader)),
+        Request::Leases { reply, .. } => drop(reply.send(LeaseOutcome::NoLeader)),
         Request::Remove { reply, .. } | Request::StepDown { reply, .. } => {
             drop(reply.send(AdminOutcome::NotLeader(None)));
         }

@@ -3,13 +3,15 @@
 //! Requests wait in a bounded queue; a full one answers the client that the node is busy. Completions are bounded by
 //! what consensus has asked for, so their queue needs no bound of its own and a lane never waits for consensus.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use quorate_core::Instant;
 use quorate_core::raft::{
     DiskError, Entry, FetchError, FetchId, Index, Membership, NodeId, Outline, ReadMode, SnapshotEvent,
     WriteId,
 };
-use quorate_core::state::LeaseEvent;
+use quorate_core::state::{LeaseEvent, LeaseId};
 use tokio::sync::oneshot;
 
 use super::invite::{Invitation, Invited};
@@ -34,6 +36,17 @@ pub(super) enum Request {
         mode: ReadMode,
         /// Takes the answer.
         reply: oneshot::Sender<ReadOutcome>,
+    },
+    /// Find out how long leases last from now on, and keep them alive or not.
+    Leases {
+        /// The leases.
+        leases: Vec<LeaseId>,
+        /// Whether to keep them alive.
+        renew: bool,
+        /// When the client stops waiting.
+        deadline: Instant,
+        /// Takes the answer.
+        reply: oneshot::Sender<LeaseOutcome>,
     },
     /// Let a member go.
     Remove {
@@ -118,6 +131,17 @@ pub(super) enum ReadOutcome {
     /// Read when everything up to this index is applied.
     Ready(Index),
     /// No leader confirmed the read.
+    NoLeader,
+    /// Too much is under way.
+    Busy,
+}
+
+/// What became of a question about leases, or of a keep-alive. Each may be asked again.
+#[derive(Debug)]
+pub(super) enum LeaseOutcome {
+    /// How long each lasts, in the order in which they were named; none for one that is gone.
+    Times(Vec<Option<Duration>>),
+    /// No leader is known or in reach, or it leads no more.
     NoLeader,
     /// Too much is under way.
     Busy,

@@ -18,8 +18,8 @@ mod force;
 mod formation;
 mod inbox;
 mod invite;
-mod keys;
 mod lanes;
+mod leases;
 mod measure;
 mod notices;
 mod outcomes;
@@ -49,7 +49,6 @@ use self::consensus::{Consensus, Inputs, Surroundings};
 pub use self::force::{ForceError, Prepared};
 use self::formation::{Blank, FormationError, Seeker};
 use self::inbox::{Completion, Request};
-pub(crate) use self::keys::key_value;
 use self::lanes::Lanes;
 use self::lanes::apply::{ApplyLane, SharedState};
 use self::lanes::snapshot::{SnapshotLane, SnapshotOrder};
@@ -71,6 +70,8 @@ use crate::watch::{Hub, WatchEnd, end_with_the_quorum};
 
 /// Requests that wait for the consensus lane; more are answered that the node is busy.
 const REQUESTS_MAX: usize = 16_384;
+/// How many of these places are kept for keep-alives and the control of the cluster, and not given to data.
+const REQUESTS_RESERVED: usize = 1_024;
 /// Bytes of the newest entries that are loaded when the node starts.
 const TAIL_BYTES_MAX: u64 = 4 << 20;
 /// Changes that wait for the state store, in bytes.
@@ -162,6 +163,7 @@ pub async fn run(config: Config, ports: Ports, stop: impl Future<Output = ()>) -
         state: Arc::clone(&durable.state),
         applied: applied_out,
         view: views,
+        state_bytes: Arc::clone(&durable.state_bytes),
         metrics: Arc::clone(&metrics),
         watches: Arc::clone(&watches),
     });
@@ -298,6 +300,8 @@ struct Durable {
     store: StateStore,
     snapshots: Snapshots,
     state: SharedState,
+    /// What keys and values take.
+    state_bytes: Arc<AtomicU64>,
     /// The last entry that the state holds, and the membership as of it.
     base: Option<Base>,
     applied: Index,
@@ -361,6 +365,7 @@ impl Durable {
             recovered,
             store,
             snapshots,
+            state_bytes: Arc::new(AtomicU64::new(state.bytes())),
             state: Arc::new(RwLock::new(state)),
             base,
             applied: position.index,
@@ -481,6 +486,7 @@ impl Running {
             store,
             snapshots,
             state,
+            state_bytes,
             base,
             ..
         } = durable;
@@ -515,6 +521,7 @@ impl Running {
             membership: base.unwrap_or_else(|| raft.status().base.clone()).membership,
             store: store_sender.clone(),
             applied_bytes: Arc::clone(&applied_bytes),
+            state_bytes,
             snapshots: snapshots.clone(),
             applied,
             completions: completions.clone(),
@@ -563,6 +570,7 @@ impl Running {
             lanes,
             completions: reports,
             state: shared,
+            retention: config.storage.retention,
             view,
             directory,
         };

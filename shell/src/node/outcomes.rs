@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use quorate_core::raft::{Change, NodeId, Operation, Outcome, Refusal, Token, TraceEvent};
 use tokio::sync::oneshot;
 
-use super::clients::{Forwardable, Pending};
+use super::clients::{Forwardable, Pending, Reply};
 use super::consensus::Consensus;
 use super::inbox::{AdminOutcome, ReadOutcome, WriteOutcome};
 use super::lanes::apply::Waiter;
@@ -26,6 +26,7 @@ impl Consensus {
                 };
                 let _ = reply.send(outcome);
             }
+            Some(Pending::Leases(ask)) => self.leases_confirmed(ask, outcome),
             Some(Pending::Admin(reply)) => drop(reply.send(self.admin_outcome(outcome))),
             Some(Pending::Join { name, responder }) => {
                 let answer = self.join_answer(&name, outcome);
@@ -76,7 +77,7 @@ impl Consensus {
             return;
         };
         let deadline_ms = u32::try_from(deadline.since(now).as_millis()).unwrap_or(u32::MAX);
-        let Some(request) = self.clients.forward(now, leader, deadline, reply) else {
+        let Some(request) = self.clients.forward(now, leader, deadline, Reply::Write(reply)) else {
             return;
         };
         if self

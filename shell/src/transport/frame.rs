@@ -4,8 +4,11 @@
 //! The length is checked against [`FRAME_BYTES_MAX`] before any room is made for the frame, and room grows only as its
 //! bytes arrive.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use quorate_core::raft::{Index, Message, NodeId};
+use quorate_core::state::LeaseId;
 use quorate_core::wire::{self, DecodeError, Kind};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -40,6 +43,33 @@ pub enum Frame {
     },
     /// What a member tells of itself, for status and metrics.
     Report(NodeReport),
+    /// A question about leases, or a keep-alive, for the leader.
+    Leases {
+        /// The sender's number of the request.
+        request: u64,
+        /// Whether to keep them alive.
+        renew: bool,
+        /// The leases.
+        leases: Vec<LeaseId>,
+    },
+    /// The answer to it.
+    LeasesAnswer {
+        /// The number of the request.
+        request: u64,
+        /// What came of it.
+        answer: LeaseResult,
+    },
+}
+
+/// What came of a question about leases.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LeaseResult {
+    /// How long each lasts from when the question came, in the order in which they were named; none for one that is gone.
+    Times(Vec<Option<Duration>>),
+    /// The receiver does not lead, or no more.
+    NotLeader,
+    /// The leader has too much to do.
+    Busy,
 }
 
 /// What became of a forwarded command.
@@ -269,6 +299,15 @@ mod tests {
                 version: "0.1.0".to_owned(),
                 ..NodeReport::default()
             }),
+            Frame::Leases {
+                request: 6,
+                renew: true,
+                leases: LeaseId::new(9).into_iter().collect(),
+            },
+            Frame::LeasesAnswer {
+                request: 6,
+                answer: LeaseResult::Times(vec![Some(Duration::from_millis(10)), None]),
+            },
         ]
     }
 

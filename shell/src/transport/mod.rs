@@ -52,7 +52,7 @@ pub use bulk::{BulkReceiver, BulkSender, BulkStream};
 pub use certificate::{Credentials, CredentialsError};
 pub use dial::ConnectError;
 pub use event::{Event, Events, Refusal, RefusedBy, Responder};
-pub use frame::{FRAME_BYTES_MAX, ForwardResult, Frame, FrameError, NodeReport};
+pub use frame::{FRAME_BYTES_MAX, ForwardResult, Frame, FrameError, LeaseResult, NodeReport};
 pub use hello::{Answer, Ask, Hello, HelloAnswer, Invitation, Protocols, Purpose, RefusalCode, Refused};
 pub use queue::SendError;
 pub use secret::{Secret, SecretError};

@@ -26,8 +26,8 @@ pub(super) struct Arguments {
     /// Nodes whose writes become durable at any later moment, and are lost with a crash until then.
     #[arg(long, default_value_t = 0)]
     slow_disks: u8,
-    /// States after which the search ends; a state takes about 3 KB of memory.
-    #[arg(long, default_value_t = 1_000_000)]
+    /// States after which the search ends; a state takes about 300 bytes of memory.
+    #[arg(long, default_value_t = 10_000_000)]
     states: usize,
     /// A mistake to plant in consensus, by name.
     #[cfg(feature = "planted-bugs")]

@@ -9,6 +9,7 @@ mod plan;
 mod replay;
 mod report;
 mod run;
+mod scenario;
 mod shard;
 mod shrink;
 
@@ -41,6 +42,13 @@ enum Command {
         after_help = "Examples:\n  quorate-sim run --nodes 3 --seeds 1..200 --seconds 20\n  quorate-sim run --seeds 17 --log info"
     )]
     Run(run::Arguments),
+    /// Run stories of failure from files on production nodes, and hold what is measured against what they allow.
+    ///
+    /// Ends with 1 when a scenario is missed, or is slower than in the baseline.
+    #[command(
+        after_help = "Examples:\n  quorate-sim scenario sim/scenarios/\n  quorate-sim scenario --only leader-killed --seeds 1..200"
+    )]
+    Scenario(scenario::Arguments),
     /// Print the plan of a seed: its knobs, and every fault and operation with its time.
     Plan(plan::Arguments),
     /// Run what a failure folder holds once more, and compare.
@@ -73,6 +81,7 @@ pub(crate) fn run() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Core(arguments) => core::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
+        Command::Scenario(arguments) => scenario::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
         Command::Explore(arguments) => explore::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),

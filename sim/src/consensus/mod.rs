@@ -198,6 +198,8 @@ impl fmt::Display for Violation {
     }
 }
 
+impl std::error::Error for Violation {}
+
 /// Runs a plan.
 ///
 /// # Errors

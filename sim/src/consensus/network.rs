@@ -46,6 +46,8 @@ struct Link {
     clog: Option<Clog>,
     /// Until then messages wait.
     held_until: Time,
+    /// Until the first, messages take so much longer.
+    delayed: (Time, Time),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -123,6 +125,13 @@ impl Network {
         }
     }
 
+    /// Messages of some links take longer until then.
+    pub(crate) fn delay(&mut self, links: &Cut, until: Time, by: Time) {
+        for (from, to) in links {
+            self.link(*from, *to).delayed = (until, by);
+        }
+    }
+
     /// Another weather until some time.
     pub(crate) fn storm(&mut self, until: Time, weather: Weather) {
         self.storm = Some((until, weather));
@@ -131,7 +140,7 @@ impl Network {
     /// Everything is open from now on, and nothing is lost, repeated, held back or out of order.
     pub(crate) fn calm(&mut self) {
         for link in self.links.iter_mut().flatten() {
-            (link.cuts, link.clog, link.held_until) = (0, None, 0);
+            (link.cuts, link.clog, link.held_until, link.delayed) = (0, None, 0, (0, 0));
             // What is still held back comes late; what is sent from here on does not wait for it.
             link.last_arrival = 0;
         }
@@ -159,6 +168,7 @@ impl Network {
                 last_arrival: 0,
                 clog: None,
                 held_until: 0,
+                delayed: (0, 0),
             });
         }
         &mut row[column]
@@ -183,6 +193,9 @@ impl Link {
             if straggles {
                 return Some(now + delay);
             }
+        }
+        if now < self.delayed.0 {
+            delay += self.delayed.1;
         }
         let mut arrival = now + delay;
         if now < self.held_until {

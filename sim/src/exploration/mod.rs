@@ -3,24 +3,29 @@
 //! What was sent may arrive at any later moment, once, again and again, or never: the network is the set of everything
 //! that was sent, and a message that does not arrive in some run is one that was lost in it. So losses, repetitions and
 //! reordering are complete, without bounds of their own. Timers fire whenever they are armed, and within the bounds disks
-//! are slow, and nodes crash and start again. The search goes breadth first, so that the way to a violation is as short
-//! as any.
+//! are slow, and nodes crash and start again. The search goes breadth first, so that the way to a violation is
+//! hardly longer than the shortest.
 //!
-//! What makes it finite and small, without leaving anything out: states that differ only in times are one
-//! ([`quorate_core::raft::Raft::fingerprint`]); so are those that differ in answers which nobody waits for any more; and
-//! nodes are equal at the beginning, so only the first of them fires the first timer.
+//! What makes it finite and small, without leaving anything out:
+//! - states that differ only in times are one ([`quorate_core::raft::Raft::fingerprint`]); so are those that differ in
+//!   answers which nobody waits for any more;
+//! - since nothing that was sent ever goes away, a state covers every other with the same nodes in which less is under way
+//!   and fewer timers and crashes are left: whatever can happen there can happen here;
+//! - nodes are equal at the beginning, so only the first of them fires the first timer.
 
+mod cluster;
 mod disk;
-mod state;
+mod node;
+mod table;
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use quorate_core::raft::Planted;
 
-use state::{Action, State};
+use cluster::{Action, Cluster, Present, State};
 
 /// What is explored.
 #[derive(Clone, Debug)]
@@ -61,26 +66,67 @@ pub struct Report {
     pub violation: Option<(String, Vec<String>)>,
 }
 
-/// Where a state was reached from.
-struct Origin {
-    from: u64,
-    action: u32,
+/// A state that was reached.
+struct Reached {
+    state: State,
+    /// Where from and how; nothing for the first.
+    origin: Option<(usize, Action)>,
+    /// Whether another covers it, so that nobody has to go on from here.
+    covered: bool,
+}
+
+/// All states that were reached.
+#[derive(Default)]
+struct Known {
+    reached: Vec<Reached>,
+    /// Those that no other covers. Only looked up and never iterated, so its order decides nothing.
+    widest: HashMap<Present, Vec<usize>>,
+}
+
+impl Known {
+    /// Takes in a state, unless a known one covers it; says which number it has.
+    fn insert(&mut self, state: State, origin: Option<(usize, Action)>) -> Option<usize> {
+        let alike = self.widest.entry(state.present.clone()).or_default();
+        if alike
+            .iter()
+            .any(|other| self.reached[*other].state.covers(&state))
+        {
+            return None;
+        }
+        alike.retain(|other| {
+            let other = &mut self.reached[*other];
+            other.covered = state.covers(&other.state);
+            !other.covered
+        });
+        let number = self.reached.len();
+        alike.push(number);
+        self.reached.push(Reached {
+            state,
+            origin,
+            covered: false,
+        });
+        Some(number)
+    }
+
+    /// The steps from the first state to this one.
+    fn way(&self, to: usize) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let mut at = to;
+        while let Some((from, action)) = self.reached[at].origin {
+            actions.push(action);
+            at = from;
+        }
+        actions.reverse();
+        actions
+    }
 }
 
 /// Explores until everything within the bounds is known, or a property is broken.
 pub fn explore(bounds: &Bounds) -> Report {
     let began = Instant::now();
-    let first = State::new(bounds);
-    let root = first.fingerprint();
-    // Only looked up and never iterated, so its order decides nothing.
-    let mut known = HashMap::from([(
-        root,
-        Origin {
-            from: root,
-            action: 0,
-        },
-    )]);
-    let mut level = vec![(root, first)];
+    let (mut cluster, first) = Cluster::new(bounds);
+    let mut known = Known::default();
+    let mut level: Vec<usize> = known.insert(first, None).into_iter().collect();
     let mut report = Report {
         states: 1,
         transitions: 0,
@@ -91,29 +137,26 @@ pub fn explore(bounds: &Bounds) -> Report {
     };
     'search: while !level.is_empty() {
         let mut next = Vec::new();
-        for (fingerprint, state) in level {
-            for (number, action) in state.actions(bounds).into_iter().enumerate() {
+        // The more is under way in a state, the more others it may cover before anybody goes on from those.
+        level.sort_by_key(|number| Reverse(known.reached[*number].state.under_way()));
+        for number in level {
+            let state = known.reached[number].state.clone();
+            for action in cluster.actions(&state) {
+                if known.reached[number].covered {
+                    break;
+                }
                 report.transitions += 1;
-                let origin = Origin {
-                    from: fingerprint,
-                    action: u32::try_from(number).expect("a state has few ways on"),
-                };
-                let reached = match take(&state, action, bounds) {
-                    Ok(reached) => reached,
+                match cluster.after(&state, action) {
+                    Ok(reached) => {
+                        next.extend(reached.and_then(|reached| known.insert(reached, Some((number, action)))))
+                    }
                     Err(seen) => {
-                        let mut steps = way(&known, fingerprint, root, bounds);
-                        steps.push(state.describe(action));
-                        report.violation = Some((seen, steps));
+                        let way = known.way(number).into_iter().chain([action]);
+                        report.violation = Some((seen, way.map(|action| cluster.describe(action)).collect()));
                         break 'search;
                     }
-                };
-                let reached_fingerprint = reached.fingerprint();
-                if reached.is_beyond(bounds) || known.contains_key(&reached_fingerprint) {
-                    continue;
                 }
-                known.insert(reached_fingerprint, origin);
-                next.push((reached_fingerprint, reached));
-                if known.len() >= bounds.states_max {
+                if known.reached.len() >= bounds.states_max {
                     report.depth += 1;
                     break 'search;
                 }
@@ -126,40 +169,9 @@ pub fn explore(bounds: &Bounds) -> Report {
         report.depth += 1;
         level = next;
     }
-    report.states = known.len();
+    report.states = known.reached.len();
     report.elapsed = began.elapsed();
     report
-}
-
-/// Takes one step; a broken assertion of consensus is a violation like others.
-fn take(state: &State, action: Action, bounds: &Bounds) -> Result<State, String> {
-    match catch_unwind(AssertUnwindSafe(|| state.after(action, bounds))) {
-        Ok(result) => result,
-        Err(panic) => Err(panic
-            .downcast_ref::<String>()
-            .cloned()
-            .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-            .unwrap_or_else(|| "a panic without a message".to_owned())),
-    }
-}
-
-/// The steps from the first state to the one with this fingerprint, played again to be told.
-fn way(known: &HashMap<u64, Origin>, to: u64, root: u64, bounds: &Bounds) -> Vec<String> {
-    let mut numbers = Vec::new();
-    let mut at = to;
-    while at != root {
-        let origin = &known[&at];
-        numbers.push(origin.action);
-        at = origin.from;
-    }
-    let mut state = State::new(bounds);
-    let mut steps = Vec::new();
-    for number in numbers.into_iter().rev() {
-        let action = state.actions(bounds)[number as usize];
-        steps.push(state.describe(action));
-        state = state.after(action, bounds).expect("it was taken before");
-    }
-    steps
 }
 
 impl fmt::Display for Bounds {

@@ -10,6 +10,7 @@ use super::world::{Event, World};
 use crate::consensus::network::{Cut, Weather};
 use crate::consensus::plan::{Boundary, FaultKind, Who};
 use crate::consensus::schedule::{MILLISECOND, Time};
+use crate::random::{Concern, Stream};
 use crate::trace::name_of;
 
 /// A process that is killed in the middle of its work does so many operations on its disk before.
@@ -37,7 +38,9 @@ impl World {
         match fault {
             FaultKind::Crash { victim, down } => {
                 let victim = self.find(victim);
-                self.crash(victim, down);
+                let power_cut = Stream::keyed(self.plan.noise, Concern::Machines, now << 8).chance(500_000);
+                self.kill(victim, power_cut);
+                self.schedule.at(now + down, Event::Start(victim));
             }
             FaultKind::PowerCut { down, apart } => {
                 for (place, victim) in self.nodes().into_iter().enumerate() {
@@ -166,7 +169,7 @@ impl World {
 
     /// Whether the others can go on without what one node holds. That is so once in a run.
     fn can_spare(&self) -> bool {
-        !self.spared && self.hosts.len() >= 3 && self.sight.agreed(&self.nodes()).is_some()
+        !self.spared && self.hosts.len() >= 3 && self.sight.agreed(&self.members()).is_some()
     }
 
     /// The power is cut in the middle of what a node does to its disk.

@@ -17,6 +17,7 @@ use quorate::node::NodeError;
 use quorate::port::Ports;
 use quorate::transport::Secret;
 use quorate_api::NodeName;
+use quorate_core::duties::Retention;
 use quorate_core::raft::NodeId;
 use tokio::sync::Notify;
 
@@ -26,6 +27,7 @@ use super::entropy::Seeded;
 use super::gate::{Behind, Gate};
 use super::network::Wires;
 use super::ports::{Idle, LocalTasks, NetworkPort, Streams};
+use super::setup::Topology;
 use super::watch::{Sight, Watch};
 use crate::consensus::plan::Knobs;
 use crate::random::{Concern, Stream};
@@ -33,7 +35,7 @@ use crate::random::{Concern, Stream};
 /// Where nodes take clients.
 pub(super) const CLIENT_PORT: u16 = 8000;
 /// Where nodes take each other.
-const CLUSTER_PORT: u16 = 4321;
+pub(super) const CLUSTER_PORT: u16 = 4321;
 
 /// Where nodes keep their state.
 const DATA: &str = "/data";
@@ -54,7 +56,7 @@ pub(super) fn address(id: NodeId) -> Ipv4Addr {
 /// What is the same for every node of a run.
 pub(super) struct Cluster {
     pub(super) noise: u64,
-    pub(super) nodes: Vec<NodeId>,
+    pub(super) topology: Topology,
     pub(super) secret: Secret,
     pub(super) knobs: Knobs,
 }
@@ -77,12 +79,17 @@ impl Cluster {
             witness: false,
         };
         let raft = &self.knobs.raft;
+        let voters = &self.topology.voters;
         Config {
             node_name: name(id),
             cluster_name: "simulated".to_owned(),
-            formation: Formation::Static(self.nodes.iter().map(listed).collect()),
+            formation: if voters.contains(&id) {
+                Formation::Static(voters.iter().map(listed).collect())
+            } else {
+                Formation::Join(voters.iter().map(|voter| at(*voter, CLUSTER_PORT)).collect())
+            },
             witness: false,
-            learner: false,
+            learner: self.topology.learners.contains(&id),
             client_listen: vec![listen(CLIENT_PORT, "--port")],
             cluster_listen: listen(CLUSTER_PORT, "--raft-port"),
             client_address: at(id, CLIENT_PORT),
@@ -99,6 +106,7 @@ impl Cluster {
                 wal_sync: true,
                 snapshot_interval: raft.retained_entries.max(20),
                 snapshot_rate: 0,
+                retention: Retention::default(),
             },
             network: NetworkOptions {
                 max_connections: 1_000,
@@ -132,7 +140,8 @@ pub(super) struct Host {
     /// Whether a process shall run.
     runs: AtomicBool,
     life: AtomicU64,
-    stop: Notify,
+    /// Asks the process of this life to stop.
+    stop: Mutex<Arc<Notify>>,
     ended: Mutex<Option<Result<(), NodeError>>>,
 }
 
@@ -155,9 +164,9 @@ impl Host {
             sight: Arc::clone(sight),
             gate: Arc::default(),
             streams: Arc::default(),
-            runs: AtomicBool::new(true),
+            runs: AtomicBool::new(!cluster.topology.spares.contains(&id)),
             life: AtomicU64::new(0),
-            stop: Notify::new(),
+            stop: Mutex::default(),
             ended: Mutex::new(None),
         }
     }
@@ -177,6 +186,14 @@ impl Host {
         self.runs.store(runs, Ordering::Relaxed);
     }
 
+    /// Asks the process to stop, as an operator does.
+    pub(super) fn ask_to_stop(&self) {
+        self.stop
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .notify_one();
+    }
+
     /// How the process ended by itself, if it did.
     pub(super) fn take_end(&self) -> Option<Result<(), NodeError>> {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner).take()
@@ -189,7 +206,9 @@ impl Host {
             let life = self.life.fetch_add(1, Ordering::Relaxed) + 1;
             self.sight.starts(self.id, life);
             let config = self.cluster.config(self.id);
-            let node = quorate::node::run(config, self.ports(life), self.stop.notified());
+            let stop = Arc::<Notify>::default();
+            *self.stop.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&stop);
+            let node = quorate::node::run(config, self.ports(life), stop.notified());
             let result = Behind::new(&self.gate, Box::pin(node)).await;
             *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
         }

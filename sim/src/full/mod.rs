@@ -20,14 +20,20 @@ mod network;
 mod operator;
 mod ports;
 mod recovery;
+mod requests;
+mod service;
+mod setup;
+mod simulation;
 mod watch;
 mod watchers;
 mod workload;
 mod world;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+pub use quorate_core::raft::NodeId;
 
 pub use self::log::show_log;
+pub use self::setup::{Reads, Setup, SetupError};
+pub use self::simulation::{Answer, FoundError, Request, Simulation};
 
 use self::world::World;
 use crate::consensus::{Outcome, Plan, Violation};
@@ -37,27 +43,5 @@ use crate::consensus::{Outcome, Plan, Violation};
 /// # Errors
 /// With the first property that does not hold. A panic of a node counts as one.
 pub fn run(plan: &Plan) -> Result<Outcome, Violation> {
-    let mut world = World::new(plan);
-    let result = catch_unwind(AssertUnwindSafe(|| world.run()));
-    let (time, steps, trace) = world.moment();
-    let violation = |checker, seen| Violation {
-        seed: plan.seed,
-        time,
-        steps,
-        checker,
-        seen,
-        trace,
-    };
-    match result {
-        Ok(Ok(outcome)) => Ok(outcome),
-        Ok(Err(breach)) => Err(violation(breach.checker, breach.seen)),
-        Err(panic) => {
-            let message = panic
-                .downcast_ref::<String>()
-                .cloned()
-                .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-                .unwrap_or_else(|| "a panic without a message".to_owned());
-            Err(violation("no node panics", message))
-        }
-    }
+    World::new(plan).guarded(World::run)
 }

@@ -4,7 +4,7 @@
 //! [`crate::consensus::network`]), and take at least one tick. A machine whose process is gone answers a probe for
 //! its port; one whose power is off answers nothing.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
@@ -63,6 +63,8 @@ struct Inner {
     schedule: Schedule<Delivery>,
     sockets: BTreeMap<SocketAddr, Arc<Mutex<Inbox>>>,
     machines: BTreeMap<IpAddr, NodeId>,
+    /// Machines without power.
+    dark: BTreeSet<IpAddr>,
     trace: Trace,
     packets: u64,
 }
@@ -78,6 +80,7 @@ impl Wires {
             schedule: Schedule::new(),
             sockets: BTreeMap::new(),
             machines: BTreeMap::new(),
+            dark: BTreeSet::new(),
             trace: Trace::default(),
             packets: 0,
         })))
@@ -100,6 +103,16 @@ impl Wires {
     /// The process of a machine is gone, and its sockets with it.
     pub(super) fn close_sockets(&self, address: IpAddr) {
         self.inner().sockets.retain(|bound, _| bound.ip() != address);
+    }
+
+    /// A machine has power, or has none: then nothing there answers.
+    pub(super) fn has_power(&self, address: IpAddr, power: bool) {
+        let dark = &mut self.inner().dark;
+        if power {
+            dark.remove(&address);
+        } else {
+            dark.insert(address);
+        }
     }
 
     /// A hash over every packet sent so far, and how many there were.
@@ -159,7 +172,7 @@ impl Inner {
                 inbox.waker.take()
             }
             Delivery::Probe { from, to, answer } => {
-                if !self.sockets.contains_key(&to) {
+                if !self.sockets.contains_key(&to) && !self.dark.contains(&to.ip()) {
                     let owner = self.node(to.ip());
                     let [arrival, _] = self.network.arrivals(now, owner, from);
                     if let Some(arrival) = arrival {

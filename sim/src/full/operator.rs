@@ -4,7 +4,8 @@ use bytes::Bytes;
 use http::Method;
 
 use super::machine::name;
-use super::workload::{Mood, Order};
+use super::requests::Order;
+use super::workload::{Mood, PATIENCE};
 use super::world::World;
 use crate::consensus::plan::{Operation, OperationKind};
 
@@ -28,11 +29,12 @@ impl World {
                     name(nodes[place])
                 });
                 let body = serde_json::json!({ "target_node": target });
-                self.clients.order(Order {
+                self.clients.requests.make(Order {
                     node: self.host(self.find(operation.asked)).client_address(),
                     method: Method::POST,
                     path: "/cluster/step-down".to_owned(),
                     body: Bytes::from(body.to_string()),
+                    patience: PATIENCE,
                 });
             }
             // Members stay the same here, and nodes purge their logs when they see fit.

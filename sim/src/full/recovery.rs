@@ -44,7 +44,9 @@ impl World {
         for id in self.nodes() {
             self.host(id).disk.heal(knobs.sync_mean);
             self.host(id).gate.open();
-            self.start(id);
+            if self.members.contains(&id) {
+                self.start(id);
+            }
         }
         self.phase = Phase::Recovery(Progress::Writing {
             since: self.now,
@@ -71,8 +73,9 @@ impl World {
                 )
             }
             Progress::Agreeing { since } => {
-                if self.clients.are_quiet() && self.sight.agreed(&self.nodes()).is_some() {
-                    self.clients.list();
+                if self.clients.are_quiet() && self.sight.agreed(&self.members()).is_some() {
+                    let asked = self.sight.leader().map_or(self.hosts[0].id, |(_, leader)| leader);
+                    self.clients.list(self.host(asked).client_address());
                     self.phase = Phase::Recovery(Progress::Listing { since: self.now });
                 }
                 demand(

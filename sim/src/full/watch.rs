@@ -59,6 +59,7 @@ struct Inner {
     seen: BTreeMap<NodeId, Seen>,
     /// The leader of the latest term: its machine, and its id as a member.
     leader: Option<(Term, NodeId, NodeId)>,
+    elected: BTreeMap<NodeId, u64>,
     breach: Option<Breach>,
     trace: Trace,
     statistics: Statistics,
@@ -79,6 +80,7 @@ impl Sight {
             votes: BTreeMap::new(),
             seen: BTreeMap::new(),
             leader: None,
+            elected: BTreeMap::new(),
             breach: None,
             trace: Trace::default(),
             statistics: Statistics::default(),
@@ -126,6 +128,19 @@ impl Sight {
         self.inner().leader.map(|(term, node, _)| (term, node))
     }
 
+    /// The node that leads in the latest term with a leader, if it leads still, and the term.
+    pub(super) fn leads(&self) -> Option<(Term, NodeId)> {
+        let inner = self.inner();
+        let (term, node, _) = inner.leader?;
+        let role = inner.seen.get(&node)?.role;
+        (role == Some(Role::Leader)).then_some((term, node))
+    }
+
+    /// How often each node was elected, by machine.
+    pub(super) fn elected(&self) -> BTreeMap<NodeId, u64> {
+        self.inner().elected.clone()
+    }
+
     /// The state that every node has reached, when it is the same one and none is being repaired.
     pub(super) fn agreed(&self, nodes: &[NodeId]) -> Option<(Index, u64)> {
         let inner = self.inner();
@@ -136,6 +151,22 @@ impl Sight {
         });
         let first = states.next()??;
         states.all(|state| state == Some(first)).then_some(first)
+    }
+
+    /// Whether every node follows the leader of the latest term, is not being repaired, and has applied everything up to
+    /// `index`.
+    pub(super) fn have_reached(&self, nodes: &[NodeId], index: Index) -> bool {
+        let inner = self.inner();
+        let leader = inner.leader.map(|(_, _, leader)| leader);
+        nodes.iter().all(|node| {
+            let seen = inner.seen.get(node);
+            seen.is_some_and(|seen| seen.leader == leader && !seen.repairing && seen.applied.0 >= index)
+        })
+    }
+
+    /// The last entry that a state machine was handed.
+    pub(super) fn committed(&self) -> Index {
+        self.inner().committed.last()
     }
 
     /// What every node was last seen to be, in words.
@@ -298,6 +329,7 @@ impl Inner {
         match event {
             TraceEvent::Elected { term } => {
                 statistics.elections += 1;
+                *self.elected.entry(node).or_default() += 1;
                 if self.leader.is_none_or(|(known, ..)| known < *term) {
                     self.leader = Some((*term, node, id));
                 }

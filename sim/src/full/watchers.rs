@@ -126,13 +126,15 @@ pub(super) struct Watchers {
 }
 
 impl Watchers {
-    pub(super) fn new(nodes: Vec<SocketAddr>, noise: u64) -> Watchers {
-        let told = PREFIXES.map(|prefix| Told {
+    /// Watchers of `nodes`, if there shall be any.
+    pub(super) fn new(any: bool, nodes: Vec<SocketAddr>, noise: u64) -> Watchers {
+        let prefixes = if any { &PREFIXES[..] } else { &[] };
+        let told = prefixes.iter().map(|prefix| Told {
             prefix,
             ..Told::default()
         });
         Watchers {
-            told: Mutex::new(told.into()),
+            told: Mutex::new(told.collect()),
             trace: Mutex::default(),
             nodes,
             noise,
@@ -141,7 +143,7 @@ impl Watchers {
 
     /// Starts to watch, on the machine of the clients.
     pub(super) fn start(self: &Arc<Watchers>) {
-        for number in 0..PREFIXES.len() {
+        for number in 0..self.told().len() {
             let watcher = Watcher {
                 all: Arc::clone(self),
                 number,

@@ -3,8 +3,10 @@
 //! A few clients share keys, whose histories must be linearizable. One more writes keys of its own: each write that
 //! was acknowledged must be found in the end.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,18 +16,27 @@ use quorate_api::{KeyValue, ListAnswer, ProblemCode, PutAnswer};
 
 use super::client::{Answer, Client};
 use super::clock::MachineClock;
+use super::requests::Requests;
+use super::service::Service;
+use super::setup::Reads;
 use super::watchers::Watchers;
-use crate::consensus::schedule::Time;
+use crate::consensus::schedule::{SECOND, Time};
 use crate::consensus::trace::{Trace, hash};
 use crate::linearizable::{Action, Operation, Outcome};
 use crate::random::{Concern, Stream};
 
 /// Where keys are that only one client writes.
 const OWN: &str = "own/";
+/// The first key after those.
+const OWN_END: &str = "own0";
 /// Clients at a time.
 const CLIENTS: u64 = 4;
+/// How often new orders of single requests are looked at.
+const ORDERS_LOOKED_AT: Duration = Duration::from_millis(5);
+/// How long a probe waits between two writes, and for the answer to one; so it has fifty connections at the most.
+const PROBE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// How long a client waits for an answer.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What clients did and saw.
 #[derive(Default)]
@@ -45,8 +56,18 @@ struct Record {
     under_way: u64,
     listing: Listing,
     mood: Mood,
-    orders: Vec<Order>,
-    orders_done: u64,
+}
+
+/// What clients are like.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Habit {
+    /// How often they ask a second, all together.
+    pub(super) requests: u64,
+    pub(super) reads: Reads,
+    /// Whether every node has a client besides that writes to it all the time.
+    pub(super) probes: bool,
+    /// Whether some watch what changes.
+    pub(super) watches: bool,
 }
 
 /// How often clients ask.
@@ -61,21 +82,13 @@ pub(super) enum Mood {
     Quiet { until: Time },
 }
 
-/// What an operator wants of a node.
-#[derive(Clone, Debug)]
-pub(super) struct Order {
-    pub(super) node: SocketAddr,
-    pub(super) method: Method,
-    pub(super) path: String,
-    pub(super) body: Bytes,
-}
-
 /// A look at everything that is there.
 #[derive(Clone, Debug, Default)]
 enum Listing {
     #[default]
     Unwanted,
-    Wanted,
+    /// Of this node.
+    Wanted(SocketAddr),
     /// Value and revision of every key that only one client writes.
     Done(BTreeMap<String, (u64, u64)>),
 }
@@ -88,8 +101,11 @@ pub(super) struct Clients {
     nodes: Vec<SocketAddr>,
     noise: u64,
     keys: u64,
-    /// The mean time between two requests of one client.
-    mean: Time,
+    habit: Habit,
+    /// What somebody asks of one node.
+    pub(super) requests: Requests,
+    /// How the cluster serves the probes.
+    pub(super) service: Service,
 }
 
 /// Counts of what clients did.
@@ -104,22 +120,24 @@ pub(super) struct Counts {
 }
 
 impl Clients {
-    /// Clients of `nodes` that ask `rate` times a simulated second together.
+    /// Clients of `nodes`.
     pub(super) fn new(
         clock: Arc<MachineClock>,
         nodes: Vec<SocketAddr>,
         noise: u64,
         keys: u64,
-        rate: u64,
+        habit: Habit,
     ) -> Clients {
         Clients {
             record: Mutex::default(),
-            watchers: Arc::new(Watchers::new(nodes.clone(), noise)),
+            watchers: Arc::new(Watchers::new(habit.watches, nodes.clone(), noise)),
             clock,
             nodes,
             noise,
             keys,
-            mean: CLIENTS * 1_000_000_000 / rate,
+            habit,
+            requests: Requests::default(),
+            service: Service::default(),
         }
     }
 
@@ -135,29 +153,51 @@ impl Clients {
             tokio::task::spawn_local(worker.run());
         }
         self.watchers.start();
-        loop {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            for order in std::mem::take(&mut self.record().orders) {
-                tokio::task::spawn_local(Arc::clone(&self).carry_out(order));
+        if self.habit.probes {
+            for place in 0..self.nodes.len() {
+                tokio::task::spawn_local(Arc::clone(&self).probe(place));
             }
-            let wanted = matches!(self.record().listing, Listing::Wanted);
-            if wanted && let Some(found) = self.look().await {
+        }
+        loop {
+            tokio::time::sleep(ORDERS_LOOKED_AT).await;
+            for (number, order) in self.requests.take() {
+                let clients = Arc::clone(&self);
+                tokio::task::spawn_local(async move {
+                    let now = || clients.clock.simulated();
+                    clients.requests.carry(number, order, now).await;
+                });
+            }
+            let wanted = match self.record().listing {
+                Listing::Wanted(node) => Some(node),
+                _ => None,
+            };
+            if let Some(node) = wanted
+                && let Some(found) = self.look(node).await
+            {
                 self.record().listing = Listing::Done(found);
             }
         }
     }
 
-    async fn carry_out(self: Arc<Clients>, order: Order) {
-        let mut client = Client::new(order.node);
-        let answer = client.ask(order.method, &order.path, order.body, PATIENCE).await;
-        let mut record = self.record();
-        record.orders_done += u64::from(matches!(answer, Answer::Done(_)));
-        record.trace.note(hash(2, format!("{answer:?}").as_bytes()));
-    }
-
-    /// An operator wants something.
-    pub(super) fn order(&self, order: Order) {
-        self.record().orders.push(order);
+    /// Writes to the node at this place all the time, whether or not the writes before were answered.
+    async fn probe(self: Arc<Clients>, place: usize) {
+        let idle = Rc::new(RefCell::new(Vec::new()));
+        // Those of different nodes take turns.
+        tokio::time::sleep(PROBE.0 * place as u32 / self.nodes.len() as u32).await;
+        while !self.record().ended {
+            tokio::time::sleep(PROBE.0).await;
+            let connection = idle.borrow_mut().pop();
+            let connection = connection.unwrap_or_else(|| Client::new(self.nodes[place]));
+            let (clients, idle) = (Arc::clone(&self), Rc::clone(&idle));
+            tokio::task::spawn_local(async move {
+                let invoked = clients.clock.simulated();
+                let mut worker = Worker::probe(Arc::clone(&clients), place, connection);
+                if worker.write_own().await {
+                    clients.service.served(invoked, clients.clock.simulated());
+                }
+                idle.borrow_mut().extend(worker.connections.pop());
+            });
+        }
     }
 
     pub(super) fn set_mood(&self, mood: Mood) {
@@ -167,25 +207,33 @@ impl Clients {
     /// The mean time until the next request of a client, and how long it waits besides.
     fn rhythm(&self) -> (Time, Time) {
         let (now, mood) = (self.clock.simulated(), self.record().mood);
+        let mean = CLIENTS * SECOND / self.habit.requests.max(1);
         match mood {
-            Mood::Burst { times, until } if now < until => (self.mean / times.max(1), 0),
-            Mood::Quiet { until } if now < until => (self.mean, until - now),
-            _ => (self.mean, 0),
+            Mood::Burst { times, until } if now < until => (mean / times.max(1), 0),
+            Mood::Quiet { until } if now < until => (mean, until - now),
+            _ => (mean, 0),
         }
     }
 
-    async fn look(&self) -> Option<BTreeMap<String, (u64, u64)>> {
-        let mut client = Client::new(self.nodes[0]);
-        let path = format!("/v1/kv?prefix={OWN}&limit=10000");
-        let Answer::Done(body) = client.ask(Method::GET, &path, Bytes::new(), PATIENCE).await else {
-            return None;
-        };
-        let answer: ListAnswer = serde_json::from_slice(&body).ok()?;
-        let entry = |entry: &KeyValue| {
-            let key = std::str::from_utf8(&entry.key).ok()?.to_owned();
-            Some((key, (number(&entry.value)?, entry.mod_revision)))
-        };
-        answer.entries.iter().map(entry).collect()
+    async fn look(&self, node: SocketAddr) -> Option<BTreeMap<String, (u64, u64)>> {
+        let mut found = BTreeMap::new();
+        let mut client = Client::new(node);
+        let mut query = format!("prefix={OWN}");
+        loop {
+            let path = format!("/v1/kv?{query}&limit=10000");
+            let Answer::Done(body) = client.ask(Method::GET, &path, Bytes::new(), PATIENCE).await else {
+                return None;
+            };
+            let answer: ListAnswer = serde_json::from_slice(&body).ok()?;
+            for entry in &answer.entries {
+                let key = std::str::from_utf8(&entry.key).ok()?.to_owned();
+                found.insert(key, (number(&entry.value)?, entry.mod_revision));
+            }
+            match answer.next {
+                Some(next) => query = format!("start={next}&end={OWN_END}"),
+                None => return Some(found),
+            }
+        }
     }
 
     /// No client asks anything new.
@@ -199,16 +247,16 @@ impl Clients {
         record.ended && record.under_way == 0
     }
 
-    /// A client shall look at everything that is there.
-    pub(super) fn list(&self) {
-        self.record().listing = Listing::Wanted;
+    /// A client shall look at everything that is there, at this node.
+    pub(super) fn list(&self, node: SocketAddr) {
+        self.record().listing = Listing::Wanted(node);
     }
 
     /// What it found: value and revision of every key that only one client writes.
     pub(super) fn listed(&self) -> Option<BTreeMap<String, (u64, u64)>> {
         match &self.record().listing {
             Listing::Done(found) => Some(found.clone()),
-            Listing::Unwanted | Listing::Wanted => None,
+            Listing::Unwanted | Listing::Wanted(_) => None,
         }
     }
 
@@ -219,13 +267,13 @@ impl Clients {
             acknowledged: record.acknowledged,
             reads: record.reads,
             unknown: record.unknown,
-            orders: record.orders_done,
+            orders: self.requests.done(),
         }
     }
 
     /// A hash over every answer.
     pub(super) fn trace(&self) -> u64 {
-        self.record().trace.value()
+        self.record().trace.value() ^ self.requests.trace().rotate_left(1)
     }
 
     /// What happened on the keys that clients share.
@@ -253,6 +301,8 @@ struct Worker {
     random: Stream,
     connections: Vec<Client>,
     current: usize,
+    /// How long it waits for an answer.
+    patience: Duration,
     /// Value and revision that it saw last of a shared key.
     seen: BTreeMap<String, (u64, u64)>,
 }
@@ -266,6 +316,21 @@ impl Worker {
             clients,
             number,
             connections,
+            patience: PATIENCE,
+            seen: BTreeMap::new(),
+        }
+    }
+
+    /// One that writes once to the node at this place, over a connection that it has.
+    fn probe(clients: Arc<Clients>, place: usize, connection: Client) -> Worker {
+        let number = CLIENTS + place as u64;
+        Worker {
+            random: Stream::keyed(clients.noise, Concern::Clients, number),
+            current: 0,
+            number,
+            connections: vec![connection],
+            patience: PROBE.1,
+            clients,
             seen: BTreeMap::new(),
         }
     }
@@ -284,7 +349,9 @@ impl Worker {
             let draw = self.random.below(100);
             let key = format!("shared/{}", self.random.below(self.clients.keys));
             match draw {
-                0..25 => self.write_own().await,
+                0..25 => {
+                    self.write_own().await;
+                }
                 25..50 => self.put(key).await,
                 50..65 => self.compare_and_set(key).await,
                 _ => self.get(key).await,
@@ -299,7 +366,7 @@ impl Worker {
             record.under_way += 1;
         }
         let answer = self.connections[self.current]
-            .ask(method, path, body, PATIENCE)
+            .ask(method, path, body, self.patience)
             .await;
         let now = self.clients.now();
         let mut record = self.clients.record();
@@ -339,18 +406,24 @@ impl Worker {
         self.clients.record().surprises.push(what);
     }
 
-    async fn write_own(&mut self) {
+    /// Writes a key that nobody else writes; whether that was acknowledged.
+    async fn write_own(&mut self) -> bool {
         let value = self.new_value();
         let key = format!("{OWN}{}/{value}", self.number);
         let body = Bytes::from(value.to_string());
-        if let Answer::Done(body) = self.ask(Method::PUT, &path(&key), body).await {
-            match serde_json::from_slice::<PutAnswer>(&body) {
-                Ok(answer) => {
-                    let mut record = self.clients.record();
-                    record.acknowledged += 1;
-                    record.own.insert(key, (value, answer.revision));
-                }
-                Err(error) => self.surprise(format!("a put of {key} is answered {body:?}: {error}")),
+        let Answer::Done(body) = self.ask(Method::PUT, &path(&key), body).await else {
+            return false;
+        };
+        match serde_json::from_slice::<PutAnswer>(&body) {
+            Ok(answer) => {
+                let mut record = self.clients.record();
+                record.acknowledged += 1;
+                record.own.insert(key, (value, answer.revision));
+                true
+            }
+            Err(error) => {
+                self.surprise(format!("a put of {key} is answered {body:?}: {error}"));
+                false
             }
         }
     }
@@ -398,7 +471,11 @@ impl Worker {
 
     async fn get(&mut self, key: String) {
         let invoked = self.clients.now();
-        let outcome = match self.ask(Method::GET, &path(&key), Bytes::new()).await {
+        let mut path = path(&key);
+        if self.clients.habit.reads == Reads::Lease {
+            path.push_str("?consistency=lease");
+        }
+        let outcome = match self.ask(Method::GET, &path, Bytes::new()).await {
             Answer::Done(body) => match found(&body) {
                 Some((value, revision)) => {
                     self.seen.insert(key.clone(), (value, revision));

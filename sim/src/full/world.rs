@@ -3,7 +3,9 @@
 //! One tick is a millisecond. Before each, faults that are due happen and packets that arrived are handed over; then
 //! turmoil runs every machine for a tick, one after the other; then checkers look. Everything is on one thread.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -19,14 +21,15 @@ use super::entropy::{Seeded, seed_handshakes};
 use super::log;
 use super::machine::{Cluster, Host, address};
 use super::network::Wires;
+use super::setup::{Reads, Topology};
 use super::watch::Sight;
-use super::workload::Clients;
+use super::workload::{Clients, Habit};
 use crate::consensus::checker::{Breach, Verdict, demand};
 use crate::consensus::network::{Cut, Network};
 use crate::consensus::plan::{FaultKind, Operation, Plan};
 use crate::consensus::schedule::{MILLISECOND, SECOND, Schedule, Time};
 use crate::consensus::trace::Trace;
-use crate::consensus::{Marks, Measurements, Outcome, Statistics};
+use crate::consensus::{Marks, Measurements, Outcome, Statistics, Violation};
 use crate::random::{Concern, Stream};
 
 /// How long machines run before faults and the network are looked at again.
@@ -74,6 +77,10 @@ pub(super) struct World {
     pub(super) wires: Wires,
     pub(super) sight: Arc<Sight>,
     pub(super) clients: Arc<Clients>,
+    /// Machines that belong to the cluster, or are to.
+    pub(super) members: BTreeSet<NodeId>,
+    /// Machines whose process was asked to stop.
+    stopping: BTreeSet<NodeId>,
     pub(super) schedule: Schedule<Event>,
     pub(super) phase: Phase,
     pub(super) statistics: Statistics,
@@ -85,7 +92,18 @@ pub(super) struct World {
 }
 
 impl World {
+    /// A world in which a plan happens: all machines belong to the cluster from the beginning.
     pub(super) fn new(plan: &Plan) -> World {
+        let habit = Habit {
+            requests: REQUESTS_A_SECOND,
+            reads: Reads::Linearizable,
+            probes: false,
+            watches: true,
+        };
+        World::build(plan, Topology::new(plan.nodes, 0, 0), habit)
+    }
+
+    pub(super) fn build(plan: &Plan, topology: Topology, habit: Habit) -> World {
         let noise = plan.noise;
         seed_handshakes(Stream::keyed(noise, Concern::Machines, 1 << 40).seed());
         let mut sim = turmoil::Builder::new()
@@ -100,10 +118,16 @@ impl World {
         let time = Arc::new(WorldTime::default());
         let wires = Wires::new(Network::new(noise, &plan.knobs));
         let sight = Arc::new(Sight::new());
-        let nodes: Vec<NodeId> = (1..=plan.nodes).map(NodeId).collect();
+        let nodes: Vec<NodeId> = topology.machines().collect();
+        let members = topology
+            .voters
+            .iter()
+            .chain(&topology.learners)
+            .copied()
+            .collect();
         let cluster = Arc::new(Cluster {
             noise,
-            nodes: nodes.clone(),
+            topology,
             secret: secret(noise),
             knobs: plan.knobs.clone(),
         });
@@ -126,7 +150,7 @@ impl World {
             hosts.iter().map(|host| host.client_address()).collect(),
             noise,
             plan.knobs.keys,
-            REQUESTS_A_SECOND,
+            habit,
         ));
         World {
             plan: plan.clone(),
@@ -137,6 +161,8 @@ impl World {
             wires,
             sight,
             clients,
+            members,
+            stopping: BTreeSet::new(),
             schedule: Schedule::new(),
             phase: Phase::Founding,
             statistics: Statistics::default(),
@@ -152,16 +178,49 @@ impl World {
             self.tick()?;
         }
         self.judge()?;
-        Ok(Outcome {
+        Ok(self.outcome())
+    }
+
+    /// What came of a run that ended well.
+    pub(super) fn outcome(&self) -> Outcome {
+        Outcome {
             statistics: self.statistics(),
             // The marks are situations of consensus, which the core simulation sees from within.
             marks: Marks::default(),
             measurements: self.measurements.clone(),
             trace: self.trace(),
+        }
+    }
+
+    /// Does something with the world. What breaks a property, and a panic of a node, ends the run.
+    pub(super) fn guarded<T>(
+        &mut self,
+        work: impl FnOnce(&mut World) -> Result<T, Breach>,
+    ) -> Result<T, Violation> {
+        let result = catch_unwind(AssertUnwindSafe(|| work(self)));
+        let breach = match result {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(breach)) => breach,
+            Err(panic) => Breach {
+                checker: "no node panics",
+                seen: panic
+                    .downcast_ref::<String>()
+                    .cloned()
+                    .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+                    .unwrap_or_else(|| "a panic without a message".to_owned()),
+            },
+        };
+        Err(Violation {
+            seed: self.plan.seed,
+            time: self.now,
+            steps: self.sight.statistics().steps,
+            checker: breach.checker,
+            seen: breach.seen,
+            trace: self.trace(),
         })
     }
 
-    fn tick(&mut self) -> Verdict {
+    pub(super) fn tick(&mut self) -> Verdict {
         self.time.begin_tick(self.now);
         log::tick(self.now);
         while self.schedule.next_time().is_some_and(|time| time <= self.now) {
@@ -248,6 +307,19 @@ impl World {
         self.hosts.iter().map(|host| host.id).collect()
     }
 
+    /// The machines that belong to the cluster.
+    pub(super) fn members(&self) -> Vec<NodeId> {
+        self.members.iter().copied().collect()
+    }
+
+    /// Asks the process of a machine to stop; a leader hands over first.
+    pub(super) fn stop(&mut self, id: NodeId) {
+        if self.host(id).runs() {
+            self.stopping.insert(id);
+            self.host(id).ask_to_stop();
+        }
+    }
+
     /// Ends the process of a machine at once.
     pub(super) fn kill(&mut self, id: NodeId, power_cut: bool) {
         let host = Arc::clone(self.host(id));
@@ -261,7 +333,9 @@ impl World {
             self.leaderless.get_or_insert((self.now, term));
         }
         host.shall_run(false);
+        self.stopping.remove(&id);
         self.wires.close_sockets(address(id).into());
+        self.wires.has_power(address(id).into(), !power_cut);
         if power_cut {
             host.disk.cut_power();
         } else {
@@ -280,6 +354,7 @@ impl World {
         let host = Arc::clone(self.host(id));
         if !host.runs() {
             host.shall_run(true);
+            self.wires.has_power(address(id).into(), true);
             self.sim.bounce(IpAddr::from(address(id)));
         }
     }
@@ -299,8 +374,12 @@ impl World {
         Ok(())
     }
 
-    /// A node stopped by itself, which only a broken disk may make it do.
+    /// A node stopped by itself, which it may when it was asked to, or when its disk is broken.
     fn ended(&mut self, id: NodeId, end: Result<(), NodeError>) -> Verdict {
+        if end.is_ok() && self.stopping.remove(&id) {
+            self.kill(id, false);
+            return Ok(());
+        }
         let why = match &end {
             Ok(()) => "without a reason".to_owned(),
             Err(error) => error.to_string(),
@@ -313,11 +392,6 @@ impl World {
         self.kill(id, false);
         self.schedule.at(self.now + RESTART, Event::Start(id));
         Ok(())
-    }
-
-    /// Simulated nanoseconds since the run began, rounds of consensus, and the hash over everything so far.
-    pub(super) fn moment(&self) -> (Time, u64, u64) {
-        (self.now, self.sight.statistics().steps, self.trace())
     }
 
     /// A hash over everything that happened so far.

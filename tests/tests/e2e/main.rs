@@ -6,6 +6,8 @@
 )]
 
 mod client_port;
+mod data;
+mod documentation;
 mod forced_start;
 mod formation;
 mod full_disk;

@@ -58,6 +58,8 @@ pub(in super::super) struct ApplyLane {
     pub(in super::super) store: StateSender,
     /// Bytes of entries applied since the node started.
     pub(in super::super) applied_bytes: Arc<AtomicU64>,
+    /// What keys and values take, for whoever lets writes in.
+    pub(in super::super) state_bytes: Arc<AtomicU64>,
     pub(in super::super) snapshots: Snapshots,
     pub(in super::super) applied: watch::Sender<Index>,
     pub(in super::super) completions: mpsc::UnboundedSender<Completion>,
@@ -124,6 +126,7 @@ impl ApplyLane {
                 }
             }
             self.observer.applied(&state);
+            self.state_bytes.store(state.bytes(), Ordering::Relaxed);
             state.applied()
         };
         for (waiter, reply) in replies {
@@ -178,6 +181,7 @@ impl ApplyLane {
             .await
             .map_err(|error| error.to_string())?;
         self.observer.applied(&state);
+        self.state_bytes.store(state.bytes(), Ordering::Relaxed);
         let mut woken = Woken::default();
         {
             let mut shared = self.state.write().unwrap_or_else(PoisonError::into_inner);

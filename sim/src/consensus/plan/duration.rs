@@ -7,7 +7,7 @@ use crate::consensus::schedule::Time;
 const UNITS: [(&str, u64); 4] = [("ns", 1), ("us", 1_000), ("ms", 1_000_000), ("s", 1_000_000_000)];
 
 /// A span in the largest unit that it reaches.
-pub(super) fn text(time: Time) -> String {
+pub(crate) fn text(time: Time) -> String {
     let (name, unit) = UNITS
         .into_iter()
         .rev()
@@ -21,7 +21,8 @@ pub(super) fn text(time: Time) -> String {
     format!("{whole}.{}{name}", digits.trim_end_matches('0'))
 }
 
-fn parse(text: &str) -> Option<Time> {
+/// The span that a text says; none when it says none.
+pub(crate) fn parse(text: &str) -> Option<Time> {
     let letters = text.find(|character: char| character.is_ascii_alphabetic())?;
     let (number, name) = text.split_at(letters);
     let (_, unit) = UNITS.into_iter().find(|(known, _)| *known == name)?;
@@ -35,11 +36,11 @@ fn parse(text: &str) -> Option<Time> {
     Some(time)
 }
 
-pub(super) fn serialize<S: Serializer>(time: &Time, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn serialize<S: Serializer>(time: &Time, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&text(*time))
 }
 
-pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Time, D::Error> {
+pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Time, D::Error> {
     let text = String::deserialize(deserializer)?;
     parse(&text)
         .ok_or_else(|| serde::de::Error::custom(format!("`{text}` is no span of time such as 12.5ms")))

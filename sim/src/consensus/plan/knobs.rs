@@ -118,6 +118,37 @@ impl Knobs {
         knobs
     }
 
+    /// Good machines, and a network that loses nothing.
+    pub(crate) fn steady(raft: raft::Config) -> Knobs {
+        Knobs {
+            raft,
+            latency_mean: 300 * MICROSECOND,
+            latency_spike: 0,
+            loss: 0,
+            duplication: 0,
+            ordered_links: true,
+            link_events: true,
+            encode_messages: false,
+            batching: 0,
+            batch_mean: 50 * MICROSECOND,
+            sync_mean: 300 * MICROSECOND,
+            apply_mean: 10 * MICROSECOND,
+            flush_mean: 10 * MILLISECOND,
+            fetch_mean: 100 * MICROSECOND,
+            snapshot_mean: MILLISECOND,
+            snapshot_failure: 0,
+            boot_tail_max: 10_000,
+            clock_skew: 0,
+            request_mean: REQUEST_MEAN_MAX,
+            keys: 5,
+            voters_min: 1,
+            evenly_slow_disks: false,
+            features_max: 1,
+            witnesses: 0,
+            priorities: vec![Member::PRIORITY],
+        }
+    }
+
     /// Healthy machines from now on: what is small stays small, what is slow gets faster.
     pub(crate) fn calm(&mut self) {
         self.latency_mean = self.latency_mean.min(MILLISECOND);

@@ -8,7 +8,7 @@
 //! is about is named by what it is when the event comes (see [`Who`]): the events before may be others.
 
 mod draw;
-mod duration;
+pub(crate) mod duration;
 mod fault;
 mod forced;
 mod knobs;
@@ -80,6 +80,20 @@ impl Plan {
     /// The plan of a seed: a run of `nodes` voters with `seconds` simulated seconds of faults.
     pub fn draw(seed: u64, nodes: u64, seconds: u64) -> Plan {
         draw::plan(seed, nodes, seconds)
+    }
+
+    /// A run of `nodes` voters in which nothing happens by itself, and which ends when somebody ends it.
+    pub(crate) fn blank(seed: u64, nodes: u64, knobs: Knobs) -> Plan {
+        Plan {
+            format: FORMAT,
+            seed,
+            noise: seed,
+            nodes,
+            duration: Time::MAX / 2,
+            knobs,
+            faults: Vec::new(),
+            operations: Vec::new(),
+        }
     }
 
     /// The same run without faults and operations, on healthy machines and a network that loses nothing.
