@@ -30,7 +30,7 @@ use crate::random::{Concern, Stream};
 const PREFIXES: [&str; 4] = ["", "shared/", "own/", "shared/1"];
 /// How long a node may keep silent: it is asked to say something more often.
 const SILENCE: Duration = Duration::from_secs(2);
-const PROGRESS_MS: u64 = 500;
+const PROGRESS_MS: u64 = 200;
 /// A pause before another node is asked.
 const PAUSE: Duration = Duration::from_millis(100);
 

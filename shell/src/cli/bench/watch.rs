@@ -120,6 +120,7 @@ async fn measure(args: &BenchArgs, endpoints: &[Client]) -> Result<Report, CliEr
     while load.heard.get() < expected && Instant::now() < deadline {
         sleep(PAUSE).await;
     }
+    let server_processors = processors.await.unwrap_or_default();
     let figures = load.figures.borrow();
     let seconds = args.seconds as f64;
     Ok(Report {
@@ -132,7 +133,7 @@ async fn measure(args: &BenchArgs, endpoints: &[Client]) -> Result<Report, CliEr
         events: figures.operations(),
         events_per_second: figures.operations() as f64 / seconds,
         missing: expected.saturating_sub(load.heard.get()),
-        server_processors: processors.await.unwrap_or_default(),
+        server_processors,
         latency_ms: figures.latency(),
     })
 }
