@@ -16,6 +16,10 @@ fn nodes_found_a_cluster_and_serve_clients() {
     assert_eq!(statistics.elections, 1, "nothing disturbs the first leader");
     assert_eq!(statistics.unknown, 0, "every request is answered");
     assert!(statistics.acknowledged > 50 && statistics.reads > 30);
+    assert!(
+        statistics.watched > statistics.acknowledged,
+        "one watches everything"
+    );
 }
 
 #[test]
@@ -26,6 +30,10 @@ fn nodes_keep_every_property_through_faults() {
     }
     assert!(sum.crashes > 0 && sum.partitions > 0 && sum.stalls > 0);
     assert!(sum.pauses > 0 && sum.wiped + sum.rotten > 0 && sum.transfers > 0);
+    assert!(
+        sum.watched > 1_000 && sum.marks > 20 && sum.resumed > 20,
+        "{sum:?}"
+    );
     assert!(sum.elections > 8, "some leader was replaced");
 }
 

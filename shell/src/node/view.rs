@@ -64,8 +64,8 @@ pub(super) struct PeerView {
 impl View {
     /// Why the node hears of no changes, and so serves no watches.
     pub(super) fn end_of_watches(&self) -> Option<WatchEnd> {
-        let aside = self.aside.clone().map(WatchEnd::SetAside);
-        aside.or_else(|| self.read_only.then_some(WatchEnd::QuorumLost))
+        let outside = self.outside.clone().map(WatchEnd::SetAside);
+        outside.or_else(|| self.read_only.then_some(WatchEnd::QuorumLost))
     }
 
     /// What a node knows that belongs to no cluster yet.

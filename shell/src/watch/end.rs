@@ -34,7 +34,7 @@ pub enum WatchEnd {
     /// The node has lost the quorum, and hears of no changes.
     #[error("this node has lost the quorum, and hears of no changes")]
     QuorumLost,
-    /// The node was set aside. The text says why.
+    /// The node was set aside, or is in no cluster. The text says why.
     #[error("{0}")]
     SetAside(String),
     /// The node stops.

@@ -41,6 +41,12 @@ statistics! {
     unknown: "requests with an unknown fate",
     /// Linearizable reads that were answered.
     reads: "linearizable reads",
+    /// Changes of keys that watchers were told.
+    watched: "changes told to watchers",
+    /// Marks of progress that watchers were told.
+    marks: "marks of progress",
+    /// Times that a watcher went on with another connection.
+    resumed: "watches that went on",
     /// Keep-alives of leases that were answered.
     keep_alives: "keep-alives",
     /// Times that a node refused an expiry that was decided in an earlier term.

@@ -25,6 +25,7 @@ mod service;
 mod setup;
 mod simulation;
 mod watch;
+mod watchers;
 mod workload;
 mod world;
 

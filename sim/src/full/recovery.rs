@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::watchers::Truth;
 use super::world::{Event, Phase, World};
 use crate::consensus::checker::{Breach, Verdict, demand};
 use crate::consensus::schedule::{SECOND, Time};
@@ -84,13 +85,17 @@ impl World {
                 )
             }
             Progress::Listing { since } => {
-                if self.clients.listed().is_some() {
+                let last = self.sight.with_truth(Truth::last);
+                if self.clients.listed().is_some() && self.clients.watchers.have_heard_of(last) {
                     self.phase = Phase::Done;
                 }
                 demand(
                     self.now - since < AGREED_WITHIN,
                     "a healed cluster answers in time",
-                    || self.sight.describe(),
+                    || {
+                        let watchers = self.clients.watchers.describe();
+                        format!("{watchers}, of {last} revisions; {}", self.sight.describe())
+                    },
                 )
             }
         }
@@ -116,6 +121,8 @@ impl World {
                 },
             )?;
         }
+        self.sight
+            .with_truth(|truth| self.clients.watchers.judge(truth))?;
         for (key, operations) in self.clients.histories() {
             match linearizable::check(&operations, BUDGET) {
                 Judgement::Linearizable => {}

@@ -92,6 +92,7 @@ impl Simulation {
             requests: setup.requests,
             reads: setup.reads,
             probes: true,
+            watches: false,
         };
         let mut world = World::build(&setup.plan(seed), topology, habit);
         world.guarded(await_founding)?;

@@ -15,6 +15,7 @@ use quorate_core::raft::{
 };
 use quorate_core::state::StateMachine;
 
+use super::watchers::Truth;
 use crate::consensus::Statistics;
 use crate::consensus::checker::commit::CommittedLog;
 use crate::consensus::checker::election::Elections;
@@ -56,6 +57,7 @@ struct Inner {
     elections: Elections,
     committed: CommittedLog,
     states: States,
+    truth: Truth,
     votes: BTreeMap<(NodeId, Term), NodeId>,
     seen: BTreeMap<NodeId, Seen>,
     /// The leader of the latest term: its machine, and its id as a member.
@@ -78,6 +80,7 @@ impl Sight {
             // What leaders commit is seen only when a state machine is handed it.
             committed: CommittedLog::new(false),
             states: States::default(),
+            truth: Truth::default(),
             votes: BTreeMap::new(),
             seen: BTreeMap::new(),
             leader: None,
@@ -209,6 +212,11 @@ impl Sight {
         words.collect::<Vec<_>>().join("; ")
     }
 
+    /// What became of keys so far.
+    pub(super) fn with_truth<T>(&self, look: impl FnOnce(&Truth) -> T) -> T {
+        look(&self.inner().truth)
+    }
+
     /// A hash over everything that was seen.
     pub(super) fn trace(&self) -> u64 {
         self.inner().trace.value()
@@ -258,6 +266,7 @@ impl Observer for Watch {
         if let Err(breach) = inner.states.reached(node, state) {
             inner.breach.get_or_insert(breach);
         }
+        inner.truth.learn(state);
     }
 }
 

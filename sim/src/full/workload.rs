@@ -19,6 +19,7 @@ use super::clock::MachineClock;
 use super::requests::Requests;
 use super::service::Service;
 use super::setup::Reads;
+use super::watchers::Watchers;
 use crate::consensus::schedule::{SECOND, Time};
 use crate::consensus::trace::{Trace, hash};
 use crate::linearizable::{Action, Operation, Outcome};
@@ -69,6 +70,8 @@ pub(super) struct Habit {
     pub(super) reads: Reads,
     /// Whether every node has a client besides that writes to it all the time.
     pub(super) probes: bool,
+    /// Whether some watch what changes.
+    pub(super) watches: bool,
 }
 
 /// How often clients ask.
@@ -97,6 +100,7 @@ enum Listing {
 /// What all clients share.
 pub(super) struct Clients {
     record: Mutex<Record>,
+    pub(super) watchers: Arc<Watchers>,
     clock: Arc<MachineClock>,
     nodes: Vec<SocketAddr>,
     noise: u64,
@@ -130,6 +134,7 @@ impl Clients {
     ) -> Clients {
         Clients {
             record: Mutex::default(),
+            watchers: Arc::new(Watchers::new(habit.watches, nodes.clone(), noise)),
             clock,
             nodes,
             noise,
@@ -151,6 +156,7 @@ impl Clients {
             let worker = Worker::new(Arc::clone(&self), number);
             tokio::task::spawn_local(worker.run());
         }
+        self.watchers.start();
         if self.habit.probes {
             for place in 0..self.nodes.len() {
                 tokio::task::spawn_local(Arc::clone(&self).probe(place));

@@ -98,6 +98,7 @@ impl World {
             requests: REQUESTS_A_SECOND,
             reads: Reads::Linearizable,
             probes: false,
+            watches: true,
         };
         World::build(plan, Topology::new(plan.nodes, 0, 0), habit)
     }
@@ -410,6 +411,7 @@ impl World {
         trace.note(self.wires.trace().0);
         trace.note(self.sight.trace());
         trace.note(self.clients.trace());
+        trace.note(self.clients.watchers.trace());
         for host in &self.hosts {
             trace.note(host.disk.trace());
         }
@@ -427,6 +429,7 @@ impl World {
         statistics.reads = clients.reads;
         statistics.unknown = clients.unknown;
         statistics.transfers = clients.orders;
+        (statistics.watched, statistics.marks, statistics.resumed) = self.clients.watchers.counts();
         statistics.torn = self.hosts.iter().map(|host| host.disk.counts().1).sum();
         statistics
     }

@@ -19,4 +19,5 @@ mod names;
 mod power_cut;
 mod shutdown;
 mod snapshot_catch_up;
+mod watches;
 mod witness;

@@ -1,4 +1,4 @@
-//! `quorate bench put|get`: a closed loop of clients against a running cluster.
+//! `quorate bench put|get|watch`: a closed loop of clients against a running cluster.
 //!
 //! Each client has one request under way, one operation a request. Clients are spread evenly over the endpoints that
 //! answer at the start; a client whose endpoint fails moves on to the next one. What happens during the warm-up is not
@@ -17,6 +17,7 @@ use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep};
 
 mod report;
+mod watch;
 
 use report::{Figures, Report};
 
@@ -28,7 +29,9 @@ const EXAMPLES: &str = "\
 Examples:
   quorate bench put
   quorate bench put --clients 64 --connections 64 --size 256 --keys 10000 --seconds 20
-  quorate bench get --clients 64 -w json";
+  quorate bench get --clients 64 -w json
+  quorate bench watch --watchers 1000 --rate 1000             a prefix each, of which each write concerns one
+  quorate bench watch --watchers 1000 --rate 100 --shared     one prefix, of which all hear of each write";
 
 /// The pause of a client after an error, so that a broken cluster is not asked in a tight loop.
 const ERROR_PAUSE: Duration = Duration::from_millis(10);
@@ -45,6 +48,8 @@ enum Operation {
     Put,
     /// Read random keys
     Get,
+    /// Write at a fixed rate, and watch what is written
+    Watch,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -87,13 +92,26 @@ pub(super) struct BenchArgs {
     /// How fresh a read must be
     #[arg(long, value_enum, default_value = "linearizable")]
     consistency: ReadMode,
+    /// Watchers at a time, of `watch`
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    watchers: u32,
+    /// Writes a second, of `watch`
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rate: u32,
+    /// Let all watchers watch one prefix instead of one each
+    #[arg(long)]
+    shared: bool,
+    /// Processes of servers on this machine, whose processor time is told by `watch`
+    #[arg(long, value_name = "PID,...", value_delimiter = ',')]
+    server_pid: Vec<u32>,
     #[command(flatten)]
     connect: ConnectArgs,
 }
 
 /// What all clients share.
 struct Load {
-    operation: Operation,
+    /// Whether clients read, and do not write.
+    reads: bool,
     consistency: Consistency,
     prefix: String,
     keys: u32,
@@ -105,13 +123,16 @@ struct Load {
 }
 
 pub(super) async fn run(args: BenchArgs) -> Result<(), CliError> {
+    if args.operation == Operation::Watch {
+        return watch::run(&args).await;
+    }
     let clients: Rc<[Client]> = clients(&args).await?.into();
     if args.operation == Operation::Get {
         fill(&args, &clients).await?;
     }
     let begin = Instant::now() + Duration::from_secs(args.warmup);
     let load = Rc::new(Load {
-        operation: args.operation,
+        reads: args.operation == Operation::Get,
         consistency: match args.consistency {
             ReadMode::Linearizable => Consistency::Linearizable,
             ReadMode::Lease => Consistency::Lease,
@@ -265,12 +286,11 @@ async fn worker(load: Rc<Load>, mut place: Place, seed: u64) {
             return;
         }
         let client = place.client();
-        let result = match load.operation {
-            Operation::Put => client
-                .put(key.as_bytes(), load.value.clone(), Put::default())
-                .await
-                .map(drop),
-            Operation::Get => client.get(key.as_bytes(), load.consistency).await.map(drop),
+        let result = if load.reads {
+            client.get(key.as_bytes(), load.consistency).await.map(drop)
+        } else {
+            let put = client.put(key.as_bytes(), load.value.clone(), Put::default());
+            put.await.map(drop)
         };
         let finished = Instant::now();
         let failed = match &result {

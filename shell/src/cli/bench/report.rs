@@ -48,17 +48,46 @@ impl Figures {
     pub(super) fn operations(&self) -> u64 {
         self.latency_us.len()
     }
+
+    pub(super) fn latency(&self) -> Latency {
+        let histogram = &self.latency_us;
+        let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1e3;
+        Latency {
+            mean: histogram.mean() / 1e3,
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p99_9: at(0.999),
+            max: histogram.max() as f64 / 1e3,
+        }
+    }
 }
 
 /// Latencies in milliseconds.
 #[derive(Debug, Serialize)]
-struct Latency {
+pub(super) struct Latency {
     mean: f64,
     p50: f64,
     p90: f64,
     p99: f64,
     p99_9: f64,
     max: f64,
+}
+
+impl Latency {
+    /// One line each.
+    pub(super) fn to_text(&self) -> String {
+        let lines = [
+            ("mean", self.mean),
+            ("p50", self.p50),
+            ("p90", self.p90),
+            ("p99", self.p99),
+            ("p99.9", self.p99_9),
+            ("max", self.max),
+        ];
+        let lines = lines.map(|(name, value)| format!("    {name:<6} {value:>10.3}\n"));
+        lines.concat()
+    }
 }
 
 /// The result, as programs read it.
@@ -80,8 +109,6 @@ pub(super) struct Report {
 
 impl Report {
     pub(super) fn new(args: &BenchArgs, figures: &Figures) -> Report {
-        let histogram = &figures.latency_us;
-        let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1e3;
         let measured = Duration::from_secs(args.seconds);
         let gap = figures
             .longest_gap
@@ -90,6 +117,7 @@ impl Report {
             operation: match args.operation {
                 Operation::Put => "put",
                 Operation::Get => "get",
+                Operation::Watch => "watch",
             },
             clients: args.clients,
             connections: args.connections.unwrap_or(args.clients).min(args.clients),
@@ -99,14 +127,7 @@ impl Report {
             operations: figures.operations(),
             operations_per_second: figures.operations() as f64 / args.seconds as f64,
             errors: figures.errors.clone(),
-            latency_ms: Latency {
-                mean: histogram.mean() / 1e3,
-                p50: at(0.5),
-                p90: at(0.9),
-                p99: at(0.99),
-                p99_9: at(0.999),
-                max: histogram.max() as f64 / 1e3,
-            },
+            latency_ms: figures.latency(),
             longest_gap_ms: gap.as_secs_f64() * 1e3,
         }
     }
@@ -126,18 +147,8 @@ impl Report {
         for (kind, count) in &self.errors {
             text.push_str(&format!("  error {kind}: {count}\n"));
         }
-        let latency = &self.latency_ms;
         text.push_str("  latency in ms\n");
-        for (name, value) in [
-            ("mean", latency.mean),
-            ("p50", latency.p50),
-            ("p90", latency.p90),
-            ("p99", latency.p99),
-            ("p99.9", latency.p99_9),
-            ("max", latency.max),
-        ] {
-            text.push_str(&format!("    {name:<6} {value:>10.3}\n"));
-        }
+        text.push_str(&self.latency_ms.to_text());
         text.push('\n');
         text.push_str(&bars(&figures.latency_us));
         text
