@@ -11,7 +11,7 @@ use super::disk::Done;
 use super::marks::Mark;
 use super::node::Run;
 use super::plan::Boundary;
-use super::schedule::{MICROSECOND, MILLISECOND, Time};
+use super::schedule::{MILLISECOND, Time};
 use super::store;
 use super::world::{Event, World};
 use crate::trace::Answer;
