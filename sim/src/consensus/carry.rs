@@ -416,8 +416,12 @@ impl World {
             format!("{before} becomes {level}")
         })?;
         let lacking = membership.members().iter().find(|(id, member)| {
-            let machine = self.nodes.get(**id).map(|node| node.features_max);
-            machine.unwrap_or(member.features) < level
+            // A lineage that was forced may give an id that a lost majority had given to another machine.
+            let machine = self
+                .nodes
+                .get(**id)
+                .filter(|node| node.directory == member.directory);
+            machine.map_or(member.features, |node| node.features_max) < level
         });
         demand(
             lacking.is_none(),
