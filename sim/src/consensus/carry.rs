@@ -274,7 +274,11 @@ impl World {
         if self.conditions.checks {
             self.check_leaders()?;
         }
-        if let Payload::Membership(membership) = payload {
+        // The first commit after a forced start covers what the survivor held of the lineage before, and that may name
+        // memberships, which are in force no more.
+        if let Payload::Membership(membership) = payload
+            && membership.lineage() == self.membership.lineage()
+        {
             self.level_committed(membership)?;
             self.tell_membership(position.index, membership);
             self.membership_committed(position, membership);
