@@ -1,7 +1,8 @@
 //! How the disk under the log fares: how long its writes take, and whether one is stuck.
 //!
-//! A write is timed from when it was handed out until it was acknowledged, with the driver's `now`: the core measures
-//! what its promises really wait for. Members tell their leader in the answers to its heartbeats, which wait for no
+//! A write is timed from when it was handed out until it was acknowledged, with the driver's `now`, without the time for
+//! which it waited behind the write before it: a busy leader's writes queue, those of a follower that is sent one entry
+//! at a time do not, and equal disks are to compare as equal. Members tell their leader in the answers to its heartbeats, which wait for no
 //! disk, so that a stuck disk is told of too.
 //!
 //! Invariant: a node whose disk is stalled neither campaigns, nor promises a vote, nor is handed the leadership; its
@@ -36,6 +37,8 @@ pub(super) struct WriteLatency {
     writes: u64,
     /// When the last one that counted was acknowledged.
     counted: Option<Instant>,
+    /// When the last one of all was acknowledged.
+    acknowledged: Option<Instant>,
 }
 
 impl WriteLatency {
@@ -43,11 +46,18 @@ impl WriteLatency {
     /// of what a write takes are of one sync, and count once. None counts for more than `longest`: a machine that slept
     /// for an hour during a write does not have a slow disk for the next thousand.
     pub(super) fn acknowledged(&mut self, since: Instant, now: Instant, longest: Duration) {
+        let begun = self.begun(since);
+        self.acknowledged = Some(now);
         let quarter = Duration::from_nanos(self.nanoseconds / 4);
         if self.counted.is_none_or(|counted| now.since(counted) > quarter) {
             self.counted = Some(now);
-            self.measured(now.since(since).min(longest));
+            self.measured(now.since(begun).min(longest));
         }
+    }
+
+    /// When the disk began with a write that was handed out at `since`: not before it had ended the one before.
+    fn begun(&self, since: Instant) -> Instant {
+        self.acknowledged.map_or(since, |before| since.max(before))
     }
 
     fn measured(&mut self, latency: Duration) {
@@ -106,9 +116,10 @@ impl Raft {
     /// What this node says of its disk. A write under way counts for as long as it has taken so far.
     pub(super) fn disk_health(&self) -> DiskHealth {
         let oldest = self.durability.oldest_write();
-        let waited = oldest.map_or(Duration::ZERO, |since| self.now.since(since));
+        let latency = self.durability.latency();
+        let waited = oldest.map_or(Duration::ZERO, |since| self.now.since(latency.begun(since)));
         DiskHealth {
-            write_latency_us: self.durability.latency().with(waited).microseconds(),
+            write_latency_us: latency.with(waited).microseconds(),
             stalled: self.is_disk_stalled(),
         }
     }
