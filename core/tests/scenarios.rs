@@ -107,6 +107,7 @@ scenarios! {
     repair_under_the_same_leader
     repair_with_a_state_ahead_of_the_log
     repair_without_a_known_end
+    requests_of_an_ended_campaign
     slow_disk_hands_over
     slow_disks_everywhere
     slow_state_machine

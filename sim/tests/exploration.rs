@@ -1,7 +1,7 @@
 //! Every interleaving of small clusters, as far as the time of a test goes. `quorate-sim explore` goes further.
 
 use quorate_core::raft::Planted;
-use quorate_sim::exploration::{Bounds, explore};
+use quorate_sim::exploration::{Bounds, Report, explore};
 
 /// One timer, nothing else.
 const ELECTION: Bounds = Bounds {
@@ -15,17 +15,23 @@ const ELECTION: Bounds = Bounds {
     planted: Planted::NONE,
 };
 
-#[test]
-fn every_interleaving_of_one_election_is_safe() {
-    let report = explore(&ELECTION);
+/// Every state within the bounds was visited, and nothing is wrong with any.
+fn completely_safe(bounds: &Bounds) -> Report {
+    let report = explore(bounds);
     assert_eq!(report.violation, None);
     assert!(report.complete, "{report}");
+    report
+}
+
+#[test]
+fn every_interleaving_of_one_election_is_safe() {
+    let report = completely_safe(&ELECTION);
     assert_eq!(report.states, 462, "{report}");
 }
 
 #[test]
 fn every_interleaving_of_an_election_and_an_entry_is_safe() {
-    let report = explore(&Bounds {
+    completely_safe(&Bounds {
         entries: 1,
         ..ELECTION
     });
@@ -45,57 +51,47 @@ fn every_interleaving_of_a_lone_node_with_crashes_is_safe() {
         slow_disks: 1,
         ..ELECTION
     });
-    assert_eq!(report.violation, None);
-    assert!(report.complete, "{report}");
 }
 
 #[test]
 fn every_interleaving_of_an_election_an_entry_and_a_crash_with_a_slow_disk_is_safe() {
-    let report = explore(&Bounds {
+    completely_safe(&Bounds {
         entries: 1,
         crashes: 1,
         slow_disks: 1,
         ..ELECTION
     });
-    assert_eq!(report.violation, None);
-    assert!(report.complete, "{report}");
 }
 
 #[test]
 fn every_interleaving_of_rival_candidates_an_entry_and_a_crash_is_safe() {
-    let report = explore(&Bounds {
+    completely_safe(&Bounds {
         terms: 2,
         entries: 1,
         timeouts: 2,
         crashes: 1,
         ..ELECTION
     });
-    assert_eq!(report.violation, None);
-    assert!(report.complete, "{report}");
 }
 
 #[test]
 fn every_interleaving_of_rival_candidates_and_a_crash_with_a_slow_disk_is_safe() {
-    let report = explore(&Bounds {
+    completely_safe(&Bounds {
         terms: 2,
         timeouts: 2,
         crashes: 1,
         slow_disks: 1,
         ..ELECTION
     });
-    assert_eq!(report.violation, None);
-    assert!(report.complete, "{report}");
 }
 
 #[test]
 fn every_interleaving_of_three_candidacies_is_safe() {
-    let report = explore(&Bounds {
+    completely_safe(&Bounds {
         terms: 3,
         timeouts: 3,
         ..ELECTION
     });
-    assert_eq!(report.violation, None);
-    assert!(report.complete, "{report}");
 }
 
 #[cfg(feature = "planted-bugs")]

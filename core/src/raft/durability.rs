@@ -220,13 +220,22 @@ impl Raft {
             let Some(held) = self.durability.held.pop_front() else {
                 break;
             };
-            self.output.send.push((held.to, held.message));
+            if !self.is_of_an_ended_campaign(&held.message) {
+                self.output.send.push((held.to, held.message));
+            }
         }
         match &self.part {
             Part::Candidate(_) => self.own_vote_persisted(),
             Part::Leader(_) => self.advance_commit(),
             Part::Follower(_) => {}
         }
+    }
+
+    /// Whether a message asks for votes that this node counts no more. It may speak of entries that a leader has
+    /// replaced meanwhile, and would only disturb.
+    fn is_of_an_ended_campaign(&self, message: &Message) -> bool {
+        let campaigns = matches!(self.part, Part::Candidate(_)) && message.term == self.hard_state.term;
+        matches!(message.body, Body::VoteRequest { .. }) && !campaigns
     }
 }
 
