@@ -111,7 +111,7 @@ fn shifting_splits(
 /// remember only what is on their disks. Returns when it is over.
 fn vote_after_a_restart(plan: &mut Plan, random: &mut Stream, start: Time) -> Time {
     let lonely = random.below(64);
-    let from = start + CAUGHT_UP;
+    let from = start + SETTLED;
     let turn = from + random.between(160 * MILLISECOND, 320 * MILLISECOND);
     let end = turn + 50 * MILLISECOND + random.around(100 * MILLISECOND);
     let mut fault = |at, kind| plan.faults.push(Fault { at, kind });
@@ -166,7 +166,7 @@ fn unheard_election(plan: &mut Plan, random: &mut Stream, start: Time) -> Time {
 /// Returns when it is over.
 fn late_word(plan: &mut Plan, random: &mut Stream, start: Time) -> Time {
     let heir = random.below(64);
-    let from = start + CAUGHT_UP;
+    let from = start + SETTLED;
     // A heartbeat goes before the word: the heir may not know any more whom it follows.
     let turn = from + random.around(30 * MILLISECOND);
     let end = turn + 350 * MILLISECOND + random.around(100 * MILLISECOND);
@@ -175,6 +175,16 @@ fn late_word(plan: &mut Plan, random: &mut Stream, start: Time) -> Time {
         duration: end - from,
     };
     plan.faults.push(Fault { at: from, kind: hold });
+    // What the heir answers to what came with the word would tell the leader of the next term.
+    let unheard = FaultKind::Partition {
+        shape: Shape::Link(Who::Place(heir), Who::Leader),
+        duration: end - turn + 100 * MILLISECOND,
+    };
+    let after = turn + 50 * MILLISECOND;
+    plan.faults.push(Fault {
+        at: after,
+        kind: unheard,
+    });
     let transfer = OperationKind::Transfer { to: Some(heir) };
     plan.operations.push(asked_of_leader(turn, transfer));
     quiet(plan, start, end);
@@ -183,6 +193,10 @@ fn late_word(plan: &mut Plan, random: &mut Stream, start: Time) -> Time {
 
 /// Within this followers mostly hold what a leader has, when clients are quiet.
 const CAUGHT_UP: Time = 60 * MILLISECOND;
+
+/// Within this leaders have mostly decided what is left to decide, when clients are quiet: leases have run out, and old
+/// answers are forgotten. A node that is cut off then lacks nothing.
+const SETTLED: Time = 1_600 * MILLISECOND;
 
 /// Clients ask nothing for a while.
 fn quiet(plan: &mut Plan, from: Time, until: Time) {
