@@ -273,7 +273,7 @@ fn old_news(random: &mut Stream, at: Time) -> Vec<Fault> {
 }
 
 /// About one of `means`.
-pub(super) fn about(random: &mut Stream, means: &[Time]) -> Time {
+fn about(random: &mut Stream, means: &[Time]) -> Time {
     let mean = *random.pick(means);
     random.around(mean)
 }

@@ -10,14 +10,11 @@
 //! Clients may be quiet meanwhile, so that nothing else moves: a message of the load often says what a lost one would
 //! have said.
 
-use super::draw::{Breaks, CALM_BEGINNING, Cast, Habits, about, faults_of, operation, shape};
+use super::draw::{Breaks, CALM_BEGINNING, Cast, Habits, faults_of, operation, shape};
 use super::fault::Alarm;
 use super::{Fault, FaultKind, Operation, OperationKind, Plan, Shape, Who};
 use crate::consensus::schedule::{MILLISECOND, SECOND, Time};
 use crate::random::{Concern, Stream};
-
-/// How long clients are quiet before a moment.
-const QUIET_BEFORE: Time = 60 * MILLISECOND;
 
 /// Adds the moments of a run to its plan.
 pub(super) fn add(plan: &mut Plan, habits: &Habits) {
@@ -39,7 +36,7 @@ pub(super) fn add(plan: &mut Plan, habits: &Habits) {
         };
         if random.chance(600_000) {
             // What was under way before has arrived when the moment begins, so that logs are equal.
-            let earlier = start - QUIET_BEFORE;
+            let earlier = start - CAUGHT_UP;
             plan.operations.extend(quiet_and_burst(earlier, end - earlier));
         }
         start = (start + random.around(mean)).max(end);
@@ -145,14 +142,15 @@ fn unheard_election(plan: &mut Plan, random: &mut Stream, start: Time) -> Time {
     let turn = start + CAUGHT_UP;
     quiet(plan, start, turn);
     let to = Some(random.below(64));
+    // Until its next round of heartbeats the leader may think that the last one still speaks for it.
     let burst = OperationKind::Burst {
-        times: 5,
-        duration: 100 * MILLISECOND,
+        times: 20,
+        duration: 60 * MILLISECOND,
     };
     plan.operations
         .extend([OperationKind::Transfer { to }, burst].map(|kind| asked_of_leader(turn, kind)));
-    // It hears what was on its way.
-    let at = turn + about(random, &[MILLISECOND, 5 * MILLISECOND]);
+    // What was on its way it hears, but no request for its vote.
+    let at = turn + random.around(plan.knobs.latency_mean);
     let duration = 30 * MILLISECOND + random.around(150 * MILLISECOND);
     let shape = Shape::Deaf(Who::Leader);
     plan.faults.push(Fault {
