@@ -55,6 +55,7 @@ scenarios! {
     leader_does_not_campaign
     leader_removes_itself
     leader_stays_while_it_is_heard
+    leader_with_a_stuck_disk_takes_on_no_more
     leader_with_an_empty_log
     leader_without_a_majority_steps_down
     leadership_transfer
@@ -62,6 +63,7 @@ scenarios! {
     lease_before_the_first_commit
     lease_given_back_by_a_transfer
     lease_outlives_a_lost_link
+    lease_promise_before_the_first_term_is_on_disk
     lease_promise_ends_with_time_only
     lease_promise_outlives_a_restart
     lease_read
@@ -123,6 +125,7 @@ scenarios! {
     stalled_disk_in_company
     stepping_down_keeps_the_vote
     storm_of_refusals
+    transfer_ends_with_another_leader
     transfer_that_fails
     transfer_while_a_membership_is_not_applied
     truncation_reaches_the_disk

@@ -109,6 +109,7 @@ fn focus(bug: PlantedBug) -> Focus {
     let (nodes, needs): (&[u64], Needs) = match bug {
         Bug::LinkLossBreaksPromise
         | Bug::RestartForgetsPromise
+        | Bug::FirstPromiseIsForgotten
         | Bug::ReleasedLeaseIsUsed
         | Bug::LateReleaseWaivesLaterPromises
         | Bug::LeaseCountsFromReceipt

@@ -28,7 +28,8 @@ pub struct Config {
     pub append_bytes_max: u64,
     /// Bytes of entries sent to one peer and not acknowledged.
     pub in_flight_bytes_max: u64,
-    /// Bytes of entries that are not committed; more are answered [`Outcome::Busy`](super::Outcome::Busy).
+    /// Bytes of entries that are not committed, or not on this node's own disk, however many others hold them; more are
+    /// answered [`Outcome::Busy`](super::Outcome::Busy).
     pub uncommitted_bytes_max: u64,
     /// Bytes of entries kept in memory for followers and a state machine that lag; beyond these, committed entries are
     /// read back from disk.

@@ -46,6 +46,14 @@ struct Held {
 }
 
 impl Durability {
+    /// A node whose disk holds this term and vote.
+    pub(super) fn starting(durable: HardState) -> Durability {
+        Durability {
+            durable: Some(durable),
+            ..Durability::default()
+        }
+    }
+
     /// Forgets everything promised: the disk failed.
     pub(super) fn abandon(&mut self) {
         self.held.clear();
@@ -59,6 +67,11 @@ impl Durability {
                 term,
                 vote: Some(vote),
             })
+    }
+
+    /// Whether the disk knows that this node has lived: that it may have promised something.
+    pub(super) fn has_lived(&self) -> bool {
+        self.durable.is_some_and(|durable| durable.term > Term(0))
     }
 
     /// When the oldest write that is not acknowledged was handed out.
@@ -207,7 +220,7 @@ impl Raft {
                 break;
             };
             if let Some(last) = done.last {
-                self.log.persisted(last);
+                self.log.persisted(last, self.commit);
             }
             if done.hard_state.is_some() {
                 self.durability.durable = done.hard_state;

@@ -175,6 +175,9 @@ pub enum Refusal {
     /// The target did not take over within an election time-out; this node leads on.
     #[error("node {0} did not take over in time")]
     TransferTimedOut(NodeId),
+    /// Another node than the target of a transfer was elected.
+    #[error("node {0} was elected instead")]
+    AnotherLeads(NodeId),
     /// A write to the target's disk is stuck.
     #[error("a write to the disk of node {0} is stuck, it cannot lead")]
     DiskStalled(NodeId),

@@ -108,13 +108,8 @@ impl Raft {
             reason,
         });
         self.precedence.led(self.id, self.now);
-        if let Some(token) = leader.transfer.and_then(|transfer| transfer.token) {
-            let outcome = match reason {
-                StepDown::NewerTerm | StepDown::Removed => Outcome::Done,
-                StepDown::QuorumLost | StepDown::DiskFailed | StepDown::DiskStalled => Outcome::Unknown,
-            };
-            self.answer(token, outcome);
-        }
+        // Whoever asked hears of it when it is known who leads.
+        self.handed_over = leader.transfer.filter(|transfer| transfer.token.is_some());
         if let Some(token) = leader.change {
             self.answer(token, Outcome::Unknown);
         }
@@ -384,6 +379,7 @@ impl Raft {
     }
 
     fn become_leader(&mut self, transfer: bool) {
+        self.settle_handover(self.id);
         let (last, now) = (self.log.last().index, self.now);
         // Who led before is gone, unless it handed over.
         let gone = self.precedence.lost().filter(|_| !transfer);

@@ -30,6 +30,7 @@ impl Raft {
             durability,
             owed,
             owed_until,
+            handed_over,
             reads,
             fetches,
             next_fetch: _,
@@ -44,11 +45,12 @@ impl Raft {
         let _ = write!(
             hash,
             "{id:?} {hard_state:?} {log:?} {commit:?} {cursor:?} {part:?} {precedence:?} {promise:?} {durability:?} {owed:?} {reads:?} \
-             {fetches:?} {failed:?} {repair:?} {} {} {} {}",
+             {fetches:?} {failed:?} {repair:?} {} {} {} {} {}",
             self.is_undisturbed(),
             self.promised_until().is_some(),
             now < eager_until,
             owed_until.is_some(),
+            handed_over.is_some(),
         );
         hash.value
     }

@@ -153,6 +153,7 @@ impl Raft {
                 leader,
                 term: self.hard_state.term,
             });
+            self.settle_handover(leader);
         }
         self.eager_until = self.now;
         self.precedence.led(leader, self.now);

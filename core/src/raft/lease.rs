@@ -13,10 +13,13 @@
 //! - the leader alone can give its lease back: the word that lets its heir campaign names the last heartbeat round whose
 //!   promises it waives, and it never again counts one of those. A late word finds promises of later rounds, which hold;
 //! - while the leadership is handed over no lease is asked for, so that nothing stands in the heir's way;
-//! - an answer to a heartbeat tells the follower's clock. A clock that is seen to drift further than what was stated
-//!   counts for no lease, until a whole [`WINDOW`] shows nothing of the kind.
+//! - an answer to a heartbeat tells the follower's clock. No clock counts for a lease before it was compared; one that is
+//!   seen to drift further than what was stated counts for none, until a whole [`WINDOW`] shows nothing of the kind.
 //!
 //! Where there is no lease, a read asks for a majority's answer like any other: slower, never wrong.
+//!
+//! Who switches leases off on a node, or shortens its largest election time-out, lets a largest time-out of before pass
+//! between its end and its start: what it promised is told to nobody.
 //!
 //! What no protocol can notice: a clock that stands still together with its machine, as that of a virtual machine that
 //! is suspended and resumed where the monotonic clock does not count the time between.
@@ -68,6 +71,9 @@ pub(super) struct Promise {
     /// nobody: this life of the node did not give it.
     given: Option<(Term, u64)>,
     until: Instant,
+    /// Until then it can be waived by nobody, whatever was promised since: an earlier life may have promised as much for
+    /// a later round.
+    fixed_until: Instant,
 }
 
 /// A follower's clock and promise, as its leader sees them.
@@ -77,6 +83,8 @@ pub(super) struct Grant {
     sent: Option<Instant>,
     /// Where the comparison of clocks begins.
     window: Option<Sample>,
+    /// Whether they were compared since the link to the follower was made.
+    compared: bool,
     /// Whether the clocks were seen to drift too far apart, in this window or the one before.
     drifts: (bool, bool),
 }
@@ -112,6 +120,7 @@ impl Grant {
         }
         let fast = theirs * MILLION > most * (MILLION + bound);
         let slow = theirs * (MILLION + bound) < least * MILLION;
+        self.compared = true;
         let (now, before) = &mut self.drifts;
         let news = (fast || slow) && !*now && !*before;
         *now |= fast || slow;
@@ -122,9 +131,21 @@ impl Grant {
         news
     }
 
-    /// From when on a promise counts; none when there is none, or the clock is not to be trusted.
+    /// From when on a promise counts; none when there is none, or the clock is not to be trusted: it drifts, or nothing
+    /// is known of it yet.
     fn counts_from(&self) -> Option<Instant> {
-        self.sent.filter(|_| self.drifts == (false, false))
+        self.sent
+            .filter(|_| self.compared && self.drifts == (false, false))
+    }
+
+    /// The link to the follower broke or is new. Another life of it begins to count anew, and may have other settings;
+    /// that its machine's clock was seen to drift holds for another whole window.
+    pub(super) fn begin_anew(&mut self) {
+        let (now, before) = self.drifts;
+        *self = Grant {
+            drifts: (false, now || before),
+            ..Grant::default()
+        };
     }
 
     /// Whether the follower's clock was seen to drift too far.
@@ -138,9 +159,11 @@ impl Raft {
     pub(super) fn promise_of_earlier_life(&self) -> Option<Promise> {
         let lived = self.hard_state.term > Term(0);
         let keeps = !self.planted(PlantedBug::RestartForgetsPromise);
-        (self.config.lease_reads.is_some() && lived && keeps).then(|| Promise {
+        let until = self.now + self.config.election_timeout_max;
+        (self.config.lease_reads.is_some() && lived && keeps).then_some(Promise {
             given: None,
-            until: self.now + self.config.election_timeout_max,
+            until,
+            fixed_until: until,
         })
     }
 
@@ -158,6 +181,7 @@ impl Raft {
             return false;
         };
         let waived = match (promise.given, released) {
+            _ if self.now < promise.fixed_until => false,
             (Some((given, round)), Some(released)) => {
                 let late_counts = self.planted(PlantedBug::LateReleaseWaivesLaterPromises);
                 given.next() == term && (round <= released || late_counts)
@@ -185,29 +209,26 @@ impl Raft {
     }
 
     /// A heartbeat of the leader asks for a promise. It is given when leases are used here too, and when this node would
-    /// keep it over a restart.
+    /// keep it over a restart: when its disk knows that it has lived, and the promise is not longer than a node is silent
+    /// that starts again.
     pub(super) fn grant_lease(&mut self, round: u64, request: LeaseRequest) -> Option<LeaseGrant> {
         self.config.lease_reads?;
         let duration = Duration::from_nanos(request.duration);
-        if duration > self.config.election_timeout_max {
+        let forgets = !self.durability.has_lived() && !self.planted(PlantedBug::FirstPromiseIsForgotten);
+        if duration > self.config.election_timeout_max || forgets {
             return None;
         }
-        let until = self.now + duration;
-        let term = self.hard_state.term;
-        match &mut self.promise {
-            // It forbids more than the new one would, and nobody can waive it.
-            Some(promise) if promise.given.is_none() && promise.until > until => {}
-            Some(Promise {
-                given: Some((given, last)),
-                until: ends,
-            }) if *given == term => (*last, *ends) = (round.max(*last), until.max(*ends)),
-            promise => {
-                *promise = Some(Promise {
-                    given: Some((term, round)),
-                    until,
-                });
-            }
-        }
+        let (term, until) = (self.hard_state.term, self.now + duration);
+        let promise = self.promise.get_or_insert(Promise {
+            given: None,
+            until,
+            fixed_until: self.now,
+        });
+        promise.until = promise.until.max(until);
+        promise.given = match promise.given {
+            Some((given, last)) if given == term => Some((term, round.max(last))),
+            _ => Some((term, round)),
+        };
         Some(LeaseGrant {
             sent: request.sent,
             clock: self.now.as_nanoseconds(),

@@ -10,7 +10,7 @@ pub struct Load {
     pub reads: usize,
     /// The most of them; more are answered with [`Outcome::Busy`](super::Outcome::Busy).
     pub reads_max: usize,
-    /// On a leader, the bytes of entries that are not committed; none until it has committed one of its own: what it
+    /// On a leader, the bytes of entries that are not committed, or not on its disk; none until it has committed one of its own: what it
     /// found in its log may be more than it would have taken on.
     pub uncommitted_bytes: u64,
     /// Beyond so many of them a command is answered with [`Outcome::Busy`](super::Outcome::Busy).
@@ -23,6 +23,8 @@ pub struct Load {
     pub held: usize,
     /// Writes that are not acknowledged.
     pub writes: usize,
+    /// Pieces of the log that are being read back: one for the state machine, and one for each follower.
+    pub fetches: usize,
 }
 
 impl Raft {
@@ -35,13 +37,14 @@ impl Raft {
             in_flight_bytes_max: self.config.in_flight_bytes_max,
             held,
             writes,
+            fetches: self.fetches.len(),
             ..Load::default()
         };
         match &self.part {
             Part::Leader(leader) => Load {
                 reads: leader.reads_under_way(),
                 uncommitted_bytes: match self.commit >= leader.opened_at {
-                    true => self.log.tail().uncommitted_bytes(),
+                    true => self.log.tail().unsettled_bytes(),
                     false => 0,
                 },
                 in_flight_bytes: leader

@@ -92,7 +92,8 @@ impl Log {
         {
             self.committed = index;
         }
-        self.tail.committed(index);
+        // What is not on this disk stays in memory, however many others hold it.
+        self.tail.settled(index.min(self.durable));
     }
 
     /// Where the membership in force stands.
@@ -268,12 +269,14 @@ impl Log {
         self.unwritten <= self.last.index
     }
 
-    pub(super) fn persisted(&mut self, index: Index) {
+    /// A write that ends with the entry at `index` is on disk, when everything up to `commit` is committed.
+    pub(super) fn persisted(&mut self, index: Index, commit: Index) {
         assert!(
             index <= self.last.index,
             "a write that was truncated away does not count"
         );
         self.durable = self.durable.max(index);
+        self.tail.settled(commit.min(self.durable));
     }
 
     /// The last entries, in memory.

@@ -72,7 +72,7 @@ use self::log::Log;
 use self::priority::Precedence;
 use self::quorum_loss::QuorumWatch;
 use self::read::PendingReads;
-use self::role::{Follower, Leader, Owed, Part};
+use self::role::{Follower, Leader, Owed, Part, Transfer};
 use crate::time::Instant;
 
 pub use boot::{Boot, BootError};
@@ -120,6 +120,8 @@ pub struct Raft {
     owed: VecDeque<Owed>,
     /// When replies that no commit has settled are given up; set when leadership ends.
     owed_until: Option<Instant>,
+    /// A hand-over that ended this node's leadership, until it is known who leads.
+    handed_over: Option<Transfer>,
     reads: PendingReads,
     fetches: BTreeMap<FetchId, FetchReason>,
     next_fetch: FetchId,
@@ -164,9 +166,10 @@ impl Raft {
             precedence: Precedence::new(now),
             promise: None,
             quorum: QuorumWatch::new(now),
-            durability: Durability::default(),
+            durability: Durability::starting(boot.hard_state),
             owed: VecDeque::new(),
             owed_until: None,
+            handed_over: None,
             reads: PendingReads::default(),
             fetches: BTreeMap::new(),
             next_fetch: FetchId(1),
@@ -243,7 +246,8 @@ impl Raft {
             Part::Leader(leader) => Some(self.leader_deadline(leader)),
         };
         let quorum = self.quorum_deadline();
-        [part, quorum, self.reads.deadline(), self.owed_until]
+        let handover = self.handed_over.as_ref().map(|transfer| transfer.deadline);
+        [part, quorum, self.reads.deadline(), self.owed_until, handover]
             .into_iter()
             .flatten()
             .min()
@@ -450,7 +454,7 @@ impl Raft {
         let uncommitted = if self.planted(PlantedBug::UncommittedBytesLeak) {
             self.log.tail().bytes()
         } else {
-            self.log.tail().uncommitted_bytes()
+            self.log.tail().unsettled_bytes()
         };
         if uncommitted > self.config.uncommitted_bytes_max || self.cursor.is_full(&self.config) {
             self.answer(token, Outcome::Busy);
@@ -523,6 +527,7 @@ impl Raft {
         self.watch_quorum();
         self.expire_reads();
         self.expire_owed();
+        self.expire_handover();
     }
 
     /// The disk failed: what it holds is not known, so this node must not promise anything again.
@@ -542,6 +547,7 @@ impl Raft {
         self.durability.abandon();
         self.give_up_owed(|_| true);
         self.give_up_reads();
+        self.give_up_handover();
         self.fetches.clear();
         self.failed = Some(failure);
     }

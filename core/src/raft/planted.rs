@@ -169,6 +169,8 @@ planted_bugs! {
     LinkLossBreaksPromise = "link-loss-breaks-promise",
     /// A node that starts again votes although it may have promised not to.
     RestartForgetsPromise = "restart-forgets-promise",
+    /// A node promises something before its disk knows that it has lived, and forgets it when it starts again.
+    FirstPromiseIsForgotten = "first-promise-is-forgotten",
     /// A leader uses a lease that it gave back to its heir.
     ReleasedLeaseIsUsed = "released-lease-is-used",
     /// The word to take over waives promises that were made after it left.

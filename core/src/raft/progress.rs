@@ -179,8 +179,7 @@ impl Progress {
     /// that nothing is known of a follower does not mean that it has nothing.
     pub(super) fn link_changed(&mut self, waiting: bool) {
         self.features = None;
-        // Another life of it may have another clock, and other settings.
-        self.grant = Grant::default();
+        self.grant.begin_anew();
         self.reach.within &= !waiting;
         match self.state {
             State::Probe { .. } => self.state = State::Probe { waiting },

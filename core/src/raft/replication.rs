@@ -99,6 +99,9 @@ impl Raft {
             self.log
                 .tail()
                 .batch(peer.next, last, self.config.append_bytes_max)
+        } else if self.is_read_for(to) {
+            // What a broken link made needless is still being read: one at a time, however often that happens.
+            return Step::Nothing;
         } else {
             return Step::Fetch {
                 first: peer.next,
@@ -111,6 +114,13 @@ impl Raft {
             bytes,
             again: pipelined,
         }
+    }
+
+    /// Whether entries for this follower are being read back.
+    fn is_read_for(&self, to: NodeId) -> bool {
+        self.fetches
+            .values()
+            .any(|reason| *reason == FetchReason::Replicate(to))
     }
 
     fn send_append(&mut self, to: NodeId, previous: Position, entries: Entries, bytes: u64) {

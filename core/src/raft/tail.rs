@@ -29,8 +29,8 @@ pub(super) struct Tail {
     segments: VecDeque<Segment>,
     /// Bytes of the entries that were ever in the tail and were let go of.
     start: u64,
-    /// Bytes of the entries that were ever in the tail, up to the last committed one.
-    committed: u64,
+    /// Bytes of the entries that were ever in the tail, up to the last settled one: it is committed, and on disk.
+    settled: u64,
     /// Entries at the end that are in no segment yet; none after [`Tail::seal`].
     open: Vec<Entry>,
     open_bytes: u64,
@@ -99,7 +99,7 @@ impl Tail {
     pub(super) fn clear(&mut self) {
         self.seal();
         self.start = self.end();
-        self.committed = self.start;
+        self.settled = self.start;
         self.segments.clear();
     }
 
@@ -129,10 +129,10 @@ impl Tail {
         }
     }
 
-    /// Everything up to `index` is committed.
-    pub(super) fn committed(&mut self, index: Index) {
+    /// Everything up to `index` is committed and on disk.
+    pub(super) fn settled(&mut self, index: Index) {
         self.seal();
-        self.committed = self.committed.max(self.end_of(index));
+        self.settled = self.settled.max(self.end_of(index));
     }
 
     /// Bytes of all entries here.
@@ -140,9 +140,9 @@ impl Tail {
         self.end() + self.open_bytes - self.start
     }
 
-    /// Bytes of the entries here that are not committed.
-    pub(super) fn uncommitted_bytes(&self) -> u64 {
-        self.end() + self.open_bytes - self.committed.max(self.start)
+    /// Bytes of the entries here that are not committed, or not on disk.
+    pub(super) fn unsettled_bytes(&self) -> u64 {
+        self.end() + self.open_bytes - self.settled.max(self.start)
     }
 
     /// Whether the entry at `index`, which the log has, is here.
@@ -326,7 +326,7 @@ mod tests {
 
         fn check(&self, tail: &Tail) {
             assert_eq!(tail.bytes(), self.bytes(self.first));
-            assert_eq!(tail.uncommitted_bytes(), self.bytes(self.committed + 1));
+            assert_eq!(tail.unsettled_bytes(), self.bytes(self.committed + 1));
             for first in self.first..=self.last {
                 for last in [first, first + 1, self.last] {
                     let last = Index(last.min(self.last));
@@ -372,7 +372,7 @@ mod tests {
                     }
                     5 if model.last > model.committed => {
                         model.committed += 1;
-                        tail.committed(Index(model.committed));
+                        tail.settled(Index(model.committed));
                     }
                     6 if model.committed > model.first => {
                         tail.forget(Index(model.first));

@@ -1,7 +1,8 @@
 //! Handing the leadership over (Raft dissertation, section 3.10).
 //!
 //! Invariants: while it is handed over nothing new is appended, so that the target can catch up; the target is told
-//! to campaign only when it holds the whole log; after an election time-out the leader leads on.
+//! to campaign only when it holds the whole log; after an election time-out the leader leads on. Who asked for it is told
+//! that it is done when the target leads, and not before.
 
 use super::role::{Part, Transfer};
 use super::{Body, NodeId, Outcome, Raft, Refusal, Token};
@@ -110,6 +111,38 @@ impl Raft {
         }) = overdue
         {
             self.answer(token, Outcome::Refused(Refusal::TransferTimedOut(target)));
+        }
+    }
+
+    /// Who leads after this node is known: so is what came of its hand-over.
+    pub(super) fn settle_handover(&mut self, leads: NodeId) {
+        if let Some(Transfer { target, token, .. }) = self.handed_over.take()
+            && let Some(token) = token
+        {
+            let outcome = match leads == target {
+                true => Outcome::Done,
+                false => Outcome::Refused(Refusal::AnotherLeads(leads)),
+            };
+            self.answer(token, outcome);
+        }
+    }
+
+    /// Nobody leads in time.
+    pub(super) fn expire_handover(&mut self) {
+        let now = self.now;
+        if self
+            .handed_over
+            .as_ref()
+            .is_some_and(|transfer| now >= transfer.deadline)
+        {
+            self.give_up_handover();
+        }
+    }
+
+    /// What came of a hand-over will not be known here.
+    pub(super) fn give_up_handover(&mut self) {
+        if let Some(token) = self.handed_over.take().and_then(|transfer| transfer.token) {
+            self.answer(token, Outcome::Unknown);
         }
     }
 

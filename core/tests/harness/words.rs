@@ -179,6 +179,7 @@ fn refusal(refusal: &Refusal) -> String {
         Refusal::NotAVoter(id) => format!("{} is no voter", node(*id)),
         Refusal::Witness(id) => format!("{} is a witness and cannot lead", node(*id)),
         Refusal::DiskStalled(id) => format!("a write to the disk of {} is stuck", node(*id)),
+        Refusal::AnotherLeads(id) => format!("{} was elected instead", node(*id)),
         Refusal::TransferTimedOut(id) => format!("{} did not take over in time", node(*id)),
         other => other.to_string(),
     }

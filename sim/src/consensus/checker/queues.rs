@@ -17,6 +17,7 @@ pub(in crate::consensus) fn bounded(load: &Load, others: usize, append_bytes_max
         && load.uncommitted_bytes <= load.uncommitted_bytes_max.saturating_add(ENTRY_BYTES_MAX)
         && load.in_flight_bytes
             <= load.in_flight_bytes_max.saturating_add(append_bytes_max.max(ENTRY_BYTES_MAX))
+        && load.fetches <= others + 1
         && load.held <= HELD_AN_OTHER * others * (load.writes + 1);
     demand(bounded, "queues are bounded", || format!("{load:?}"))
 }

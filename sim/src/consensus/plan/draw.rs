@@ -10,7 +10,7 @@ use super::{FORMAT, Fault, FaultKind, Knobs, Operation, OperationKind, Plan, Sha
 use crate::consensus::schedule::{MILLISECOND, SECOND, Time};
 use crate::random::{Concern, Stream};
 
-/// Nothing breaks and no operator comes before this.
+/// Nothing breaks and no operator comes before this, but for a disk that is stuck from the beginning.
 pub(super) const CALM_BEGINNING: Time = SECOND / 2;
 
 pub(super) fn plan(seed: u64, nodes: u64, seconds: u64) -> Plan {

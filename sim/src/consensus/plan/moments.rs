@@ -5,7 +5,8 @@
 //!   the leadership is handed over; what cannot pass is lost, or comes late;
 //! - a follower that hears nothing of the leader asks for votes just when others have started again;
 //! - a leader does not hear that its heir was elected, while clients write there and read here;
-//! - the word to take over is on its way for longer than the leader waits for it.
+//! - the word to take over is on its way for longer than the leader waits for it;
+//! - a node that never wrote anything follows a leader, and starts again when another one asks for its vote.
 //!
 //! Clients may be quiet meanwhile, so that nothing else moves: a message of the load often says what a lost one would
 //! have said.
@@ -24,6 +25,9 @@ pub(super) fn add(plan: &mut Plan, habits: &Habits) {
     let splits = habits.faults.contains(&Breaks::Partition);
     let crashes = habits.faults.contains(&Breaks::Crash);
     let mut random = Stream::new(plan.seed, Concern::Moments);
+    if splits && crashes && random.chance(300_000) {
+        unwritten_beginning(plan, &mut random);
+    }
     let mut start = CALM_BEGINNING + random.around(mean);
     while start < plan.duration {
         let transfers = habits.transfers;
@@ -135,6 +139,28 @@ fn vote_after_a_restart(plan: &mut Plan, random: &mut Stream, start: Time) -> Ti
     }
     quiet(plan, start, end);
     end
+}
+
+/// A disk is stuck from the beginning. Its node follows the first leader, which does not hear the others any more; when one
+/// of these asks for votes, the node has just started again and knows nothing.
+fn unwritten_beginning(plan: &mut Plan, random: &mut Stream) {
+    let blank = random.below(plan.nodes);
+    let cut = 320 * MILLISECOND + random.around(60 * MILLISECOND);
+    let turn = cut + random.between(140 * MILLISECOND, 290 * MILLISECOND);
+    let victim = Who::Place(blank);
+    let mut fault = |at, kind| plan.faults.push(Fault { at, kind });
+    let stuck = FaultKind::StalledDisk {
+        victim,
+        duration: turn,
+    };
+    fault(0, stuck);
+    let split = FaultKind::Partition {
+        shape: Shape::Bridge(victim),
+        duration: 300 * MILLISECOND,
+    };
+    fault(cut, split);
+    let down = random.around(2 * MILLISECOND);
+    fault(turn, FaultKind::Crash { victim, down });
 }
 
 /// The leadership is handed over, and who had it hears of it late; clients ask both. Returns when it is over.
