@@ -10,8 +10,8 @@ pub struct Load {
     pub reads: usize,
     /// The most of them; more are answered with [`Outcome::Busy`](super::Outcome::Busy).
     pub reads_max: usize,
-    /// On a leader, the bytes of entries that are not committed, or not on its disk; none until it has committed one of its own: what it
-    /// found in its log may be more than it would have taken on.
+    /// On a leader, the bytes of entries that are not committed, or not on its disk; none until that is
+    /// so of its first one: what it found in its log may be more than it would have taken on.
     pub uncommitted_bytes: u64,
     /// Beyond so many of them a command is answered with [`Outcome::Busy`](super::Outcome::Busy).
     pub uncommitted_bytes_max: u64,
@@ -43,7 +43,7 @@ impl Raft {
         match &self.part {
             Part::Leader(leader) => Load {
                 reads: leader.reads_under_way(),
-                uncommitted_bytes: match self.commit >= leader.opened_at {
+                uncommitted_bytes: match self.commit.min(self.log.durable()) >= leader.opened_at {
                     true => self.log.tail().unsettled_bytes(),
                     false => 0,
                 },
