@@ -81,8 +81,6 @@ planted_bugs! {
     CheckpointForgetsVote = "checkpoint-forgets-vote",
     /// A damaged sector passes for the end of a write that was never acknowledged.
     DamageCountsAsTorn = "damage-counts-as-torn",
-    /// What a torn write left behind the end of the log stays there.
-    TornEndIsNotBlanked = "torn-end-is-not-blanked",
     /// A node whose log lost its end to damage votes at once.
     RepairIsForgotten = "repair-is-forgotten",
     /// A node starts without the vote that its log holds.

@@ -98,15 +98,13 @@ pub fn mistakes(engine: Engine) -> Vec<Mistake> {
 
 /// Mistakes in consensus that production nodes show as well: in durability, elections, reads and snapshots, which the
 /// shell has a part in. Those that need messages out of order do not show on QUIC.
-const IN_NODES: [PlantedBug; 8] = [
+const IN_NODES: [PlantedBug; 6] = [
     PlantedBug::VoteLeavesBeforeSync,
     PlantedBug::FollowerAcceptsFromMemory,
     PlantedBug::RefusedVoteCounts,
     PlantedBug::PreviousIsNotCompared,
-    PlantedBug::ReadWithoutQuorum,
     PlantedBug::ReadBeforeFirstCommit,
     PlantedBug::InFlightLeak,
-    PlantedBug::OldSnapshotIsInstalled,
 ];
 
 /// Where a mistake can show.
@@ -124,6 +122,7 @@ enum Needs {
     Leases,
     Witnesses,
     SmallFiles,
+    SlowTransfers,
 }
 
 impl Needs {
@@ -133,6 +132,7 @@ impl Needs {
             Needs::Leases => plan.has_leases(),
             Needs::Witnesses => plan.has_witnesses(),
             Needs::SmallFiles => plan.has_small_files(),
+            Needs::SlowTransfers => plan.has_slow_transfers(),
         }
     }
 }
@@ -161,6 +161,7 @@ fn focus_of_shell(bug: ShellBug) -> Focus {
         | Bug::SegmentIsNotSealed
         | Bug::CheckpointForgetsVote
         | Bug::PurgeBeyondState => Needs::SmallFiles,
+        Bug::SnapshotSkipsAPiece => Needs::SlowTransfers,
         _ => Needs::Nothing,
     };
     Focus { nodes: &[3], needs }

@@ -8,7 +8,6 @@ use super::super::StorageError;
 use super::format::{self, Checkpoint, GroupHeader, SECTOR_BYTES, SegmentHeader};
 use super::recovery::Recovery;
 use super::{Next, files, recovery};
-use crate::planted::PlantedBug;
 use crate::port::{OpenMode, Ports};
 
 /// Makes a blank log in `directory`, with segments of `length` bytes, and says whether the log in it is blank: one that is
@@ -85,9 +84,7 @@ pub(super) async fn tidy(
     for path in &found.leftovers {
         files.remove(path).map_err(StorageError::io("remove", path))?;
     }
-    if let Some(scrub) = &found.scrub
-        && !ports.planted.is(PlantedBug::TornEndIsNotBlanked)
-    {
+    if let Some(scrub) = &found.scrub {
         let file = files
             .open(&scrub.path, OpenMode::ReadWrite)
             .map_err(StorageError::io("open", &scrub.path))?;
