@@ -12,7 +12,7 @@ use quorate_api::{
     AddMember, ClusterStatus, Consistency, Leadership, MemberChanged, NodeName, NodesAnswer, Readiness,
 };
 use quorate_core::Instant;
-use quorate_core::raft::{Index, Membership, NodeId, ReadMode};
+use quorate_core::raft::{Index, Membership, NodeId, ReadMode, Role};
 use quorate_core::state::{
     Command, Grant, Interest, Lease, LeaseId, Operation, Query, ReadError, Reply, Revision, StateMachine,
 };
@@ -25,6 +25,7 @@ use super::view::View;
 use crate::api::backend::{Backend, BackendError, ReadOptions, ReadReply, WriteOptions};
 use crate::config::Config;
 use crate::metrics::Metrics;
+use crate::planted::{Planted, PlantedBug};
 use crate::port::{BoxFuture, Clock};
 use crate::watch::{Hub, Watching};
 
@@ -45,6 +46,8 @@ pub(super) struct NodeBackend {
     pub(super) state_bytes: Arc<AtomicU64>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) watches: Arc<Hub>,
+    /// The mistake that the node makes.
+    pub(super) planted: Planted,
 }
 
 impl NodeBackend {
@@ -92,6 +95,16 @@ impl NodeBackend {
     }
 
     async fn replicate(&self, command: Command, options: WriteOptions) -> Result<Reply, BackendError> {
+        if self.planted.is(PlantedBug::LostForwardIsRepeated) {
+            let first = self.replicate_once(command.clone(), options).await;
+            if !matches!(first, Err(BackendError::UnknownOutcome)) {
+                return first;
+            }
+        }
+        self.replicate_once(command, options).await
+    }
+
+    async fn replicate_once(&self, command: Command, options: WriteOptions) -> Result<Reply, BackendError> {
         self.membership()?;
         self.check_quorum()?;
         self.check_quota(&command)?;
@@ -169,7 +182,9 @@ impl NodeBackend {
             return Err(self.refuse_read(options.consistency));
         }
         let mode = match options.consistency {
+            Consistency::Linearizable if self.planted.is(PlantedBug::ReadWithoutIndex) => None,
             Consistency::Linearizable => Some(ReadMode::ReadIndex),
+            Consistency::Lease if self.leads_by_itself() => None,
             Consistency::Lease => Some(ReadMode::Lease),
             Consistency::Serializable => None,
         };
@@ -185,15 +200,21 @@ impl NodeBackend {
                 ReadOutcome::Busy => return Err(BackendError::Busy),
             };
             let mut applied = self.applied.clone();
+            let at_once = self.planted.is(PlantedBug::ReadBeforeApplied);
             tokio::select! {
                 biased;
-                reached = applied.wait_for(|applied| *applied >= index) => {
+                reached = applied.wait_for(|applied| *applied >= index || at_once) => {
                     reached.map_err(|_| BackendError::Unavailable("the node is stopping".to_owned()))?;
                 }
                 () = self.clock.sleep_until(options.deadline) => return Err(BackendError::TimedOut),
             }
         }
         self.read_from(options, read).await
+    }
+
+    /// Whether this node last saw itself lead and lets a lease be: a mistake that can be planted.
+    fn leads_by_itself(&self) -> bool {
+        self.planted.is(PlantedBug::LeaseIsNotChecked) && self.view.borrow().role == Role::Leader
     }
 
     /// Reads the state once it has come to the revision that the reader wants to see. After a read that is linearizable a
@@ -203,7 +224,10 @@ impl NodeBackend {
         options: ReadOptions,
         read: impl FnOnce(&StateMachine) -> T,
     ) -> Result<T, BackendError> {
-        let wanted = options.min_revision;
+        let mut wanted = options.min_revision;
+        if self.planted.is(PlantedBug::MinRevisionIsIgnored) {
+            wanted = Revision(0);
+        }
         let mut applied = self.applied.clone();
         loop {
             applied.borrow_and_update();
@@ -347,6 +371,13 @@ impl Backend for NodeBackend {
         if self.config.witness {
             return Err(BackendError::Witness);
         }
+        let from = if self.planted.is(PlantedBug::WatchGoesOnTooLate) {
+            from.map(Revision::next)
+        } else if self.planted.is(PlantedBug::WatchRepeatsLast) {
+            from.map(|from| Revision(from.0.saturating_sub(1).max(1)))
+        } else {
+            from
+        };
         Ok(self.watches.watch(interest, from)?)
     }
 

@@ -1,7 +1,10 @@
 //! What clients ask of the running cluster, and what they remember of the answers.
 //!
-//! A few clients share keys, whose histories must be linearizable. One more writes keys of its own: each write that
-//! was acknowledged must be found in the end.
+//! A few clients share keys, whose histories must be linearizable. Each writes keys of its own as well, every key once, and
+//! repeats some of those requests under an idempotency key until they are answered: each write that was acknowledged must
+//! be found in the end, every one was carried out once, and who asks for what its own write left never gets less.
+
+mod own;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -231,6 +234,11 @@ impl Clients {
             let answer: ListAnswer = serde_json::from_slice(&body).ok()?;
             for entry in &answer.entries {
                 let key = std::str::from_utf8(&entry.key).ok()?.to_owned();
+                if entry.version != 1 {
+                    let times = entry.version;
+                    let surprise = format!("{key} was written once, and is there in version {times}");
+                    self.record().surprises.push(surprise);
+                }
                 found.insert(key, (number(&entry.value)?, entry.mod_revision));
             }
             match answer.next {
@@ -328,6 +336,8 @@ struct Worker {
     patience: Duration,
     /// Value and revision that it saw last of a shared key.
     seen: BTreeMap<String, (u64, u64)>,
+    /// Its last write of a key of its own that was acknowledged: value and revision.
+    last_own: Option<(String, (u64, u64))>,
 }
 
 impl Worker {
@@ -341,6 +351,7 @@ impl Worker {
             connections,
             patience: PATIENCE,
             seen: BTreeMap::new(),
+            last_own: None,
         }
     }
 
@@ -355,6 +366,7 @@ impl Worker {
             patience: PROBE.1,
             clients,
             seen: BTreeMap::new(),
+            last_own: None,
         }
     }
 
@@ -372,9 +384,11 @@ impl Worker {
             let draw = self.random.below(100);
             let key = format!("shared/{}", self.random.below(self.clients.keys));
             match draw {
-                0..25 => {
+                0..8 => self.write_own_until_answered().await,
+                8..20 => {
                     self.write_own().await;
                 }
+                20..25 => self.read_own().await,
                 25..50 => self.put(key).await,
                 50..65 => self.compare_and_set(key).await,
                 _ => self.get(key).await,
@@ -383,13 +397,18 @@ impl Worker {
     }
 
     async fn ask(&mut self, method: Method, path: &str, body: Bytes) -> Answer {
+        self.ask_once(method, path, body, None).await
+    }
+
+    /// Asks, under an idempotency key when there is one.
+    async fn ask_once(&mut self, method: Method, path: &str, body: Bytes, once: Option<&str>) -> Answer {
         {
             let mut record = self.clients.record();
             record.requests += 1;
             record.under_way += 1;
         }
         let answer = self.connections[self.current]
-            .ask(method, path, body, self.patience)
+            .ask_once(method, path, body, once, self.patience)
             .await;
         let now = self.clients.now();
         let mut record = self.clients.record();
@@ -438,34 +457,10 @@ impl Worker {
         self.clients.record().surprises.push(what);
     }
 
-    /// Writes a key that nobody else writes; whether that was acknowledged.
-    async fn write_own(&mut self) -> bool {
-        let value = self.new_value();
-        let key = format!("{OWN}{}/{value}", self.number);
-        let body = Bytes::from(value.to_string());
-        let Answer::Done(body) = self.ask(Method::PUT, &path(&key), body).await else {
-            return false;
-        };
-        match serde_json::from_slice::<PutAnswer>(&body) {
-            Ok(answer) => {
-                let mut record = self.clients.record();
-                record.acknowledged += 1;
-                record.own.insert(key, (value, answer.revision));
-                true
-            }
-            Err(error) => {
-                self.surprise(format!("a put of {key} is answered {body:?}: {error}"));
-                false
-            }
-        }
-    }
-
     async fn put(&mut self, key: String) {
         let value = self.new_value();
         let (action, invoked) = (Action::Put(value), self.clients.now());
-        let answer = self
-            .ask(Method::PUT, &path(&key), Bytes::from(value.to_string()))
-            .await;
+        let answer = self.ask(Method::PUT, &path(&key), text(value)).await;
         self.written(&key, action, value, invoked, answer);
     }
 
@@ -476,7 +471,7 @@ impl Worker {
         let value = self.new_value();
         let (action, invoked) = (Action::CompareAndSet { expected, value }, self.clients.now());
         let path = format!("{}?revision={revision}", path(&key));
-        let answer = self.ask(Method::PUT, &path, Bytes::from(value.to_string())).await;
+        let answer = self.ask(Method::PUT, &path, text(value)).await;
         self.written(&key, action, value, invoked, answer);
     }
 
@@ -527,6 +522,12 @@ impl Worker {
         }
         self.remember(&key, Action::Get, outcome, invoked);
     }
+}
+
+/// A value; some fill several sectors of a log, and pieces of a snapshot.
+fn text(value: u64) -> Bytes {
+    let width = [1, 60, 200, 900][(value % 4) as usize];
+    Bytes::from(format!("{value:0width$}"))
 }
 
 fn path(key: &str) -> String {

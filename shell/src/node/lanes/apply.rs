@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::super::inbox::{Completion, WriteOutcome};
 use crate::metrics::Metrics;
+use crate::planted::{Planted, PlantedBug};
 use crate::port::{Clock, Observer};
 use crate::storage::{Row, RowBatch, Snapshots, StateSender};
 use crate::watch::{Hub, Woken};
@@ -66,6 +67,8 @@ pub(in super::super) struct ApplyLane {
     pub(in super::super) metrics: Arc<Metrics>,
     pub(in super::super) clock: Arc<dyn Clock>,
     pub(in super::super) observer: Arc<dyn Observer>,
+    /// The mistake that the node makes.
+    pub(in super::super) planted: Planted,
 }
 
 impl ApplyLane {
@@ -129,6 +132,11 @@ impl ApplyLane {
             self.state_bytes.store(state.bytes(), Ordering::Relaxed);
             state.applied()
         };
+        if self.planted.is(PlantedBug::AnswersAreSwapped)
+            && let [(_, first), (_, second), ..] = &mut *replies
+        {
+            std::mem::swap(first, second);
+        }
         for (waiter, reply) in replies {
             self.answer(waiter, &reply);
         }

@@ -25,7 +25,7 @@ pub(crate) use fault::{Alarm, Boundary, Fault, FaultKind, Shape};
 pub(crate) use knobs::Knobs;
 pub(crate) use operation::{Operation, OperationKind};
 
-use super::schedule::Time;
+use super::schedule::{MILLISECOND, Time};
 
 /// A run, written down.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,10 +126,7 @@ impl Plan {
         self.faults.clear();
         self.operations.clear();
         self.knobs.calm();
-        self.knobs.latency_mean = self
-            .knobs
-            .latency_mean
-            .min(crate::consensus::schedule::MILLISECOND);
+        self.knobs.latency_mean = self.knobs.latency_mean.min(MILLISECOND);
         (self.knobs.loss, self.knobs.duplication, self.knobs.latency_spike) = (0, 0, 0);
         self.knobs.clock_skew = 0;
         self
@@ -153,6 +150,20 @@ impl Plan {
     /// Whether there are witnesses in it.
     pub fn has_witnesses(&self) -> bool {
         self.knobs.witnesses > 0
+    }
+
+    /// Whether production nodes keep small files, which fill up and go.
+    pub fn has_small_files(&self) -> bool {
+        self.knobs.raft.tail_bytes_max < 10_000
+    }
+
+    /// Whether production nodes need snapshots, of many pieces, and take long to send them.
+    pub fn has_slow_transfers(&self) -> bool {
+        let raft = &self.knobs.raft;
+        self.has_small_files()
+            && raft.append_bytes_max < 10_000
+            && raft.retained_entries < 1_000
+            && self.knobs.snapshot_mean > MILLISECOND
     }
 
     /// How many faults and how many operations it has.
