@@ -106,6 +106,17 @@ fn core_mentions_no_clock_file_socket_thread_or_hash_map() {
     }
 }
 
+#[test]
+fn example_is_short_enough_to_be_read() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/counter.rs");
+    let text = fs::read_to_string(example).expect("the example");
+    assert!(
+        text.lines().count() <= 100,
+        "it has {} lines",
+        text.lines().count()
+    );
+}
+
 fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).expect("a directory of sources") {
         let path = entry.expect("an entry").path();

@@ -57,6 +57,14 @@ fn demand(holds: bool, broken: &'static str) -> Result<(), BootError> {
     }
 }
 
+/// Passes when a group can have agreed on a membership; names the rule that it breaks otherwise.
+fn sound(membership: &Membership) -> Result<(), BootError> {
+    match membership.broken_rule() {
+        None => Ok(()),
+        Some(rule) => Err(BootError::Inconsistent(rule)),
+    }
+}
+
 impl Boot {
     /// Whether a node can have come to this state: each invariant of what is stored, by its name.
     pub(super) fn check(&self) -> Result<(), BootError> {
@@ -66,10 +74,7 @@ impl Boot {
             self.last.is_credible(),
             "the log ends where no log can have come to",
         )?;
-        demand(
-            self.base.membership.is_sound(),
-            "a membership breaks its rules: it has no voter, or more witnesses than voters with data",
-        )?;
+        sound(&self.base.membership)?;
         self.check_terms()?;
         self.check_memberships()?;
         self.check_tail()?;
@@ -142,10 +147,7 @@ impl Boot {
                 term == Some(position.term),
                 "a membership is not of the term that the log has at its index",
             )?;
-            demand(
-                membership.is_sound(),
-                "a membership in the log breaks its rules: it has no voter, or more witnesses than voters with data",
-            )?;
+            sound(membership)?;
         }
         Ok(())
     }
@@ -299,7 +301,7 @@ mod tests {
         let cases: [(&str, Damage); 21] = [
             ("ends before its base", |boot| boot.last = Index(3)),
             ("ends where no log", |boot| boot.last = Index(u64::MAX)),
-            ("a membership breaks its rules", |boot| {
+            ("whose id was never given", |boot| {
                 boot.base.membership = impossible()
             }),
             ("terms do not ascend", |boot| boot.terms.reverse()),
@@ -315,7 +317,7 @@ mod tests {
             ("a membership is not of the term", |boot| {
                 boot.memberships[0].0 = at(2, 7)
             }),
-            ("a membership in the log breaks its rules", |boot| {
+            ("whose id was never given", |boot| {
                 boot.memberships[0].1 = impossible()
             }),
             ("have a gap", |boot| boot.tail[0].position = at(4, 6)),

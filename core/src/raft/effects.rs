@@ -63,7 +63,8 @@ fn move_lane<T>(from: &mut Vec<T>, to: &mut Vec<T>) {
     }
 }
 
-/// One atomic write to the log: all of it is there after a crash, or none of it.
+/// One write to the log. After a crash all of it is there or none of it, but for its last entries: some of them may be
+/// lost, the last ones first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Write {
     /// Named in the acknowledgement.
@@ -350,8 +351,8 @@ mod tests {
     use super::super::Input;
     use super::*;
 
-    /// Each is moved several times for every command. When messages, inputs and writes carried the base of a log by
-    /// value, a quarter of the work for single commands was copying what was hardly ever there.
+    /// Each is moved several times for every command. What is hardly ever there, such as the base of a log, is behind a
+    /// pointer: by value, it makes copying a quarter of the work for single commands.
     #[test]
     fn what_is_moved_for_every_command_is_small() {
         assert!(size_of::<(NodeId, Message)>() <= 72);

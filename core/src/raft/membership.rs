@@ -272,17 +272,41 @@ impl Membership {
 
     /// Whether a group can have agreed on this: what comes over the network is checked before it is believed.
     pub(super) fn is_sound(&self) -> bool {
+        self.broken_rule().is_none()
+    }
+
+    /// The rule of memberships that this one breaks, if any.
+    pub(super) fn broken_rule(&self) -> Option<&'static str> {
         let mut parts = self.voters.iter().chain(&self.outgoing).chain(&self.learners);
         let newest = self.members.keys().next_back();
-        !self.voters.is_empty()
-            && self.voters.is_disjoint(&self.learners)
-            && parts.all(|id| self.members.contains_key(id))
-            && newest.is_some_and(|id| *id < self.next_id)
-            && self.next_id.0 <= 1 << 62
-            && self.level >= FeatureLevel::FIRST
-            && self.has_data(&self.voters)
-            && self.has_data(&self.outgoing)
-            && self.has_sound_forks()
+        let rules = [
+            (!self.voters.is_empty(), "a membership has no voter"),
+            (
+                self.voters.is_disjoint(&self.learners),
+                "a membership has a voter that is a learner too",
+            ),
+            (
+                parts.all(|id| self.members.contains_key(id)),
+                "a membership gives a part to a node that is no member",
+            ),
+            (
+                newest.is_some_and(|id| *id < self.next_id) && self.next_id.0 <= 1 << 62,
+                "a membership has a member whose id was never given",
+            ),
+            (
+                self.level >= FeatureLevel::FIRST,
+                "a membership uses no features at all",
+            ),
+            (
+                self.has_data(&self.voters) && self.has_data(&self.outgoing),
+                "a membership has more witnesses than voters with data",
+            ),
+            (
+                self.has_sound_forks(),
+                "a membership tells of lineages before it that cannot have been",
+            ),
+        ];
+        rules.iter().find(|(holds, _)| !holds).map(|(_, rule)| *rule)
     }
 
     /// The membership after `changes`: joint when they alter the voters, final otherwise.

@@ -631,6 +631,12 @@ impl Raft {
             self.cursor.handed() <= self.commit,
             "only committed entries are applied"
         );
+        let applied = self.cursor.applied();
+        assert!(applied <= self.cursor.handed(), "what is applied was handed out");
+        assert!(
+            applied <= self.log.durable() || self.cursor.is_installing(),
+            "what is applied is durable here"
+        );
         assert!(self.commit <= last.index, "what is committed is in the log");
         assert!(self.log.durable() <= last.index, "what is durable is in the log");
         assert!(

@@ -1,8 +1,8 @@
 //! The leader's side of the log: what each follower is sent, and what its answers mean
 //! (Raft paper, section 5.3; pipelining, dissertation, section 10.2.1).
 //!
-//! Invariants: a follower's match index rises only on its own acceptance in this term; a late or repeated answer
-//! moves nothing back; what is in flight to one follower is bounded in bytes.
+//! Invariants: a follower's match index rises only on its own acceptance in this term; it falls only when the follower
+//! refuses what it had accepted, and what is committed stays so; what is in flight to one follower is bounded in bytes.
 
 use std::ops::Bound;
 

@@ -249,7 +249,8 @@ fn lease_reads(random: &mut Stream, clock_skew: u64) -> LeaseReads {
 /// Small limits bring about in seconds what production meets in months.
 fn raft_config(random: &mut Stream) -> raft::Config {
     raft::Config {
-        election_timeout_min: Duration::from_millis(150),
+        // A promise may last for more than half of what a node that starts again is silent, or for less.
+        election_timeout_min: Duration::from_millis(*random.pick(&[150, 150, 150, 200])),
         election_timeout_max: Duration::from_millis(300),
         heartbeat_interval: Duration::from_millis(*random.pick(&[20, 50, 50])),
         append_bytes_max: *random.pick(&[1, 500, 2_000, 512 << 10]),
