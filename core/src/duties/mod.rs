@@ -6,7 +6,9 @@
 mod ages;
 mod leases;
 mod promotion;
+mod streams;
 
 pub use ages::{Ages, Housekeeping, Retention};
 pub use leases::{Leases, NotRenewed};
 pub use promotion::{Learner, PromotionLimits, Situation, learner_to_promote};
+pub use streams::Trimming;

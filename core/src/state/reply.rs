@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{ClientId, KeyValue, LeaseId, ReadError, Revision, Transacted};
+use super::{ClientId, KeyValue, LeaseId, ReadError, Revision, StreamRefusal, StreamReply, Transacted};
 use crate::wire::{self, DecodeError, Kind};
 
 /// The result of an applied [`Command`](super::Command), the same on every node.
@@ -67,6 +67,8 @@ pub enum Reply {
     },
     /// Nothing changed.
     Refused(Refusal),
+    /// Event streams changed.
+    Stream(StreamReply),
 }
 
 /// Why a command changed nothing.
@@ -105,6 +107,9 @@ pub enum Refusal {
     /// The client leaves too many answers unacknowledged.
     #[error("too many answers of this client are not acknowledged")]
     TooManyAnswers,
+    /// It is about event streams.
+    #[error(transparent)]
+    Stream(#[from] StreamRefusal),
 }
 
 /// Why a command makes no sense.

@@ -216,6 +216,7 @@ fn declined(refusal: Refusal) -> Problem {
             ProblemCode::IdempotencyKeyReused,
             "nothing changed; use each idempotency key for one request only",
         ),
+        Refusal::Stream(refusal) => super::streams::problem(refusal),
         Refusal::StaleTerm
         | Refusal::NoSuchClient(_)
         | Refusal::AnswerForgotten

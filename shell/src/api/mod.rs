@@ -42,6 +42,7 @@ mod query;
 mod ranges;
 mod requests;
 pub mod server;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod txn;

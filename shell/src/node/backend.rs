@@ -15,6 +15,7 @@ use quorate_core::Instant;
 use quorate_core::raft::{Index, Membership, NodeId, ReadMode};
 use quorate_core::state::{
     Command, Grant, Interest, Lease, LeaseId, Operation, Query, ReadError, Reply, Revision, StateMachine,
+    StreamCommand,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -476,5 +477,9 @@ fn adds(command: &Command) -> bool {
         | Command::Expire { .. }
         | Command::Register
         | Command::Forget { .. } => false,
+        Command::Stream(command) => matches!(
+            command,
+            StreamCommand::Create { .. } | StreamCommand::Append(_) | StreamCommand::CreateGroup { .. }
+        ),
     }
 }

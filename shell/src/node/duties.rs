@@ -1,24 +1,27 @@
-//! The leader's duties about the state: leases whose time is over, and what is old enough to be forgotten.
+//! The leader's duties about the state: leases whose time is over, what is old enough to be forgotten, and what streams
+//! need not keep.
 //!
 //! What is due becomes a command like any other. The state is looked at only when nobody changes it at the moment: a
 //! duty can wait for the next look, a heartbeat cannot.
 
 use std::sync::TryLockError;
 
-use quorate_core::Instant;
-use quorate_core::duties::{Housekeeping, Leases, Retention};
+use quorate_core::duties::{Housekeeping, Leases, Retention, Trimming};
 use quorate_core::raft::{Input, Role, Term};
 use quorate_core::state::{Command, LeaseEvent};
+use quorate_core::{Instant, WallTime};
 
 use super::clients::Pending;
 use super::consensus::Consensus;
 use super::lanes::apply::SharedState;
+use crate::port::wall_time;
 
 /// What this node keeps for these duties.
 pub(super) struct StateDuties {
     state: SharedState,
     leases: Leases,
     housekeeping: Housekeeping,
+    trimming: Trimming,
 }
 
 impl StateDuties {
@@ -27,6 +30,7 @@ impl StateDuties {
             state,
             leases: Leases::default(),
             housekeeping: Housekeeping::new(retention),
+            trimming: Trimming::default(),
         }
     }
 
@@ -36,7 +40,7 @@ impl StateDuties {
     }
 
     /// What is to be proposed now by a node that leads in this term, if it does.
-    fn due(&mut self, now: Instant, leads: Option<Term>) -> Vec<Command> {
+    fn due(&mut self, now: Instant, wall: WallTime, leads: Option<Term>) -> Vec<Command> {
         let Some(term) = leads else {
             self.leases.follow();
             return Vec::new();
@@ -49,9 +53,11 @@ impl StateDuties {
         if self.leases.term() != Some(term) {
             self.leases.lead(term, now, state.leases());
             self.housekeeping.reset();
+            self.trimming.reset();
         }
         let mut commands: Vec<Command> = std::iter::from_fn(|| self.leases.due(now)).collect();
         commands.extend(self.housekeeping.due(now, &state));
+        commands.extend(self.trimming.due(now, wall, term, &state));
         commands
     }
 }
@@ -61,7 +67,8 @@ impl Consensus {
     pub(super) fn look_after_state(&mut self, now: Instant) {
         let status = self.raft.status();
         let leads = (status.role == Role::Leader).then_some(status.term);
-        for command in self.state_duties.due(now, leads) {
+        let wall = wall_time(&*self.ports.clock);
+        for command in self.state_duties.due(now, wall, leads) {
             let token = self.clients.expect(Pending::StateDuty);
             let command = command.encode();
             self.step(Input::Propose { token, command });
@@ -108,12 +115,16 @@ mod tests {
     #[test]
     fn a_lease_runs_out_when_a_leader_has_stood_for_its_whole_time() {
         let mut duties = StateDuties::new(state_with_a_lease(), Retention::default());
-        assert_eq!(duties.due(at(100), None), []);
-        assert_eq!(duties.due(at(100), Some(Term(2))), []);
-        assert_eq!(duties.due(at(109), Some(Term(2))), []);
-        assert_eq!(duties.due(at(109), Some(Term(3))), [], "another term begins anew");
-        assert_eq!(duties.due(at(110), Some(Term(3))), []);
-        let due = duties.due(at(119), Some(Term(3)));
+        assert_eq!(duties.due(at(100), WallTime::default(), None), []);
+        assert_eq!(duties.due(at(100), WallTime::default(), Some(Term(2))), []);
+        assert_eq!(duties.due(at(109), WallTime::default(), Some(Term(2))), []);
+        assert_eq!(
+            duties.due(at(109), WallTime::default(), Some(Term(3))),
+            [],
+            "another term begins anew"
+        );
+        assert_eq!(duties.due(at(110), WallTime::default(), Some(Term(3))), []);
+        let due = duties.due(at(119), WallTime::default(), Some(Term(3)));
         assert!(
             matches!(&due[..], [Command::Expire { term: Term(3), .. }]),
             "{due:?}"
@@ -124,10 +135,10 @@ mod tests {
     fn a_state_that_is_being_changed_is_left_alone_until_the_next_look() {
         let state = state_with_a_lease();
         let mut duties = StateDuties::new(Arc::clone(&state), Retention::default());
-        duties.due(at(0), Some(Term(2)));
+        duties.due(at(0), WallTime::default(), Some(Term(2)));
         let changing = state.write().expect("nobody panicked");
-        assert_eq!(duties.due(at(20), Some(Term(2))), []);
+        assert_eq!(duties.due(at(20), WallTime::default(), Some(Term(2))), []);
         drop(changing);
-        assert_eq!(duties.due(at(21), Some(Term(2))).len(), 1);
+        assert_eq!(duties.due(at(21), WallTime::default(), Some(Term(2))).len(), 1);
     }
 }

@@ -26,6 +26,7 @@ pub(crate) mod schedule;
 mod sightings;
 mod statistics;
 mod store;
+mod streams;
 mod survivors;
 mod told;
 pub(crate) mod trace;

@@ -1,7 +1,7 @@
 //! Commands as people write them, for those who read what a run did.
 
 use bytes::Bytes;
-use quorate_core::state::{Command, Operand, Operation, RequestId, Transaction};
+use quorate_core::state::{Command, Operand, Operation, RequestId, StreamCommand, Transaction};
 
 use super::checker::client::Serial;
 
@@ -51,6 +51,39 @@ fn in_words(command: &Command) -> String {
             }
         }
         Command::Forget { before } => format!("forget what was last used before {before}"),
+        Command::Stream(command) => stream_in_words(command),
+    }
+}
+
+fn stream_in_words(command: &StreamCommand) -> String {
+    match command {
+        StreamCommand::Create { name, .. } => format!("create stream {name}"),
+        StreamCommand::Delete { name } => format!("delete stream {name}"),
+        StreamCommand::Append(append) => {
+            format!(
+                "append {} records to stream {}",
+                append.records.len(),
+                append.stream
+            )
+        }
+        StreamCommand::Trim { term, cuts, forget } => format!(
+            "trim {} partitions and the ids of {} streams as decided in term {term}",
+            cuts.len(),
+            forget.len()
+        ),
+        StreamCommand::CreateGroup { stream, group, .. } => {
+            format!("create group {group} of stream {stream}")
+        }
+        StreamCommand::DeleteGroup { stream, group } => format!("delete group {group} of stream {stream}"),
+        StreamCommand::Commit { stream, group, .. } => format!("commit group {group} of stream {stream}"),
+        StreamCommand::Pause {
+            stream,
+            group,
+            paused,
+        } => {
+            let what = if *paused { "pause" } else { "resume" };
+            format!("{what} group {group} of stream {stream}")
+        }
     }
 }
 

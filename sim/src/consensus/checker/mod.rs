@@ -16,6 +16,7 @@
 //! | [`lease`] | nobody is elected while another leader holds a lease, by that leader's own clock, and no leader gets one when another was elected (Raft dissertation, section 6.4.1) |
 //! | [`grants`] | leases that are kept alive last, whoever leads (etcd#12528, etcd#15247) |
 //! | [`once`] | requests made several times are carried out once, and every attempt has the same answer (Raft dissertation, section 6.3) |
+//! | [`streams`] | offsets of streams are dense, a repeated message is known, cursors are never ahead, and what nodes store of streams is what was appended |
 //! | [`client`] | every request gets one answer; what was acknowledged is in the log once; reads see what was acknowledged before |
 
 pub(super) mod client;
@@ -33,6 +34,7 @@ pub(super) mod once;
 pub(crate) mod progress;
 pub(crate) mod promise;
 pub(crate) mod state;
+pub(super) mod streams;
 
 /// A broken property.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +72,7 @@ pub(super) struct Checkers {
     pub(super) handovers: handover::Handovers,
     pub(super) grants: grants::Grants,
     pub(super) once: once::Requests,
+    pub(super) streams: streams::Streams,
 }
 
 impl Checkers {
@@ -86,6 +89,7 @@ impl Checkers {
             handovers: handover::Handovers::default(),
             grants: grants::Grants::new(clock_skew),
             once: once::Requests::default(),
+            streams: streams::Streams::default(),
         }
     }
 }
