@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use quorate_core::raft::{Index, NodeId};
 use quorate_core::state::{
-    Append, Command, Offset, RecordBatch, Refusal, Reply, Run, StateMachine, StreamCommand, StreamId,
-    StreamRefusal, StreamReply,
+    Append, Command, Offset, RecordBatch, Refusal, Reply, RequestId, Run, StateMachine, StreamCommand,
+    StreamId, StreamRefusal, StreamReply,
 };
 
 use super::{Verdict, demand};
@@ -29,6 +29,8 @@ pub(in crate::consensus) struct Streams {
     names: BTreeMap<String, StreamId>,
     /// Those that were deleted as well: nodes that are behind still have them.
     streams: BTreeMap<StreamId, Appended>,
+    /// The answers to requests with a key.
+    answered: BTreeMap<Bytes, Reply>,
     stepped: bool,
     ended: bool,
     /// Records that were appended, repeated messages that were known, and records that retention dropped.
@@ -71,7 +73,16 @@ impl Streams {
         }
         self.seen = index;
         let inner = match command {
-            Command::Once { command, .. } => Command::decode(command).ok(),
+            Command::Once {
+                request: RequestId::Key(key),
+                command,
+            } => {
+                // A later attempt has the answer of the first one.
+                if self.answered.insert(key.clone(), reply.clone()).as_ref() == Some(reply) {
+                    return Ok(());
+                }
+                Command::decode(command).ok()
+            }
             _ => None,
         };
         let Command::Stream(command) = inner.as_ref().unwrap_or(command) else {
