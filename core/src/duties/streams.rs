@@ -43,6 +43,9 @@ mod tests {
     use crate::raft::{Index, Position};
     use crate::state::{Append, NewRecord, Offset, Policy, StreamRetention, StreamSettings};
 
+    /// Up to which offsets records go and on whose account, and up to which entries ids go.
+    type Found = (Vec<(u64, Policy)>, Vec<u64>);
+
     fn at(seconds: u64) -> Instant {
         Instant::ORIGIN + Duration::from_secs(seconds)
     }
@@ -86,11 +89,7 @@ mod tests {
         state
     }
 
-    fn due(
-        duty: &mut Trimming,
-        seconds: u64,
-        state: &StateMachine,
-    ) -> Option<(Vec<(u64, Policy)>, Vec<u64>)> {
+    fn due(duty: &mut Trimming, seconds: u64, state: &StateMachine) -> Option<Found> {
         match duty.due(at(seconds), wall(seconds), Term(1), state)? {
             Command::Stream(StreamCommand::Trim { cuts, forget, .. }) => Some((
                 cuts.iter().map(|cut| (cut.before.0, cut.policy)).collect(),
