@@ -41,8 +41,11 @@ mod error;
 mod events;
 mod kv;
 mod lease;
+mod listen;
 mod parameters;
 mod request;
+mod stream;
+mod tail;
 mod watch;
 
 pub use client::{Builder, Client};
@@ -51,7 +54,9 @@ pub use events::{EventParser, ServerEvent, TooLong};
 pub use kv::{Attach, Delete, Fresh, List, Put, Range};
 pub(crate) use parameters::Parameters;
 pub use quorate_api::{
-    Consistency, KeyValue, ListAnswer, NodeName, Order, Problem, ProblemCode, SortBy, TxnRequest,
-    WatchChange, WatchEvent,
+    Consistency, KeyValue, ListAnswer, NewRecord, NodeName, Order, Problem, ProblemCode, SortBy,
+    StreamRecord, TailBatch, TxnRequest, WatchChange, WatchEvent,
 };
+pub use stream::ReadFrom;
+pub use tail::{Tail, TailFrom, TailRequest, Tailed};
 pub use watch::{Filter, Keys, Watch, WatchRequest, Watched};

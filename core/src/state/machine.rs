@@ -14,9 +14,9 @@ use super::row::{Row, Summary};
 use super::stream::StreamTable;
 use super::writer::Writer;
 use super::{
-    Command, Cut, Found, Grant, GroupView, KeyValue, Lease, LeaseEvent, LeaseId, Malformed, Offset, Put,
-    Query, ReadError, Refusal, Reply, RequestId, Revision, StreamCommand, StreamId, StreamView, Transacted,
-    Transaction,
+    Command, Cut, Found, Grant, GroupView, KeyValue, Lease, LeaseEvent, LeaseId, Malformed, Offset,
+    PartitionEnds, Put, Query, ReadError, Refusal, Reply, RequestId, Revision, StreamCommand, StreamId,
+    StreamView, Transacted, Transaction,
 };
 use crate::raft::{Index, Planted, PlantedBug, Position, Term};
 use crate::time::WallTime;
@@ -270,6 +270,11 @@ impl StateMachine {
         after: Option<&'a str>,
     ) -> impl Iterator<Item = StreamView> {
         self.streams.views(prefix, after)
+    }
+
+    /// Where the partitions of streams begin and end whose names begin with `prefix`, by name.
+    pub fn stream_ends<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = PartitionEnds<'a>> {
+        self.streams.ends(prefix)
     }
 
     /// An offset of a partition that no record of `time` or later comes before; near the first one. None when there is

@@ -42,9 +42,9 @@ pub use row::{Row, RowChange};
 pub use stream::{
     ALL_PARTITIONS_MAX, APPEND_RECORDS_MAX, Append, Cut, DUPLICATES_MAX, Dropped, DuplicateWindow,
     GROUPS_MAX, GroupView, MESSAGE_ID_BYTES_MAX, NewRecord, Offset, PARTITIONS_MAX, PRIORITY_MAX,
-    PartitionView, Policy, RECORD_KEY_BYTES_MAX, Record, RecordBatch, Run, STREAM_NAME_BYTES_MAX,
-    STREAMS_MAX, Start, StreamCommand, StreamId, StreamMalformed, StreamRefusal, StreamReply,
-    StreamRetention, StreamSettings, StreamView, is_stream_name, record_key,
+    PartitionEnds, PartitionView, Policy, RECORD_KEY_BYTES_MAX, Record, RecordBatch, Run,
+    STREAM_NAME_BYTES_MAX, STREAMS_MAX, Start, StreamCommand, StreamId, StreamMalformed, StreamRefusal,
+    StreamReply, StreamRetention, StreamSettings, StreamView, is_stream_name, record_key,
 };
 pub use transaction::{
     Attach, Block, BlockDone, Compare, DEPTH_MAX, DeleteRange, OPERATIONS_MAX, Operand, Operation, Put,

@@ -9,11 +9,13 @@ use std::time::Duration;
 use quorate_api::{
     AddMember, ClusterStatus, Consistency, Leadership, MemberChanged, NodeName, NodesAnswer, Readiness,
 };
-use quorate_core::Instant;
 use quorate_core::state::{
-    Command, Found, Grant, Interest, Lease, LeaseId, Query, ReadError, Refusal, Reply, Revision,
+    Command, Found, Grant, GroupView, Interest, Lease, LeaseId, Offset, PartitionEnds, Query, ReadError,
+    RecordBatch, Refusal, Reply, Revision, StreamId, StreamView,
 };
+use quorate_core::{Instant, WallTime};
 use thiserror::Error;
+use tokio::sync::watch;
 
 use crate::port::BoxFuture;
 use crate::watch::{WatchEnd, Watching};
@@ -60,6 +62,49 @@ pub trait Backend: Send + Sync {
     /// Watches changes from a revision on, or of all that are yet to come, as this node hears of them.
     fn watch(&self, interest: Interest, from: Option<Revision>) -> Result<Watching, BackendError>;
 
+    /// Reads a stream; none when there is no such stream.
+    fn stream(
+        &self,
+        name: &str,
+        options: ReadOptions,
+    ) -> BoxFuture<'_, Result<Option<StreamView>, BackendError>>;
+
+    /// Reads at most `limit` streams whose names begin with `prefix`, those after `after`, by name.
+    fn streams(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+        options: ReadOptions,
+    ) -> BoxFuture<'_, Result<Vec<StreamView>, BackendError>>;
+
+    /// Reads a stream with its consumer groups; none when there is no such stream.
+    fn stream_groups(
+        &self,
+        name: &str,
+        options: ReadOptions,
+    ) -> BoxFuture<'_, Result<Option<StreamGroups>, BackendError>>;
+
+    /// An offset of a partition that no record of `time` or later comes before, as this node knows; near the first one.
+    fn stream_offset_at(&self, name: &str, partition: u32, time: WallTime) -> Option<Offset>;
+
+    /// Reads records that this node has applied: about `bytes_max` bytes of whole batches that follow each other, at least
+    /// one if there is one. When the first one begins after `from`, retention dropped what was before it.
+    fn records(
+        &self,
+        stream: StreamId,
+        partition: u32,
+        from: Offset,
+        bytes_max: usize,
+        deadline: Instant,
+    ) -> BoxFuture<'_, Result<Vec<RecordBatch>, BackendError>>;
+
+    /// Where the partitions of streams end whose names begin with `prefix`, as this node knows.
+    fn stream_ends(&self, prefix: &str) -> Result<Vec<StreamEnd>, BackendError>;
+
+    /// Changes whenever streams did.
+    fn stream_changes(&self) -> watch::Receiver<StreamChanges>;
+
     /// Completes when this node knows a leader, or has lost the quorum; at once when that is so.
     fn leader_known(&self) -> BoxFuture<'_, ()>;
 
@@ -96,6 +141,45 @@ pub trait Backend: Send + Sync {
 
     /// The metrics in the OpenMetrics text format.
     fn metrics_text(&self) -> String;
+}
+
+/// A stream with its consumer groups.
+pub type StreamGroups = (StreamView, Vec<GroupView>);
+
+/// Where a partition of a stream begins and ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamEnd {
+    /// The stream's name.
+    pub name: String,
+    /// The stream.
+    pub stream: StreamId,
+    /// The partition.
+    pub partition: u32,
+    /// The first offset that is kept.
+    pub first: Offset,
+    /// The offset of the next record.
+    pub next: Offset,
+}
+
+impl From<PartitionEnds<'_>> for StreamEnd {
+    fn from(ends: PartitionEnds<'_>) -> StreamEnd {
+        StreamEnd {
+            name: ends.name.to_owned(),
+            stream: ends.stream,
+            partition: ends.partition,
+            first: ends.first,
+            next: ends.next,
+        }
+    }
+}
+
+/// What whoever follows streams has to know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamChanges {
+    /// How often records came or went, as this node applied it.
+    pub applied: u64,
+    /// The node stops, and nothing more will come.
+    pub stopping: bool,
 }
 
 /// How a write is carried out.

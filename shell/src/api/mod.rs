@@ -74,6 +74,7 @@ struct Shared {
     timeouts: Timeouts,
     in_flight: Arc<Semaphore>,
     keep_alives: Arc<Semaphore>,
+    bytes_out: streams::BytesOut,
 }
 
 /// Every path of the client port, answered by `backend`.
@@ -91,6 +92,7 @@ pub fn router(
         timeouts,
         in_flight: Arc::new(Semaphore::new(IN_FLIGHT_KIB)),
         keep_alives: Arc::new(Semaphore::new(KEEP_ALIVES_IN_FLIGHT)),
+        bytes_out: streams::BytesOut::default(),
     });
     Router::new()
         .route("/v1/kv/{*key}", get(kv::get).put(kv::put).delete(kv::delete))
@@ -103,6 +105,7 @@ pub fn router(
         .route("/v1/leases/{id}", get(leases::show).delete(leases::revoke))
         .route("/v1/leases/{id}/keep-alive", post(leases::keep_alive))
         .route("/v1/watch", get(watch::watch))
+        .merge(streams::routes())
         .route("/health", get(cluster::health))
         .route("/livez", get(cluster::live))
         .route("/readyz", get(cluster::ready))
@@ -121,7 +124,8 @@ pub fn router(
 }
 
 async fn no_such_path(uri: Uri) -> Failure {
-    let paths = "keys are under /v1/kv, transactions at /v1/txn, leases under /v1/leases, watches at /v1/watch, the cluster under /health, \
+    let paths = "keys are under /v1/kv, transactions at /v1/txn, leases under /v1/leases, watches at /v1/watch, event \
+                 streams under /v1/streams, tails of them at /v1/tail, the cluster under /health, \
                  /cluster/status, /cluster/nodes and /metrics";
     Failure::new(
         ProblemCode::NotFound,

@@ -33,7 +33,12 @@ impl CliError {
             CliError::Io(..) | CliError::Other(_) => 1,
             CliError::Usage(_) | CliError::Client(Error::Endpoint { .. }) => 2,
             CliError::Client(Error::Connection { .. } | Error::TimedOut { .. } | Error::Protocol { .. }) => 3,
-            CliError::Client(Error::Conflict { .. } | Error::Refused(_) | Error::Compacted { .. }) => 4,
+            CliError::Client(
+                Error::Conflict { .. }
+                | Error::Refused(_)
+                | Error::Compacted { .. }
+                | Error::OffsetDeleted { .. },
+            ) => 4,
             CliError::NotFound(_) | CliError::Client(Error::NotFound(_)) => 5,
             CliError::Client(Error::UnknownOutcome { .. }) => 6,
         }

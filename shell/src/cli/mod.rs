@@ -22,6 +22,7 @@ mod secret;
 pub mod serve;
 mod status;
 mod step_down;
+mod stream;
 mod txn;
 mod version;
 mod watch;
@@ -76,6 +77,9 @@ enum Command {
     /// Grant leases, keep them alive, and end them with their keys
     #[command(subcommand, after_help = lease::EXAMPLES)]
     Lease(lease::LeaseCommand),
+    /// Event streams: append, read, follow, and consume in groups
+    #[command(subcommand, after_help = stream::EXAMPLES)]
+    Stream(stream::StreamSubcommand),
     /// Tell what becomes of keys, as it happens
     #[command(after_help = watch::EXAMPLES)]
     Watch(watch::WatchArgs),
@@ -124,6 +128,7 @@ pub fn main() -> ExitCode {
         Command::Kv(command) => block_on(kv::run(command)),
         Command::Txn(args) => block_on(txn::run(args)),
         Command::Lease(command) => block_on(lease::run(command)),
+        Command::Stream(command) => block_on(stream::run(command)),
         Command::Watch(args) => block_on(watch::run(args)),
         Command::ForceStart(args) => block_on(force_start::run(args)),
         Command::Members(command) => block_on(members::run(command)),

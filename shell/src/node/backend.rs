@@ -11,19 +11,22 @@ use std::time::Duration;
 use quorate_api::{
     AddMember, ClusterStatus, Consistency, Leadership, MemberChanged, NodeName, NodesAnswer, Readiness,
 };
-use quorate_core::Instant;
 use quorate_core::raft::{Index, Membership, NodeId, ReadMode};
 use quorate_core::state::{
-    Command, Grant, Interest, Lease, LeaseId, Operation, Query, ReadError, Reply, Revision, StateMachine,
-    StreamCommand,
+    Command, Grant, Interest, Lease, LeaseId, Offset, Operation, Query, ReadError, RecordBatch, Reply,
+    Revision, StateMachine, StreamCommand, StreamId, StreamView,
 };
+use quorate_core::{Instant, WallTime};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::inbox::{AdminOutcome, LeaseOutcome, ReadOutcome, Request, WriteOutcome};
 use super::lanes::apply::SharedState;
+use super::lanes::records::RecordsOrder;
 use super::show;
 use super::view::View;
-use crate::api::backend::{Backend, BackendError, ReadOptions, ReadReply, WriteOptions};
+use crate::api::backend::{
+    Backend, BackendError, ReadOptions, ReadReply, StreamChanges, StreamEnd, StreamGroups, WriteOptions,
+};
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::port::{BoxFuture, Clock};
@@ -46,6 +49,9 @@ pub(super) struct NodeBackend {
     pub(super) state_bytes: Arc<AtomicU64>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) watches: Arc<Hub>,
+    /// Told by the apply lane, and when the node stops.
+    pub(super) stream_changes: Arc<watch::Sender<StreamChanges>>,
+    pub(super) record_reads: mpsc::Sender<RecordsOrder>,
 }
 
 impl NodeBackend {
@@ -349,6 +355,84 @@ impl Backend for NodeBackend {
             return Err(BackendError::Witness);
         }
         Ok(self.watches.watch(interest, from)?)
+    }
+
+    fn stream(
+        &self,
+        name: &str,
+        options: ReadOptions,
+    ) -> BoxFuture<'_, Result<Option<StreamView>, BackendError>> {
+        let name = name.to_owned();
+        Box::pin(self.read_state(options, move |state| state.stream(&name)))
+    }
+
+    fn streams(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+        options: ReadOptions,
+    ) -> BoxFuture<'_, Result<Vec<StreamView>, BackendError>> {
+        let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
+        let read = move |state: &StateMachine| state.streams(&prefix, after.as_deref()).take(limit).collect();
+        Box::pin(self.read_state(options, read))
+    }
+
+    fn stream_groups(
+        &self,
+        name: &str,
+        options: ReadOptions,
+    ) -> BoxFuture<'_, Result<Option<StreamGroups>, BackendError>> {
+        let name = name.to_owned();
+        let read = move |state: &StateMachine| Some((state.stream(&name)?, state.stream_groups(&name)));
+        Box::pin(self.read_state(options, read))
+    }
+
+    fn stream_offset_at(&self, name: &str, partition: u32, time: WallTime) -> Option<Offset> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.stream_offset_at(name, partition, time)
+    }
+
+    fn records(
+        &self,
+        stream: StreamId,
+        partition: u32,
+        from: Offset,
+        bytes_max: usize,
+        deadline: Instant,
+    ) -> BoxFuture<'_, Result<Vec<RecordBatch>, BackendError>> {
+        Box::pin(async move {
+            let (reply, answer) = oneshot::channel();
+            let order = RecordsOrder {
+                stream,
+                partition,
+                from,
+                bytes_max,
+                reply,
+            };
+            self.record_reads.try_send(order).map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => BackendError::Busy,
+                mpsc::error::TrySendError::Closed(_) => {
+                    BackendError::Unavailable("the node is starting or stopping".to_owned())
+                }
+            })?;
+            let found = self.answer(answer, deadline, BackendError::TimedOut).await?;
+            found.map_err(|error| BackendError::Unavailable(error.to_string()))
+        })
+    }
+
+    fn stream_ends(&self, prefix: &str) -> Result<Vec<StreamEnd>, BackendError> {
+        self.membership()?;
+        self.check_quorum()?;
+        if self.config.witness {
+            return Err(BackendError::Witness);
+        }
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(state.stream_ends(prefix).map(StreamEnd::from).collect())
+    }
+
+    fn stream_changes(&self) -> watch::Receiver<StreamChanges> {
+        self.stream_changes.subscribe()
     }
 
     fn leader_known(&self) -> BoxFuture<'_, ()> {

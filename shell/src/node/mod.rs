@@ -52,11 +52,12 @@ use self::formation::{Blank, FormationError, Seeker};
 use self::inbox::{Completion, Request};
 use self::lanes::Lanes;
 use self::lanes::apply::{ApplyLane, SharedState};
+use self::lanes::records::RecordsOrder;
 use self::lanes::snapshot::{SnapshotLane, SnapshotOrder};
 use self::peers::Peers;
 use self::view::View;
 use self::whereabouts::Whereabouts;
-use crate::api::backend::Backend;
+use crate::api::backend::{Backend, StreamChanges};
 use crate::api::server::{self, Server};
 use crate::config::{Config, Formation};
 use crate::metrics::Metrics;
@@ -183,6 +184,8 @@ pub async fn run_as(
     let (applied, applied_out) = watch::channel(durable.applied);
     let (alive, mut all_ended) = mpsc::channel::<()>(1);
     let watches = Arc::new(watchers(&config, &ports, &durable, &metrics)?);
+    let stream_changes = Arc::new(watch::Sender::default());
+    let (record_reads, record_reads_in) = mpsc::channel(lanes::records::READS_MAX);
     tokio::spawn(end_with_the_quorum(
         views.clone(),
         Arc::clone(&watches),
@@ -198,6 +201,8 @@ pub async fn run_as(
         state_bytes: Arc::clone(&durable.state_bytes),
         metrics: Arc::clone(&metrics),
         watches: Arc::clone(&watches),
+        stream_changes: Arc::clone(&stream_changes),
+        record_reads,
     });
     let bind = resolve(&config, &ports).await?;
     let core = CoreLane {
@@ -207,6 +212,10 @@ pub async fn run_as(
         metrics,
         durable,
         watches: Arc::clone(&watches),
+        streams: StreamReaders {
+            changes: Arc::clone(&stream_changes),
+            reads: record_reads_in,
+        },
         bind,
         view,
         applied,
@@ -251,12 +260,14 @@ pub async fn run_as(
     let result = match early {
         Some(result) => {
             watches.close(WatchEnd::Stopping);
+            stream_changes.send_modify(|changes| changes.stopping = true);
             let _ = drain.send(());
             result
         }
         None => {
             hand_over(&backend, &ports.clock, &mut serving).await;
             watches.close(WatchEnd::Stopping);
+            stream_changes.send_modify(|changes| changes.stopping = true);
             let _ = drain.send(());
             serving.await;
             let _ = requests.send(Request::Stop).await;
@@ -323,6 +334,12 @@ async fn resolve(config: &Config, ports: &Ports) -> Result<SocketAddr, NodeError
         .into_iter()
         .next();
     first.ok_or_else(|| NodeError::Address(format!("{} has no address", listen.address())))
+}
+
+/// What those who read streams share with the lanes.
+struct StreamReaders {
+    changes: Arc<watch::Sender<StreamChanges>>,
+    reads: mpsc::Receiver<RecordsOrder>,
 }
 
 /// What a node recovered from its data directory.
@@ -414,6 +431,7 @@ struct CoreLane {
     metrics: Arc<Metrics>,
     durable: Durable,
     watches: Arc<Hub>,
+    streams: StreamReaders,
     bind: SocketAddr,
     view: watch::Sender<View>,
     applied: watch::Sender<Index>,
@@ -430,6 +448,7 @@ impl CoreLane {
             metrics,
             mut durable,
             watches,
+            streams,
             bind,
             view,
             applied,
@@ -472,6 +491,7 @@ impl CoreLane {
             metrics,
             durable,
             watches,
+            streams,
             view,
             applied,
             alive,
@@ -496,6 +516,7 @@ struct Running {
     metrics: Arc<Metrics>,
     durable: Durable,
     watches: Arc<Hub>,
+    streams: StreamReaders,
     view: watch::Sender<View>,
     applied: watch::Sender<Index>,
     alive: mpsc::Sender<()>,
@@ -514,6 +535,7 @@ impl Running {
             metrics,
             durable,
             watches,
+            streams,
             view,
             applied,
             alive,
@@ -560,6 +582,7 @@ impl Running {
             membership: base.unwrap_or_else(|| raft.status().base.clone()).membership,
             store: store_sender.clone(),
             unwritten: store.unwritten(),
+            stream_changes: streams.changes,
             applied_bytes: Arc::clone(&applied_bytes),
             state_bytes,
             snapshots: snapshots.clone(),
@@ -570,6 +593,8 @@ impl Running {
             observer: Arc::clone(&ports.observer),
         };
         spawn.lane("apply", move || apply.run(apply_in))?;
+        let reader = store.reader();
+        spawn.lane("records", move || lanes::records::run(reader, streams.reads))?;
         let snapshot = SnapshotLane {
             snapshots,
             state: store.reader(),

@@ -112,6 +112,11 @@ fn the_examples_for_leases_are_true() {
 }
 
 #[test]
+fn the_examples_for_streams_are_true() {
+    check("streams.md", 25);
+}
+
+#[test]
 fn the_examples_for_the_command_line_are_true() {
     check("cli.md", 15);
 }

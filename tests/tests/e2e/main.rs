@@ -19,5 +19,6 @@ mod names;
 mod power_cut;
 mod shutdown;
 mod snapshot_catch_up;
+mod streams;
 mod watches;
 mod witness;

@@ -45,7 +45,7 @@ pub(super) use partition::{Mark, PartitionRow};
 pub use record::{Record, RecordBatch, record_key};
 pub(super) use record::{TABLE_RECORDS, is_record_key, split_record_key};
 pub(super) use table::{GroupRow, IdsRow, StreamRow, StreamTable};
-pub use view::{GroupView, PartitionView, StreamView};
+pub use view::{GroupView, PartitionEnds, PartitionView, StreamView};
 
 /// Names a stream for ever: the index of the entry that created it. A name may be used again, an id never is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -41,6 +41,21 @@ pub struct PartitionView {
     pub dropped: [Dropped; 3],
 }
 
+/// Where a partition begins and ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionEnds<'a> {
+    /// The stream's name.
+    pub name: &'a str,
+    /// The stream.
+    pub stream: StreamId,
+    /// The partition.
+    pub partition: u32,
+    /// The first offset that is kept.
+    pub first: Offset,
+    /// The offset of the next record.
+    pub next: Offset,
+}
+
 /// A consumer group as a reader sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupView {
@@ -206,6 +221,24 @@ impl StreamTable {
             .range::<str, _>((start, Bound::Unbounded))
             .take_while(move |(name, _)| name.starts_with(prefix))
             .map(|(_, id)| self.streams[id].view(*id))
+    }
+
+    /// The partitions of streams whose names begin with `prefix`, by name.
+    pub(in crate::state) fn ends<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = PartitionEnds<'a>> {
+        let named = self
+            .names
+            .range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
+        let named = named.take_while(move |(name, _)| name.starts_with(prefix));
+        named.flat_map(|(name, id)| {
+            let numbered = (0..).zip(&self.streams[id].partitions);
+            numbered.map(move |(partition, found)| PartitionEnds {
+                name,
+                stream: *id,
+                partition,
+                first: found.row.first,
+                next: found.row.next,
+            })
+        })
     }
 
     pub(in crate::state) fn offset_at(&self, name: &str, partition: u32, time: WallTime) -> Option<Offset> {

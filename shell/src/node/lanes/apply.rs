@@ -12,6 +12,7 @@ use quorate_core::state::{Reply, StateMachine};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::super::inbox::{Completion, WriteOutcome};
+use crate::api::backend::StreamChanges;
 use crate::metrics::Metrics;
 use crate::port::{Clock, Observer};
 use crate::storage::{Row, RowBatch, Snapshots, StateSender, Unwritten};
@@ -58,6 +59,7 @@ pub(in super::super) struct ApplyLane {
     pub(in super::super) store: StateSender,
     /// Where readers find records before they are stored.
     pub(in super::super) unwritten: Unwritten,
+    pub(in super::super) stream_changes: Arc<watch::Sender<StreamChanges>>,
     /// Bytes of entries applied since the node started.
     pub(in super::super) applied_bytes: Arc<AtomicU64>,
     /// What keys and values take, for whoever lets writes in.
@@ -129,11 +131,14 @@ impl ApplyLane {
             state.applied()
         };
         // Whoever hears that records were appended can read them.
-        self.unwritten.announce(&rows);
+        let streams_changed = self.unwritten.announce(&rows);
         for (waiter, reply) in replies {
             self.answer(waiter, &reply);
         }
         woken.wake();
+        if streams_changed {
+            self.streams_changed();
+        }
         let took = self.clock.now().since(begun);
         self.metrics
             .apply
@@ -154,6 +159,11 @@ impl ApplyLane {
             rows,
         };
         self.store.send(batch).await.map_err(|error| error.to_string())
+    }
+
+    /// Whoever follows streams looks at them again.
+    fn streams_changed(&self) {
+        self.stream_changes.send_modify(|changes| changes.applied += 1);
     }
 
     fn answer(&self, waiter: Waiter, reply: &Reply) {
@@ -194,6 +204,7 @@ impl ApplyLane {
             self.watches.follow(&shared, &mut woken);
         }
         woken.wake();
+        self.streams_changed();
         self.membership = base.membership;
         self.membership_changed = false;
         self.applied.send_replace(position.index);

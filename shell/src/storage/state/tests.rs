@@ -73,10 +73,9 @@ fn random_batch(random: &mut Random, index: u64) -> RowBatch {
     for _ in 0..random.below(30) {
         let length = [0, 10, 200, 6_000][random.below(4) as usize];
         let key = format!("key-{}", random.below(60));
-        rows.push(match random.below(20) {
-            0..=14 => Row::written(key, random.bytes(length)),
-            15..=18 => Row::gone(key),
-            _ => Row::range_gone(key.clone(), format!("{key}9")),
+        rows.push(match random.chance(75) {
+            true => Row::written(key, random.bytes(length)),
+            false => Row::gone(key),
         });
     }
     batch(index, rows)
