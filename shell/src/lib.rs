@@ -8,6 +8,7 @@ pub mod logging;
 pub mod metrics;
 pub mod node;
 pub mod notify;
+pub mod planted;
 pub mod port;
 pub mod storage;
 pub mod transport;

@@ -1,27 +1,30 @@
-//! Consensus with mistakes planted: what the simulation notices, and how soon.
+//! Mistakes planted in consensus, and in the node around it: what the simulation notices, and how soon.
 //!
 //! Each mistake runs seed after seed until a checker sees it or its share of processor time is used up. A mistake that
 //! is not seen is a hole in the faults or in the checkers. Seeds without what the mistake is made in (no leases, no
-//! witness) are passed over, and [`focus`] knows how many nodes show a mistake soonest; nothing else is known of it
-//! beforehand, least of all a seed.
+//! witness, no small files) are passed over, and [`focus`] knows how many nodes show a mistake soonest; nothing else is
+//! known of it beforehand, least of all a seed.
 
 use std::fmt::Write as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use quorate::planted::PlantedBug as ShellBug;
 use quorate_core::raft::PlantedBug;
 use serde::Serialize;
 
-use crate::consensus::{Conditions, Mistake, Plan, Violation, run};
+use crate::consensus::{Conditions, Engine, Mistake, Plan, Violation, run};
 use crate::report;
 use crate::share::processor_time;
 
 /// How mistakes are looked for.
 #[derive(Clone, Debug)]
 pub struct Search {
+    /// What runs with them.
+    pub engine: Engine,
     /// The mistakes.
-    pub bugs: Vec<PlantedBug>,
+    pub bugs: Vec<Mistake>,
     /// The first seed that is tried.
     pub first_seed: u64,
     /// Simulated seconds with faults in each run.
@@ -36,7 +39,7 @@ pub struct Search {
 #[derive(Clone, Debug)]
 pub struct Finding {
     /// The mistake.
-    pub bug: PlantedBug,
+    pub bug: Mistake,
     /// Runs until it was found, or in all.
     pub runs: u64,
     /// Processor time until then.
@@ -55,7 +58,11 @@ pub fn search(search: &Search, each: impl Fn(&Finding) + Sync) -> Vec<Finding> {
     std::thread::scope(|scope| {
         for _ in 0..search.jobs {
             scope.spawn(|| {
-                while let Some(bug) = search.bugs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                loop {
+                    let place = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(bug) = search.bugs.get(place) else {
+                        return;
+                    };
                     let finding = look_for(*bug, search);
                     bar.inc(1);
                     if !bar.is_hidden() {
@@ -64,7 +71,7 @@ pub fn search(search: &Search, each: impl Fn(&Finding) + Sync) -> Vec<Finding> {
                     findings
                         .lock()
                         .unwrap_or_else(std::sync::PoisonError::into_inner)
-                        .push(finding);
+                        .push((place, finding));
                 }
             });
         }
@@ -74,9 +81,33 @@ pub fn search(search: &Search, each: impl Fn(&Finding) + Sync) -> Vec<Finding> {
     let mut findings = findings
         .into_inner()
         .unwrap_or_else(std::sync::PoisonError::into_inner);
-    findings.sort_by_key(|finding| finding.bug);
-    findings
+    findings.sort_by_key(|(place, _)| *place);
+    findings.into_iter().map(|(_, finding)| finding).collect()
 }
+
+/// The mistakes that are looked for when nobody says which.
+pub fn mistakes(engine: Engine) -> Vec<Mistake> {
+    match engine {
+        Engine::Core => PlantedBug::ALL.iter().copied().map(Mistake::Consensus).collect(),
+        Engine::Nodes => {
+            let shell = ShellBug::ALL.iter().copied().map(Mistake::Shell);
+            shell.chain(IN_NODES.map(Mistake::Consensus)).collect()
+        }
+    }
+}
+
+/// Mistakes in consensus that production nodes show as well: in durability, elections, reads and snapshots, which the
+/// shell has a part in. Those that need messages out of order do not show on QUIC.
+const IN_NODES: [PlantedBug; 8] = [
+    PlantedBug::VoteLeavesBeforeSync,
+    PlantedBug::FollowerAcceptsFromMemory,
+    PlantedBug::RefusedVoteCounts,
+    PlantedBug::PreviousIsNotCompared,
+    PlantedBug::ReadWithoutQuorum,
+    PlantedBug::ReadBeforeFirstCommit,
+    PlantedBug::InFlightLeak,
+    PlantedBug::OldSnapshotIsInstalled,
+];
 
 /// Where a mistake can show.
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +123,7 @@ enum Needs {
     Nothing,
     Leases,
     Witnesses,
+    SmallFiles,
 }
 
 impl Needs {
@@ -100,11 +132,41 @@ impl Needs {
             Needs::Nothing => true,
             Needs::Leases => plan.has_leases(),
             Needs::Witnesses => plan.has_witnesses(),
+            Needs::SmallFiles => plan.has_small_files(),
         }
     }
 }
 
-fn focus(bug: PlantedBug) -> Focus {
+fn focus(bug: Mistake, engine: Engine) -> Focus {
+    let focus = match bug {
+        Mistake::Consensus(bug) => focus_of_consensus(bug),
+        Mistake::Shell(bug) => focus_of_shell(bug),
+        Mistake::Driver(_) => Focus {
+            nodes: &[3],
+            needs: Needs::Nothing,
+        },
+    };
+    match engine {
+        Engine::Core => focus,
+        Engine::Nodes => Focus { nodes: &[3], ..focus },
+    }
+}
+
+fn focus_of_shell(bug: ShellBug) -> Focus {
+    use ShellBug as Bug;
+    let needs = match bug {
+        Bug::LeaseIsNotChecked => Needs::Leases,
+        Bug::SegmentNameIsNotSynced
+        | Bug::SpareIsNotBlanked
+        | Bug::SegmentIsNotSealed
+        | Bug::CheckpointForgetsVote
+        | Bug::PurgeBeyondState => Needs::SmallFiles,
+        _ => Needs::Nothing,
+    };
+    Focus { nodes: &[3], needs }
+}
+
+fn focus_of_consensus(bug: PlantedBug) -> Focus {
     use PlantedBug as Bug;
     let (nodes, needs): (&[u64], Needs) = match bug {
         Bug::LinkLossBreaksPromise
@@ -122,11 +184,12 @@ fn focus(bug: PlantedBug) -> Focus {
     Focus { nodes, needs }
 }
 
-fn look_for(bug: PlantedBug, search: &Search) -> Finding {
+fn look_for(bug: Mistake, search: &Search) -> Finding {
     let began = processor_time();
-    let Focus { nodes, needs } = focus(bug);
+    let Focus { nodes, needs } = focus(bug, search.engine);
     let conditions = Conditions {
-        mistake: Some(Mistake::Consensus(bug)),
+        engine: search.engine,
+        mistake: Some(bug),
         ..Conditions::default()
     };
     let plans = (search.first_seed..)
@@ -218,9 +281,10 @@ fn median(findings: &[Finding]) -> Duration {
 pub fn json(findings: &[Finding]) -> String {
     #[derive(Serialize)]
     struct Line<'a> {
-        bug: &'a str,
+        bug: String,
         found: bool,
         checker: Option<&'a str>,
+        seen: Option<String>,
         nodes: Option<u64>,
         seed: Option<u64>,
         runs: u64,
@@ -239,6 +303,7 @@ pub fn json(findings: &[Finding]) -> String {
             bug: finding.bug.name(),
             found: violation.is_some(),
             checker: violation.map(|(_, violation)| violation.checker),
+            seen: violation.map(|(_, violation)| violation.seen.clone()),
             nodes: violation.map(|(nodes, _)| *nodes),
             seed: violation.map(|(_, violation)| violation.seed),
             runs: finding.runs,

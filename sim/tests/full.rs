@@ -6,7 +6,7 @@ use quorate_sim::consensus::{Outcome, Plan, Statistics};
 use quorate_sim::full::run;
 
 fn outcome(plan: &Plan) -> Outcome {
-    run(plan).unwrap_or_else(|violation| panic!("{violation}"))
+    run(plan, None).unwrap_or_else(|violation| panic!("{violation}"))
 }
 
 #[test]

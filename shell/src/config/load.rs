@@ -13,7 +13,7 @@ use super::nodes::{self, Entry, check_host};
 use super::options::{limits, log_options, network_options, raft_timing, storage, timeouts};
 use super::reader::{Reader, Sourced, scalar_text};
 use super::yaml::Value;
-use super::{Config, Formation};
+use super::{Config, Formation, Sizes};
 use crate::transport::Secret;
 
 /// Everything that a configuration is made of.
@@ -71,6 +71,7 @@ pub fn load(source: &Source) -> Result<Config, Mistakes> {
         cluster_address: addresses.cluster_address,
         raft,
         storage,
+        sizes: Sizes::default(),
         network,
         limits,
         timeouts,

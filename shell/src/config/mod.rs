@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use quorate_api::NodeName;
 use quorate_core::duties::Retention;
-use quorate_core::raft::LeaseReads;
+use quorate_core::raft::{self, LeaseReads};
 
+use crate::storage::{SEGMENT_BYTES, SNAPSHOT_PIECE_BYTES};
 use crate::transport::Secret;
 
 mod addresses;
@@ -59,6 +60,8 @@ pub struct Config {
     pub raft: RaftTiming,
     /// Where and how state is kept.
     pub storage: Storage,
+    /// Sizes that no operator sets.
+    pub sizes: Sizes,
     /// Connections of clients.
     pub network: NetworkOptions,
     /// Sizes of what clients may send.
@@ -176,6 +179,27 @@ pub struct Storage {
     pub snapshot_rate: u64,
     /// How long old revisions and the answers to requests are kept.
     pub retention: Retention,
+}
+
+/// Sizes that no operator sets. A simulation makes them small: seconds bring about then what takes production weeks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// The length of new segments of the log, in bytes; a multiple of 512.
+    pub segment_bytes: u64,
+    /// About how many bytes of rows one piece of a snapshot holds.
+    pub snapshot_piece_bytes: usize,
+    /// The limits of consensus. Its timings, and what is known of the node, come from elsewhere.
+    pub consensus: raft::Config,
+}
+
+impl Default for Sizes {
+    fn default() -> Sizes {
+        Sizes {
+            segment_bytes: SEGMENT_BYTES,
+            snapshot_piece_bytes: SNAPSHOT_PIECE_BYTES,
+            consensus: raft::Config::default(),
+        }
+    }
 }
 
 /// Connections of clients.

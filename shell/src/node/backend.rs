@@ -11,7 +11,7 @@ use std::time::Duration;
 use quorate_api::{
     AddMember, ClusterStatus, Consistency, Leadership, MemberChanged, NodeName, NodesAnswer, Readiness,
 };
-use quorate_core::raft::{Index, Membership, NodeId, ReadMode};
+use quorate_core::raft::{Index, Membership, NodeId, ReadMode, Role};
 use quorate_core::state::{
     Command, Grant, Interest, Lease, LeaseId, Offset, Operation, Query, ReadError, RecordBatch, Reply,
     Revision, StateMachine, StreamCommand, StreamId, StreamView,
@@ -29,6 +29,7 @@ use crate::api::backend::{
 };
 use crate::config::Config;
 use crate::metrics::Metrics;
+use crate::planted::{Planted, PlantedBug};
 use crate::port::{BoxFuture, Clock};
 use crate::watch::{Hub, Watching};
 
@@ -52,6 +53,8 @@ pub(super) struct NodeBackend {
     /// Told by the apply lane, and when the node stops.
     pub(super) stream_changes: Arc<watch::Sender<StreamChanges>>,
     pub(super) record_reads: mpsc::Sender<RecordsOrder>,
+    /// The mistake that the node makes.
+    pub(super) planted: Planted,
 }
 
 impl NodeBackend {
@@ -99,6 +102,16 @@ impl NodeBackend {
     }
 
     async fn replicate(&self, command: Command, options: WriteOptions) -> Result<Reply, BackendError> {
+        if self.planted.is(PlantedBug::LostForwardIsRepeated) {
+            let first = self.replicate_once(command.clone(), options).await;
+            if !matches!(first, Err(BackendError::UnknownOutcome)) {
+                return first;
+            }
+        }
+        self.replicate_once(command, options).await
+    }
+
+    async fn replicate_once(&self, command: Command, options: WriteOptions) -> Result<Reply, BackendError> {
         self.membership()?;
         self.check_quorum()?;
         self.check_quota(&command)?;
@@ -176,7 +189,9 @@ impl NodeBackend {
             return Err(self.refuse_read(options.consistency));
         }
         let mode = match options.consistency {
+            Consistency::Linearizable if self.planted.is(PlantedBug::ReadWithoutIndex) => None,
             Consistency::Linearizable => Some(ReadMode::ReadIndex),
+            Consistency::Lease if self.leads_by_itself() => None,
             Consistency::Lease => Some(ReadMode::Lease),
             Consistency::Serializable => None,
         };
@@ -192,15 +207,21 @@ impl NodeBackend {
                 ReadOutcome::Busy => return Err(BackendError::Busy),
             };
             let mut applied = self.applied.clone();
+            let at_once = self.planted.is(PlantedBug::ReadBeforeApplied);
             tokio::select! {
                 biased;
-                reached = applied.wait_for(|applied| *applied >= index) => {
+                reached = applied.wait_for(|applied| *applied >= index || at_once) => {
                     reached.map_err(|_| BackendError::Unavailable("the node is stopping".to_owned()))?;
                 }
                 () = self.clock.sleep_until(options.deadline) => return Err(BackendError::TimedOut),
             }
         }
         self.read_from(options, read).await
+    }
+
+    /// Whether this node last saw itself lead and lets a lease be: a mistake that can be planted.
+    fn leads_by_itself(&self) -> bool {
+        self.planted.is(PlantedBug::LeaseIsNotChecked) && self.view.borrow().role == Role::Leader
     }
 
     /// Reads the state once it has come to the revision that the reader wants to see. After a read that is linearizable a
@@ -210,7 +231,10 @@ impl NodeBackend {
         options: ReadOptions,
         read: impl FnOnce(&StateMachine) -> T,
     ) -> Result<T, BackendError> {
-        let wanted = options.min_revision;
+        let mut wanted = options.min_revision;
+        if self.planted.is(PlantedBug::MinRevisionIsIgnored) {
+            wanted = Revision(0);
+        }
         let mut applied = self.applied.clone();
         loop {
             applied.borrow_and_update();
@@ -354,6 +378,13 @@ impl Backend for NodeBackend {
         if self.config.witness {
             return Err(BackendError::Witness);
         }
+        let from = if self.planted.is(PlantedBug::WatchGoesOnTooLate) {
+            from.map(Revision::next)
+        } else if self.planted.is(PlantedBug::WatchRepeatsLast) {
+            from.map(|from| Revision(from.0.saturating_sub(1).max(1)))
+        } else {
+            from
+        };
         Ok(self.watches.watch(interest, from)?)
     }
 

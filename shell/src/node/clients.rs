@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use quorate_core::Instant;
 use quorate_core::raft::{NodeId, Token};
+use quorate_core::state::{self, Revision};
 use tokio::sync::oneshot;
 
 use super::inbox::{AdminOutcome, LeaseOutcome, ReadOutcome, WriteOutcome};
 use super::lanes::apply::Waiter;
 use super::leases::LeaseAsk;
+use crate::planted::{Planted, PlantedBug};
 use crate::transport::{ForwardResult, LeaseResult, Responder};
 
 /// Requests that may wait for another node; more are answered that the node is busy.
@@ -86,8 +88,13 @@ impl Reply {
     }
 
     /// No answer came.
-    fn lost(self) {
+    fn lost(self, planted: Planted) {
         match self {
+            Reply::Write(reply) if planted.is(PlantedBug::LostForwardCountsAsDone) => {
+                let (revision, previous) = (Revision(1), None);
+                let done = state::Reply::Put { revision, previous };
+                drop(reply.send(WriteOutcome::Applied(done.encode())));
+            }
             Reply::Write(reply) => drop(reply.send(WriteOutcome::Unknown)),
             Reply::Leases(reply) => drop(reply.send(LeaseOutcome::NoLeader)),
         }
@@ -101,18 +108,20 @@ pub(super) struct Clients {
     next_request: u64,
     forwarded: BTreeMap<u64, Forwarded>,
     tick_due: Option<Instant>,
+    planted: Planted,
 }
 
 impl Clients {
     /// `first_request` begins the numbers of forwarded requests: drawn at random, so that a late answer to a former
     /// life of this node fits no request of this one.
-    pub(super) fn new(first_request: u64) -> Clients {
+    pub(super) fn new(first_request: u64, planted: Planted) -> Clients {
         Clients {
             next_token: Token(1),
             pending: BTreeMap::new(),
             next_request: first_request,
             forwarded: BTreeMap::new(),
             tick_due: None,
+            planted,
         }
     }
 
@@ -161,6 +170,11 @@ impl Clients {
 
     /// Takes out the request that `from` has answered, if it is one that it was asked.
     fn take_forwarded(&mut self, from: NodeId, request: u64) -> Option<Reply> {
+        let request = if self.planted.is(PlantedBug::ForwardAnswersMixedUp) {
+            *self.forwarded.first_key_value()?.0
+        } else {
+            request
+        };
         let asked = self.forwarded.get(&request)?.to == from;
         asked
             .then(|| self.forwarded.remove(&request))
@@ -215,9 +229,10 @@ impl Clients {
     }
 
     fn give_up(&mut self, lost: impl Fn(&Forwarded) -> bool) {
+        let planted = self.planted;
         let lost = self.forwarded.extract_if(.., |_, forwarded| lost(forwarded));
         for (_, forwarded) in lost {
-            forwarded.reply.lost();
+            forwarded.reply.lost(planted);
         }
     }
 }

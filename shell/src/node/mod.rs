@@ -62,6 +62,7 @@ use crate::api::server::{self, Server};
 use crate::config::{Config, Formation};
 use crate::metrics::Metrics;
 use crate::notify::Notifier;
+use crate::planted::PlantedBug;
 use crate::port::{Clock, LocalBoxFuture, Ports};
 use crate::storage::{
     DataDirectory, Log, LogOptions, Owner, Recovered, SnapshotPolicy, Snapshots, StateStore, StorageError,
@@ -203,6 +204,7 @@ pub async fn run_as(
         watches: Arc::clone(&watches),
         stream_changes: Arc::clone(&stream_changes),
         record_reads,
+        planted: ports.planted,
     });
     let bind = resolve(&config, &ports).await?;
     let core = CoreLane {
@@ -301,7 +303,8 @@ fn watchers(
         config.network.max_watchers,
         u64::from_le_bytes(seed),
         Arc::clone(metrics),
-    ))
+    )
+    .planted_with(ports.planted))
 }
 
 /// A leader hands over before it stops, while requests go on being served.
@@ -363,14 +366,16 @@ impl Durable {
             name: config.node_name.as_str().to_owned(),
             cluster: config.cluster_name.clone(),
         };
-        let mut directory = DataDirectory::open(ports, &config.storage.data_dir, &owner).await?;
+        let sizes = &config.sizes;
+        let mut directory =
+            DataDirectory::open_with(ports, &config.storage.data_dir, &owner, sizes.segment_bytes).await?;
         let observer = Arc::clone(metrics);
         let options = LogOptions {
+            segment_bytes: sizes.segment_bytes,
             sync: config.storage.wal_sync,
             tail_bytes_max: TAIL_BYTES_MAX,
             node: directory.identity().assignment.map(|assignment| assignment.node),
             observer: Some(Arc::new(move |duration| observer.fsync.observe(duration))),
-            ..LogOptions::default()
         };
         let (mut log, mut recovered) = Log::open(ports, directory.path(), options).await?;
         if recovered.torn {
@@ -382,7 +387,8 @@ impl Durable {
             tracing::info!(%lineage, "this node was forced to start, and begins a new lineage");
             directory.follow(lineage).await?;
         }
-        let snapshots = Snapshots::open(ports, &directory.snapshots_path())?;
+        let snapshots =
+            Snapshots::open(ports, &directory.snapshots_path())?.with_pieces_of(sizes.snapshot_piece_bytes);
         let path = directory.state_path();
         // A witness keeps no state that its log could be ahead of.
         let log_base = recovered.base.as_ref().filter(|_| !config.witness);
@@ -591,6 +597,7 @@ impl Running {
             metrics: Arc::clone(&metrics),
             clock: Arc::clone(&ports.clock),
             observer: Arc::clone(&ports.observer),
+            planted: ports.planted,
         };
         spawn.lane("apply", move || apply.run(apply_in))?;
         let reader = store.reader();
@@ -620,7 +627,7 @@ impl Running {
             .entropy
             .fill(&mut first_request)
             .map_err(NodeError::Entropy)?;
-        let clients = Clients::new(u64::from_le_bytes(first_request));
+        let clients = Clients::new(u64::from_le_bytes(first_request), ports.planted);
         let peers = Peers::new(
             config.node_name.as_str().to_owned(),
             config.client_address.clone(),
@@ -741,7 +748,7 @@ fn boot(
         lease_reads: timing.lease_reads,
         witness: config.witness,
         features,
-        ..raft::Config::default()
+        ..config.sizes.consensus.clone()
     };
     let recovered = &durable.recovered;
     // A witness has no state; what its log no longer has is settled.
@@ -750,16 +757,21 @@ fn boot(
     } else {
         durable.applied
     };
+    let mut hard_state = recovered.hard_state;
+    if ports.planted.is(PlantedBug::VoteIsNotRecovered) {
+        hard_state.vote = None;
+    }
+    let forgets_repair = ports.planted.is(PlantedBug::RepairIsForgotten);
     let boot = Boot {
         id: assignment.node,
-        hard_state: recovered.hard_state,
+        hard_state,
         base,
         terms: recovered.terms.clone(),
         memberships: recovered.memberships.clone(),
         last: recovered.last,
         tail: recovered.tail.clone(),
         applied,
-        repair: recovered.repair,
+        repair: recovered.repair.filter(|_| !forgets_repair),
     };
     let mut seed = [0; 32];
     ports.entropy.fill(&mut seed).map_err(NodeError::Entropy)?;

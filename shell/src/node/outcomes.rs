@@ -2,13 +2,16 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use quorate_core::raft::{Change, NodeId, Operation, Outcome, Refusal, Token, TraceEvent};
+use quorate_core::state::Command;
 use tokio::sync::oneshot;
 
 use super::clients::{Forwardable, Pending, Reply};
 use super::consensus::Consensus;
 use super::inbox::{AdminOutcome, ReadOutcome, WriteOutcome};
 use super::lanes::apply::Waiter;
+use crate::planted::PlantedBug;
 use crate::transport::{Answer, ForwardResult, Frame};
 
 impl Consensus {
@@ -75,6 +78,11 @@ impl Consensus {
                     .map_or(WriteOutcome::NoLeader, WriteOutcome::NotLeader),
             );
             return;
+        };
+        let command = if self.ports.planted.is(PlantedBug::ForwardDropsRequestKey) {
+            without_request_key(command)
+        } else {
+            command
         };
         let deadline_ms = u32::try_from(deadline.since(now).as_millis()).unwrap_or(u32::MAX);
         let Some(request) = self.clients.forward(now, leader, deadline, Reply::Write(reply)) else {
@@ -278,5 +286,13 @@ impl Consensus {
             let change = vec![Change::Promote(id)];
             self.administer(Pending::Duty, Operation::ChangeMembership(change));
         }
+    }
+}
+
+/// What a command does, without what makes it be done once: a mistake that can be planted.
+fn without_request_key(command: Bytes) -> Bytes {
+    match Command::decode(&command) {
+        Ok(Command::Once { command, .. }) => command,
+        _ => command,
     }
 }

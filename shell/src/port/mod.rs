@@ -16,6 +16,8 @@ use quorate_core::state::StateMachine;
 use quorate_core::{Instant, WallTime};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::planted::Planted;
+
 pub mod system;
 
 /// A future that may move between threads.
@@ -40,6 +42,8 @@ pub struct Ports {
     pub machine: Arc<dyn Machine>,
     /// Who looks on.
     pub observer: Arc<dyn Observer>,
+    /// The mistake that the node makes: none, but in simulations that look for it.
+    pub planted: Planted,
 }
 
 /// Looks on while a node works: checkers, for example. It is told on the lane where it happens, and only looks.

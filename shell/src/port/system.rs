@@ -18,6 +18,7 @@ use super::{
     BoxFuture, ByteStream, Clock, Entropy, Executor, File, Files, Lane, Listener, Machine, MachineLoad,
     Network, Observer, OpenMode, Ports, Probe,
 };
+use crate::planted::Planted;
 
 /// The ports of this machine.
 pub fn ports(listener: ListenerOptions) -> Ports {
@@ -29,6 +30,7 @@ pub fn ports(listener: ListenerOptions) -> Ports {
         network: Arc::new(SystemNetwork { listener }),
         machine: Arc::new(SystemMachine(Mutex::new(sysinfo::System::new().ok()))),
         observer: Arc::new(Nobody),
+        planted: Planted::NONE,
     }
 }
 

@@ -48,11 +48,12 @@ pub type KeyValue = (Vec<u8>, Vec<u8>);
 pub use directory::{Assignment, DataDirectory, Identity, Owner};
 pub use error::StorageError;
 pub use log::{
-    GROUP_BYTES_MAX, GROUP_ENTRIES_MAX, Log, LogCounters, LogOptions, LogReader, Recovered, group_length,
+    GROUP_BYTES_MAX, GROUP_ENTRIES_MAX, Log, LogCounters, LogOptions, LogReader, Recovered, SEGMENT_BYTES,
+    group_length,
 };
 pub use snapshot::{
-    ReceiveError, Receiver, Since, Snapshot, SnapshotHeader, SnapshotPolicy, SnapshotWriter, Snapshots,
-    should_snapshot,
+    ReceiveError, Receiver, SNAPSHOT_PIECE_BYTES, Since, Snapshot, SnapshotHeader, SnapshotPolicy,
+    SnapshotWriter, Snapshots, should_snapshot,
 };
 pub use state::{
     Loaded, Row, RowBatch, RowChange, StateLane, StateReader, StateSender, StateStore, Unwritten,

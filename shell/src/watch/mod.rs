@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 pub use self::end::WatchEnd;
 pub(crate) use self::end::end_with_the_quorum;
 use crate::metrics::Metrics;
+use crate::planted::{Planted, PlantedBug};
 
 /// The latest events that are kept for all watchers together, in bytes.
 const RECENT_BYTES: usize = 8 << 20;
@@ -34,6 +35,7 @@ pub struct Hub {
     state: Arc<RwLock<StateMachine>>,
     inner: Mutex<Inner>,
     metrics: Arc<Metrics>,
+    planted: Planted,
 }
 
 struct Inner {
@@ -85,7 +87,13 @@ impl Hub {
             state,
             inner: Mutex::new(inner),
             metrics,
+            planted: Planted::NONE,
         }
+    }
+
+    /// With the mistake that the node makes.
+    pub(crate) fn planted_with(self, planted: Planted) -> Hub {
+        Hub { planted, ..self }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -226,7 +234,18 @@ impl Watching {
 
     /// A mark of progress: everything that this watcher wants up to this revision was taken. None when that is not so.
     pub fn progress(&self) -> Option<Revision> {
+        if self.marks_on_time() {
+            let state = self.hub.state.read().unwrap_or_else(PoisonError::into_inner);
+            return Some(state.revision());
+        }
         self.hub.inner().watches.progress(self.id)
+    }
+}
+
+impl Watching {
+    /// Whether marks of progress come when it is time, whatever was told: a mistake that can be planted.
+    pub(crate) fn marks_on_time(&self) -> bool {
+        self.hub.planted.is(PlantedBug::MarkComesTooEarly)
     }
 }
 

@@ -1,15 +1,18 @@
-//! `quorate-sim mutants`: plants known mistakes in consensus.
+//! `quorate-sim mutants`: plants known mistakes in consensus, or in production nodes.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use quorate_core::raft::PlantedBug;
-use quorate_sim::mutants::{Search, json, markdown, search, table};
+use quorate_sim::consensus::{Engine, Mistake};
+use quorate_sim::mutants::{Search, json, markdown, mistakes, search, table};
 
 use super::CommandResult;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
+    /// Run production nodes, with mistakes in the shell around consensus, and some in consensus.
+    #[arg(long)]
+    full: bool,
     /// The mistakes to plant; by default all.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
@@ -34,8 +37,13 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> CommandResult {
+    let engine = if arguments.full {
+        Engine::Nodes
+    } else {
+        Engine::Core
+    };
     let bugs = if arguments.only.is_empty() {
-        PlantedBug::ALL.to_vec()
+        mistakes(engine)
     } else {
         arguments
             .only
@@ -44,6 +52,7 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
             .collect::<Result<_, _>>()?
     };
     let wanted = Search {
+        engine,
         bugs,
         first_seed: arguments.seed,
         seconds: arguments.seconds,
@@ -68,10 +77,10 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
     })
 }
 
-fn named(name: &str) -> Result<PlantedBug, String> {
-    let mut all = PlantedBug::ALL.iter();
-    all.find(|bug| bug.name() == name).copied().ok_or_else(|| {
-        let names: Vec<&str> = PlantedBug::ALL.iter().map(|bug| bug.name()).collect();
+fn named(name: &str) -> Result<Mistake, String> {
+    name.parse().map_err(|_| {
+        let all = [Engine::Core, Engine::Nodes].map(mistakes).concat();
+        let names: Vec<String> = all.into_iter().map(Mistake::name).collect();
         format!("no planted bug is named `{name}`; they are: {}", names.join(", "))
     })
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use quorate_sim::batch::{Batch, Seeds};
-use quorate_sim::consensus::{Conditions, Engine, Plan};
+use quorate_sim::consensus::{Conditions, Engine, Mistake, Plan};
 use quorate_sim::{full, report};
 
 use super::core::report_violation;
@@ -44,6 +44,9 @@ pub(super) struct Arguments {
     /// Print every seed with the hash over its run, and the summary as an error: two builds must print the same.
     #[arg(long)]
     hashes: bool,
+    /// Plant a mistake, to see what a violation looks like.
+    #[arg(long, value_name = "NAME", hide = true)]
+    plant: Option<Mistake>,
     /// Show what the nodes log, on simulated time: a level, or levels for targets; best with one seed, or a plan.
     #[arg(long, value_name = "LEVEL")]
     log: Option<String>,
@@ -65,7 +68,7 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
             let text =
                 std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
             let plan = Plan::parse(&text).map_err(|error| format!("{}: {error}", file.display()))?;
-            let result = full::run(&plan);
+            let result = full::run(&plan, arguments.plant);
             let mut batch = Batch::default();
             batch.add(plan, result, began.elapsed());
             batch
@@ -75,7 +78,7 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
             let bar = report::progress(seeds.len() as u64, "seeds");
             let batch = Batch::run(&seeds, workers, interrupt::is_interrupted, |seed| {
                 let plan = draw(seed);
-                let result = full::run(&plan);
+                let result = full::run(&plan, arguments.plant);
                 bar.inc(1);
                 Ok((plan, result))
             })?;
@@ -97,6 +100,7 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
     };
     let conditions = Conditions {
         engine: Engine::Nodes,
+        mistake: arguments.plant,
         ..Conditions::default()
     };
     report_violation(&arguments.failures, plan, conditions, &violation)?;

@@ -84,11 +84,16 @@ impl Conditions {
     }
 
     fn planted(&self) -> raft::Planted {
-        match self.mistake {
-            #[cfg(feature = "planted-bugs")]
-            Some(Mistake::Consensus(bug)) => raft::Planted::with(bug),
-            _ => raft::Planted::default(),
-        }
+        planted(self.mistake)
+    }
+}
+
+/// The mistake that consensus makes.
+pub(crate) fn planted(mistake: Option<Mistake>) -> raft::Planted {
+    match mistake {
+        #[cfg(feature = "planted-bugs")]
+        Some(Mistake::Consensus(bug)) => raft::Planted::with(bug),
+        _ => raft::Planted::default(),
     }
 }
 
@@ -110,6 +115,26 @@ pub enum Mistake {
     /// In consensus itself.
     #[cfg(feature = "planted-bugs")]
     Consensus(raft::PlantedBug),
+    /// In the shell around it, which only production nodes have.
+    #[cfg(feature = "planted-bugs")]
+    Shell(quorate::planted::PlantedBug),
+}
+
+#[cfg(feature = "planted-bugs")]
+impl Mistake {
+    /// Its name on the command line.
+    pub fn name(self) -> String {
+        self.to_string()
+    }
+
+    /// What goes wrong with it.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Mistake::Driver(_) => "the simulated driver or disk is wrong",
+            Mistake::Consensus(bug) => bug.sentence(),
+            Mistake::Shell(bug) => bug.sentence(),
+        }
+    }
 }
 
 impl fmt::Display for Mistake {
@@ -121,6 +146,8 @@ impl fmt::Display for Mistake {
             }
             #[cfg(feature = "planted-bugs")]
             Mistake::Consensus(bug) => formatter.write_str(bug.name()),
+            #[cfg(feature = "planted-bugs")]
+            Mistake::Shell(bug) => formatter.write_str(bug.name()),
         }
     }
 }
@@ -136,8 +163,15 @@ impl FromStr for Mistake {
         if let Some(bug) = raft::PlantedBug::ALL.iter().find(|bug| bug.name() == name) {
             return Ok(Mistake::Consensus(*bug));
         }
+        #[cfg(feature = "planted-bugs")]
+        if let Some(bug) = quorate::planted::PlantedBug::ALL
+            .iter()
+            .find(|bug| bug.name() == name)
+        {
+            return Ok(Mistake::Shell(*bug));
+        }
         Err(format!(
-            "no planted mistake is named `{name}`; those of consensus need a build with `--features planted-bugs`"
+            "no planted mistake is named `{name}`; those of consensus and of the shell need a build with `--features planted-bugs`"
         ))
     }
 }
@@ -217,7 +251,7 @@ pub fn run(plan: &Plan, conditions: &Conditions) -> Result<Outcome, Violation> {
 pub(crate) fn run_faults(plan: &Plan, conditions: &Conditions) -> Result<Outcome, Violation> {
     match conditions.engine {
         Engine::Core => simulate(plan, conditions, Journal::none(), false).0,
-        Engine::Nodes => crate::full::run(plan),
+        Engine::Nodes => crate::full::run(plan, conditions.mistake),
     }
 }
 
@@ -229,7 +263,7 @@ pub fn run_with_journal(
 ) -> (Result<Outcome, Violation>, Journal) {
     if conditions.engine == Engine::Nodes {
         journal.begin(&Header::new("full", plan.seed, plan.nodes));
-        return (crate::full::run(plan), journal);
+        return (crate::full::run(plan, conditions.mistake), journal);
     }
     simulate(plan, conditions, journal, true)
 }

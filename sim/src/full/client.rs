@@ -10,7 +10,7 @@ use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use quorate_api::{Problem, ProblemCode};
+use quorate_api::{Problem, ProblemCode, headers};
 use tokio::time::timeout;
 use turmoil::net::TcpStream;
 
@@ -46,15 +46,31 @@ impl Client {
 
     /// Sends one request and waits for its answer for at most `limit`.
     pub(super) async fn ask(&mut self, method: Method, path: &str, body: Bytes, limit: Duration) -> Answer {
+        self.ask_once(method, path, body, None, limit).await
+    }
+
+    /// The same, under an idempotency key when there is one.
+    pub(super) async fn ask_once(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        once: Option<&str>,
+        limit: Duration,
+    ) -> Answer {
         let mut sender = match self.sender().await {
             Ok(sender) => sender,
             Err(reason) => return Answer::Nothing(reason),
         };
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header("host", self.address.to_string())
-            .header("accept", "application/json")
+            .header("accept", "application/json");
+        if let Some(once) = once {
+            request = request.header(headers::IDEMPOTENCY_KEY, once);
+        }
+        let request = request
             .body(Full::new(body))
             .expect("paths of the simulation are valid");
         let exchange = async {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use quorate_core::raft::NodeId;
 
 use super::machine::LOG;
-use super::world::{Event, World};
+use super::watch::Moment;
+use super::world::{Event, Phase, World};
 use crate::consensus::network::{Cut, Weather};
 use crate::consensus::plan::{Boundary, FaultKind, Who};
 use crate::consensus::schedule::{MILLISECOND, Time};
@@ -15,6 +16,8 @@ use crate::trace::name_of;
 
 /// A process that is killed in the middle of its work does so many operations on its disk before.
 const OPERATIONS_BEFORE_CRASH: u64 = 60;
+/// How many of a million moments with an ambush are used.
+const AMBUSHED: u32 = 400_000;
 /// How long a machine is off whose disk is replaced by a blank one.
 const WIPED_DOWN: Time = 500 * MILLISECOND;
 
@@ -144,9 +147,11 @@ impl World {
         self.crash(victim, down);
         let host = Arc::clone(self.host(victim));
         if host.disk.rot(Path::new(LOG)) {
+            // What it promised is known to its log still, or it does not vote before that is there again.
             self.statistics.rotten += 1;
             self.spared = true;
-            host.sight.loses_disk(victim);
+            self.rotten = Some(victim);
+            host.sight.rots(victim);
         }
     }
 
@@ -155,13 +160,17 @@ impl World {
         if !self.can_spare() {
             return;
         }
-        let victim = self.find(victim);
+        self.replace_disk(self.find(victim));
+        self.spared = true;
+    }
+
+    /// A machine gets a blank disk: it lost all of it, or its log is damaged so that nobody can say what it promised.
+    pub(super) fn replace_disk(&mut self, victim: NodeId) {
         self.crash(victim, WIPED_DOWN);
         let host = Arc::clone(self.host(victim));
         host.disk.wipe();
         host.sight.loses_disk(victim);
         self.statistics.wiped += 1;
-        self.spared = true;
     }
 
     /// Whether the others can go on without what one node holds. That is so once in a run.
@@ -169,17 +178,34 @@ impl World {
         !self.spared && self.hosts.len() >= 3 && self.sight.agreed(&self.members()).is_some()
     }
 
-    /// The power is cut in the middle of what a node does to its disk.
+    /// A process is stopped, or the power cut, in the middle of what a node does to its disk: now, or from now on when one
+    /// takes in a snapshot or gives a vote.
     fn crash_at(&mut self, victim: Who, boundary: Boundary) {
-        let host = self.host(self.find(victim)).clone();
+        let victim = self.find(victim);
+        match boundary {
+            Boundary::BeforeSync => self.stop_soon(victim),
+            Boundary::AfterSync => self.ambushes.extend([Moment::Snapshot]),
+            Boundary::AfterVote => self.ambushes.extend([Moment::Vote]),
+        }
+    }
+
+    /// Lets a node do a few more operations on its disk, and none after them.
+    fn stop_soon(&mut self, victim: NodeId) {
+        let host = self.host(victim);
         if host.runs() {
-            let salt = match boundary {
-                Boundary::BeforeSync => 1,
-                Boundary::AfterSync => 2,
-                Boundary::AfterVote => 3,
-            };
-            host.disk
-                .stop_after((self.now / 1_000_000 * 7 + salt) % OPERATIONS_BEFORE_CRASH);
+            let salt = self.now / 1_000_000 * 7 + victim.0;
+            host.disk.stop_after(salt % OPERATIONS_BEFORE_CRASH);
+        }
+    }
+
+    /// Springs the ambushes whose moment has come.
+    pub(super) fn spring_ambushes(&mut self) {
+        for (moment, node) in self.sight.take_moments() {
+            let sprung = self.ambushes.contains(&moment)
+                && Stream::keyed(self.plan.noise, Concern::Machines, self.now << 8 | 1).chance(AMBUSHED);
+            if sprung && matches!(self.phase, Phase::Faults { .. }) {
+                self.stop_soon(node);
+            }
         }
     }
 

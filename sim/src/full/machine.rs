@@ -10,15 +10,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use quorate::config::{
-    Config, Formation, Limits, Listen, LogFormat, LogOptions, NetworkOptions, Origin, RaftTiming, StaticNode,
-    Storage, Timeouts,
+    Config, Formation, Limits, Listen, LogFormat, LogOptions, NetworkOptions, Origin, RaftTiming, Sizes,
+    StaticNode, Storage, Timeouts,
 };
 use quorate::node::{ForceError, NodeError, Prepared, Release};
+use quorate::planted::Planted;
 use quorate::port::Ports;
+use quorate::storage::{SEGMENT_BYTES, SNAPSHOT_PIECE_BYTES};
 use quorate::transport::{Protocols, Secret};
 use quorate_api::NodeName;
 use quorate_core::duties::Retention;
-use quorate_core::raft::{FeatureLevel, NodeId};
+use quorate_core::raft::{self, FeatureLevel, NodeId};
 use tokio::sync::Notify;
 
 use super::clock::{ClockPort, MachineClock};
@@ -30,6 +32,7 @@ use super::ports::{Idle, LocalTasks, NetworkPort, Streams};
 use super::setup::Topology;
 use super::watch::{Sight, Watch};
 use crate::consensus::plan::Knobs;
+use crate::consensus::{self, Mistake};
 use crate::random::{Concern, Stream};
 
 /// Where nodes take clients.
@@ -59,9 +62,54 @@ pub(super) struct Cluster {
     pub(super) topology: Topology,
     pub(super) secret: Secret,
     pub(super) knobs: Knobs,
+    /// The mistake that all nodes make.
+    pub(super) mistake: Option<Mistake>,
 }
 
 impl Cluster {
+    /// What nodes have in sizes: small limits of consensus make small files.
+    fn sizes(&self) -> Sizes {
+        let raft = &self.knobs.raft;
+        let small = |bytes: u64| match bytes {
+            0..100 => 0,
+            100..10_000 => 1,
+            _ => 2,
+        };
+        Sizes {
+            segment_bytes: [8 << 10, 32 << 10, SEGMENT_BYTES][small(raft.tail_bytes_max)],
+            snapshot_piece_bytes: [300, 2_000, SNAPSHOT_PIECE_BYTES][small(raft.append_bytes_max)],
+            consensus: raft::Config {
+                planted: consensus::planted(self.mistake),
+                ..raft.clone()
+            },
+        }
+    }
+
+    /// How fast snapshots are sent, in bytes a second: where the plan says that they are slow, one takes seconds.
+    fn snapshot_rate(&self) -> u64 {
+        match self.knobs.snapshot_mean {
+            0..10_000_000 => 0,
+            10_000_000..100_000_000 => 200_000,
+            _ => 20_000,
+        }
+    }
+
+    fn cluster_name(&self, id: NodeId) -> &'static str {
+        if self.topology.strangers.contains(&id) {
+            "another"
+        } else {
+            "simulated"
+        }
+    }
+
+    fn planted(&self) -> Planted {
+        match self.mistake {
+            #[cfg(feature = "planted-bugs")]
+            Some(Mistake::Shell(bug)) => Planted::with(bug),
+            _ => Planted::NONE,
+        }
+    }
+
     /// What node `id` is told when it starts.
     fn config(&self, id: NodeId) -> Config {
         let host = |id| address(id).to_string();
@@ -82,7 +130,7 @@ impl Cluster {
         let voters = &self.topology.voters;
         Config {
             node_name: name(id),
-            cluster_name: "simulated".to_owned(),
+            cluster_name: self.cluster_name(id).to_owned(),
             formation: if voters.contains(&id) {
                 Formation::Static(voters.iter().map(listed).collect())
             } else {
@@ -105,9 +153,10 @@ impl Cluster {
                 data_dir: PathBuf::from(DATA),
                 wal_sync: true,
                 snapshot_interval: raft.retained_entries.max(20),
-                snapshot_rate: 0,
+                snapshot_rate: self.snapshot_rate(),
                 retention: Retention::default(),
             },
+            sizes: self.sizes(),
             network: NetworkOptions {
                 max_connections: 1_000,
                 max_watchers: 1_000,
@@ -276,6 +325,7 @@ impl Host {
                 life,
                 sight: Arc::clone(&self.sight),
             }),
+            planted: self.cluster.planted(),
         }
     }
 }

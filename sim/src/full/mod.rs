@@ -36,12 +36,12 @@ pub use self::setup::{Reads, Setup, SetupError};
 pub use self::simulation::{Answer, FoundError, Request, Simulation};
 
 use self::world::World;
-use crate::consensus::{Outcome, Plan, Violation};
+use crate::consensus::{Mistake, Outcome, Plan, Violation};
 
-/// Runs a plan on production nodes.
+/// Runs a plan on production nodes, which make a mistake if one is planted.
 ///
 /// # Errors
 /// With the first property that does not hold. A panic of a node counts as one.
-pub fn run(plan: &Plan) -> Result<Outcome, Violation> {
-    World::new(plan).guarded(World::run)
+pub fn run(plan: &Plan, mistake: Option<Mistake>) -> Result<Outcome, Violation> {
+    World::new(plan, mistake).guarded(World::run)
 }

@@ -145,6 +145,8 @@ pub(super) struct Topology {
     pub(super) voters: Vec<NodeId>,
     pub(super) learners: Vec<NodeId>,
     pub(super) spares: Vec<NodeId>,
+    /// Nodes that were configured for another cluster, and by mistake try to join this one; the last of all.
+    pub(super) strangers: Vec<NodeId>,
 }
 
 impl Topology {
@@ -154,6 +156,7 @@ impl Topology {
             voters: ids(0, nodes),
             learners: ids(nodes, learners),
             spares: ids(nodes + learners, spares),
+            strangers: Vec::new(),
         }
     }
 
@@ -163,8 +166,10 @@ impl Topology {
             voters,
             learners,
             spares,
+            strangers,
         } = self;
-        voters.iter().chain(learners).chain(spares).copied()
+        let own = voters.iter().chain(learners).chain(spares);
+        own.chain(strangers).copied()
     }
 }
 

@@ -94,7 +94,7 @@ impl Simulation {
             probes: true,
             watches: false,
         };
-        let mut world = World::build(&setup.plan(seed), topology, habit);
+        let mut world = World::build(&setup.plan(seed), topology, habit, None);
         world.guarded(await_founding)?;
         // In each run what happens comes at another moment between heartbeats.
         let phase = Stream::keyed(seed, Concern::Operator, 1 << 40).below(nanoseconds(setup.heartbeat) + 1);

@@ -32,12 +32,25 @@ struct Promised {
     term: Term,
     /// The last entry that it said its disk holds, as far as no leader replaced it since.
     matched: Index,
+    /// Whether its log was damaged behind its back.
+    rotten: bool,
+}
+
+/// When a power cut does harm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Moment {
+    /// A node is about to be sent a snapshot, or has accepted one.
+    Snapshot,
+    /// A node has given its vote.
+    Vote,
 }
 
 /// A node as it was last seen.
 #[derive(Clone, Debug, Default)]
 struct Seen {
     life: u64,
+    /// What it is called as a member.
+    id: NodeId,
     /// Nothing was seen of this life yet.
     fresh: bool,
     progress: Progress,
@@ -65,6 +78,10 @@ struct Inner {
     elected: BTreeMap<NodeId, u64>,
     reigns: u64,
     breach: Option<Breach>,
+    /// The names of nodes that belong to another cluster.
+    strangers: Vec<String>,
+    /// Moments that nobody took note of yet, and whose they are, by machine.
+    moments: Vec<(Moment, NodeId)>,
     trace: Trace,
     statistics: Statistics,
 }
@@ -87,6 +104,8 @@ impl Sight {
             elected: BTreeMap::new(),
             reigns: 0,
             breach: None,
+            strangers: Vec::new(),
+            moments: Vec::new(),
             trace: Trace::default(),
             statistics: Statistics::default(),
         }))
@@ -94,6 +113,11 @@ impl Sight {
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// These nodes belong to another cluster.
+    pub(super) fn keeps_out(&self, strangers: Vec<String>) {
+        self.inner().strangers = strangers;
     }
 
     /// A process starts.
@@ -116,7 +140,21 @@ impl Sight {
         }
     }
 
-    /// A node has lost its disk, or a part of it: its promises are void.
+    /// A part of a node's log is damaged.
+    pub(super) fn rots(&self, node: NodeId) {
+        self.inner().seen.entry(node).or_default().promised.rotten = true;
+    }
+
+    /// Whether a process has come so far as to take part.
+    pub(super) fn works(&self, node: NodeId) -> bool {
+        let inner = self.inner();
+        inner
+            .seen
+            .get(&node)
+            .is_some_and(|seen| seen.life > 0 && !seen.fresh)
+    }
+
+    /// A node has lost its disk: its promises are void.
     pub(super) fn loses_disk(&self, node: NodeId) {
         if let Some(seen) = self.inner().seen.get_mut(&node) {
             seen.promised = Promised::default();
@@ -126,6 +164,11 @@ impl Sight {
     /// The first property that was broken.
     pub(super) fn take_breach(&self) -> Option<Breach> {
         self.inner().breach.take()
+    }
+
+    /// What has come about since this was last asked.
+    pub(super) fn take_moments(&self) -> Vec<(Moment, NodeId)> {
+        std::mem::take(&mut self.inner().moments)
     }
 
     /// The latest term with a leader, and whose it was.
@@ -275,12 +318,20 @@ impl Inner {
         self.note(run, status, effects);
         self.remembers(run, status)?;
         let seen = self.seen.entry(run.node).or_default();
+        seen.id = status.id;
         seen.progress.see(status)?;
         (seen.role, seen.leader) = (Some(status.role), status.leader);
         (seen.last, seen.repairing) = (status.last.index, status.repairing.is_some());
         seen.level = Some(status.membership.level());
         if status.role == Role::Leader {
             self.elections.leads(status.term, run)?;
+        }
+        if effects
+            .trace
+            .iter()
+            .any(|event| matches!(event, TraceEvent::MembershipChanged { .. }))
+        {
+            self.is_kept_out(status)?;
         }
         for event in &effects.trace {
             self.happened(run.node, status.id, event);
@@ -299,6 +350,24 @@ impl Inner {
             }
         }
         Ok(())
+    }
+
+    /// No node of another cluster is a member.
+    fn is_kept_out(&self, status: &Status<'_>) -> Verdict {
+        let members = status.membership.members().values();
+        let stranger = members
+            .map(|member| &member.name)
+            .find(|name| self.strangers.contains(name));
+        demand(
+            stranger.is_none(),
+            "no node of another cluster is a member",
+            || {
+                format!(
+                    "{stranger:?} is, in the membership at {}",
+                    status.membership_position
+                )
+            },
+        )
     }
 
     fn note(&mut self, run: Run, status: &Status<'_>, effects: &Effects) {
@@ -322,16 +391,27 @@ impl Inner {
             term: Term(0),
             vote: None,
         });
-        let Promised { term, matched } = seen.promised;
-        let last = status.last.index;
+        let Promised {
+            term,
+            matched,
+            rotten,
+        } = seen.promised;
+        let (last, repairing) = (status.last.index, status.repairing);
         demand(
-            status.term >= term && (last >= matched || status.repairing.is_some()),
+            repairing.is_none() || rotten,
+            "only a damaged log is repaired",
+            || format!("{run} finds its log damaged up to {repairing:?}, which nobody has touched"),
+        )?;
+        let voted = self.votes.get(&(status.id, term)).copied();
+        let keeps_vote = status.term > term || voted.is_none() || status.vote == voted;
+        demand(
+            status.term >= term && (last >= matched && keeps_vote || repairing.is_some()),
             "what was promised is there after a crash",
             || {
                 format!(
-                    "{run} starts in term {} with a log up to {last}; it had promised something in term {term}, and \
-                     to hold everything up to {matched}",
-                    status.term
+                    "{run} starts in term {} with a vote for {:?} and a log up to {last}; it had promised something in \
+                     term {term}, a vote for {voted:?}, and to hold everything up to {matched}",
+                    status.term, status.vote
                 )
             },
         )
@@ -340,8 +420,17 @@ impl Inner {
     fn promises(&mut self, node: NodeId, (from, to): (NodeId, NodeId), term: Term, body: &Body) -> Verdict {
         let promised = &mut self.seen.entry(node).or_default().promised;
         match body {
+            // Whoever asks for votes has given itself its own.
+            Body::VoteRequest { .. } => {
+                promised.term = promised.term.max(term);
+                let voted = *self.votes.entry((from, term)).or_insert(from);
+                demand(voted == from, "votes never change", || {
+                    format!("{from} asks for votes in term {term}, and voted for {voted}")
+                })
+            }
             Body::VoteResponse { granted: true } => {
                 promised.term = promised.term.max(term);
+                self.moments.push((Moment::Vote, node));
                 let voted = *self.votes.entry((from, term)).or_insert(to);
                 demand(voted == to, "votes never change", || {
                     format!("{from} votes for {to} in term {term}, and voted for {voted}")
@@ -377,8 +466,16 @@ impl Inner {
                 reason: StepDown::DiskStalled,
                 ..
             } => statistics.stalled_leaders += 1,
-            TraceEvent::SnapshotNeeded { .. } => statistics.snapshots_sent += 1,
-            TraceEvent::SnapshotAccepted { .. } => statistics.snapshots += 1,
+            TraceEvent::SnapshotNeeded { to } => {
+                statistics.snapshots_sent += 1;
+                let receiver = self.seen.iter().find(|(_, seen)| seen.id == *to && seen.life > 0);
+                self.moments
+                    .extend(receiver.map(|(machine, _)| (Moment::Snapshot, *machine)));
+            }
+            TraceEvent::SnapshotAccepted { .. } => {
+                statistics.snapshots += 1;
+                self.moments.push((Moment::Snapshot, node));
+            }
             TraceEvent::HandsOver { .. } => statistics.slow_leaders += 1,
             _ => {}
         }

@@ -1,7 +1,8 @@
 //! What clients ask of the running cluster, and what they remember of the answers.
 //!
-//! A few clients share keys, whose histories must be linearizable. One more writes keys of its own: each write that
-//! was acknowledged must be found in the end.
+//! A few clients share keys, whose histories must be linearizable. Each writes keys of its own as well, every key once, and
+//! repeats some of those requests under an idempotency key until they are answered: each write that was acknowledged must
+//! be found in the end, every one was carried out once, and who asks for what its own write left never gets less.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -35,6 +36,10 @@ const CLIENTS: u64 = 4;
 const ORDERS_LOOKED_AT: Duration = Duration::from_millis(5);
 /// How long a probe waits between two writes, and for the answer to one; so it has fifty connections at the most.
 const PROBE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// How long a client waits before it makes such a request again.
+const AGAIN: Duration = Duration::from_millis(50);
+/// How often a request with an idempotency key is made at the most.
+const ATTEMPTS: u64 = 4;
 /// How long a client waits for an answer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -231,6 +236,11 @@ impl Clients {
             let answer: ListAnswer = serde_json::from_slice(&body).ok()?;
             for entry in &answer.entries {
                 let key = std::str::from_utf8(&entry.key).ok()?.to_owned();
+                if entry.version != 1 {
+                    let times = entry.version;
+                    let surprise = format!("{key} was written once, and is there in version {times}");
+                    self.record().surprises.push(surprise);
+                }
                 found.insert(key, (number(&entry.value)?, entry.mod_revision));
             }
             match answer.next {
@@ -328,6 +338,8 @@ struct Worker {
     patience: Duration,
     /// Value and revision that it saw last of a shared key.
     seen: BTreeMap<String, (u64, u64)>,
+    /// Its last write of a key of its own that was acknowledged: value and revision.
+    last_own: Option<(String, (u64, u64))>,
 }
 
 impl Worker {
@@ -341,6 +353,7 @@ impl Worker {
             connections,
             patience: PATIENCE,
             seen: BTreeMap::new(),
+            last_own: None,
         }
     }
 
@@ -355,6 +368,7 @@ impl Worker {
             patience: PROBE.1,
             clients,
             seen: BTreeMap::new(),
+            last_own: None,
         }
     }
 
@@ -372,9 +386,11 @@ impl Worker {
             let draw = self.random.below(100);
             let key = format!("shared/{}", self.random.below(self.clients.keys));
             match draw {
-                0..25 => {
+                0..8 => self.write_own_until_answered().await,
+                8..20 => {
                     self.write_own().await;
                 }
+                20..25 => self.read_own().await,
                 25..50 => self.put(key).await,
                 50..65 => self.compare_and_set(key).await,
                 _ => self.get(key).await,
@@ -383,13 +399,18 @@ impl Worker {
     }
 
     async fn ask(&mut self, method: Method, path: &str, body: Bytes) -> Answer {
+        self.ask_once(method, path, body, None).await
+    }
+
+    /// Asks, under an idempotency key when there is one.
+    async fn ask_once(&mut self, method: Method, path: &str, body: Bytes, once: Option<&str>) -> Answer {
         {
             let mut record = self.clients.record();
             record.requests += 1;
             record.under_way += 1;
         }
         let answer = self.connections[self.current]
-            .ask(method, path, body, self.patience)
+            .ask_once(method, path, body, once, self.patience)
             .await;
         let now = self.clients.now();
         let mut record = self.clients.record();
@@ -442,15 +463,72 @@ impl Worker {
     async fn write_own(&mut self) -> bool {
         let value = self.new_value();
         let key = format!("{OWN}{}/{value}", self.number);
-        let body = Bytes::from(value.to_string());
-        let Answer::Done(body) = self.ask(Method::PUT, &path(&key), body).await else {
-            return false;
+        let body = text(value);
+        match self.ask(Method::PUT, &path(&key), body).await {
+            Answer::Done(body) => self.own_written(key, value, &body),
+            _ => false,
+        }
+    }
+
+    /// Writes a key that nobody else writes, and asks again, of other nodes too, when it is not known whether that was
+    /// done.
+    async fn write_own_until_answered(&mut self) {
+        // It is busy between two attempts, too.
+        self.clients.record().under_way += 1;
+        self.attempt_to_write_own().await;
+        self.clients.record().under_way -= 1;
+    }
+
+    async fn attempt_to_write_own(&mut self) {
+        let value = self.new_value();
+        let key = format!("{OWN}{}/{value}", self.number);
+        let body = text(value);
+        for _ in 0..ATTEMPTS {
+            let answer = self
+                .ask_once(Method::PUT, &path(&key), body.clone(), Some(&key))
+                .await;
+            match answer {
+                Answer::Done(body) => {
+                    self.own_written(key, value, &body);
+                    return;
+                }
+                Answer::Other(code) => return self.surprise(format!("a put of {key} is answered {code}")),
+                // Without a pause the others would not have noticed either what ails this node.
+                Answer::Nothing(_) | Answer::Unknown(_) => tokio::time::sleep(AGAIN).await,
+            }
+        }
+    }
+
+    /// Asks some node for what this client's last write of its own left, and for nothing older.
+    async fn read_own(&mut self) {
+        let Some((key, (value, revision))) = self.last_own.clone() else {
+            return;
         };
-        match serde_json::from_slice::<PutAnswer>(&body) {
+        let path = format!("{}?consistency=serializable&min_revision={revision}", path(&key));
+        match self.ask(Method::GET, &path, Bytes::new()).await {
+            Answer::Done(body) if found(&body) == Some((value, revision)) => {
+                self.clients.record().reads += 1;
+            }
+            Answer::Done(body) => self.surprise(format!(
+                "{key} = {value} was acknowledged with revision {revision}; as of then or later it is {body:?}"
+            )),
+            Answer::Other(code) if self.clients.record().lineage_ended.is_none() => self.surprise(format!(
+                "{key} = {value} was acknowledged with revision {revision}; as of then or later: {code}"
+            )),
+            Answer::Other(_) | Answer::Nothing(_) | Answer::Unknown(_) => {}
+        }
+    }
+
+    /// A write of a key that nobody else writes was answered; whether that makes sense.
+    fn own_written(&mut self, key: String, value: u64, body: &Bytes) -> bool {
+        match serde_json::from_slice::<PutAnswer>(body) {
             Ok(answer) => {
+                let written = (value, answer.revision);
                 let mut record = self.clients.record();
                 record.acknowledged += 1;
-                record.own.insert(key, (value, answer.revision));
+                record.own.insert(key.clone(), written);
+                drop(record);
+                self.last_own = Some((key, written));
                 true
             }
             Err(error) => {
@@ -463,9 +541,7 @@ impl Worker {
     async fn put(&mut self, key: String) {
         let value = self.new_value();
         let (action, invoked) = (Action::Put(value), self.clients.now());
-        let answer = self
-            .ask(Method::PUT, &path(&key), Bytes::from(value.to_string()))
-            .await;
+        let answer = self.ask(Method::PUT, &path(&key), text(value)).await;
         self.written(&key, action, value, invoked, answer);
     }
 
@@ -476,7 +552,7 @@ impl Worker {
         let value = self.new_value();
         let (action, invoked) = (Action::CompareAndSet { expected, value }, self.clients.now());
         let path = format!("{}?revision={revision}", path(&key));
-        let answer = self.ask(Method::PUT, &path, Bytes::from(value.to_string())).await;
+        let answer = self.ask(Method::PUT, &path, text(value)).await;
         self.written(&key, action, value, invoked, answer);
     }
 
@@ -527,6 +603,12 @@ impl Worker {
         }
         self.remember(&key, Action::Get, outcome, invoked);
     }
+}
+
+/// A value; some fill several sectors of a log, and pieces of a snapshot.
+fn text(value: u64) -> Bytes {
+    let width = [1, 60, 200, 900][(value % 4) as usize];
+    Bytes::from(format!("{value:0width$}"))
 }
 
 fn path(key: &str) -> String {

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use quorate::node::NodeError;
 use quorate::port::Entropy;
+use quorate::storage::StorageError;
 use quorate::transport::Secret;
 use quorate_core::raft::{NodeId, Term};
 use turmoil::Sim;
@@ -19,17 +20,17 @@ use super::clock::{MachineClock, WorldTime};
 use super::disk::{Disk, Habits};
 use super::entropy::{Seeded, seed_handshakes};
 use super::log;
-use super::machine::{Cluster, Host, address};
+use super::machine::{Cluster, Host, address, name};
 use super::network::Wires;
 use super::setup::{Reads, Topology};
-use super::watch::Sight;
+use super::watch::{Moment, Sight};
 use super::workload::{Clients, Habit};
 use crate::consensus::checker::{Breach, Verdict, demand};
 use crate::consensus::network::{Cut, Network};
 use crate::consensus::plan::{FaultKind, Operation, Plan};
 use crate::consensus::schedule::{MILLISECOND, SECOND, Schedule, Time};
 use crate::consensus::trace::Trace;
-use crate::consensus::{Marks, Measurements, Outcome, Statistics, Violation};
+use crate::consensus::{Marks, Measurements, Mistake, Outcome, Statistics, Violation};
 use crate::random::{Concern, Stream};
 
 /// How long machines run before faults and the network are looked at again.
@@ -42,6 +43,9 @@ const FOUNDED_WITHIN: Time = 20 * SECOND;
 const REQUESTS_A_SECOND: u64 = 50;
 /// A process that ended by itself is started again after so long.
 const RESTART: Time = 300 * MILLISECOND;
+
+/// In one run of so many a node of another cluster has the addresses and the secret of this one.
+const STRANGER_EVERY: u64 = 5;
 
 /// What happens at a time.
 #[derive(Debug)]
@@ -89,21 +93,32 @@ pub(super) struct World {
     leaderless: Option<(Time, Term)>,
     /// Whether what one node holds was taken from it already.
     pub(super) spared: bool,
+    /// The node whose log was damaged, until it ran again.
+    pub(super) rotten: Option<NodeId>,
+    /// When nodes are stopped in the middle of their work.
+    pub(super) ambushes: BTreeSet<Moment>,
 }
 
 impl World {
     /// A world in which a plan happens: all machines belong to the cluster from the beginning.
-    pub(super) fn new(plan: &Plan) -> World {
+    pub(super) fn new(plan: &Plan, mistake: Option<Mistake>) -> World {
         let habit = Habit {
             requests: REQUESTS_A_SECOND,
-            reads: Reads::Linearizable,
+            reads: match plan.knobs.raft.lease_reads {
+                Some(_) => Reads::Lease,
+                None => Reads::Linearizable,
+            },
             probes: false,
             watches: true,
         };
-        World::build(plan, Topology::new(plan.nodes, 0, 0), habit)
+        let mut topology = Topology::new(plan.nodes, 0, 0);
+        if plan.noise.is_multiple_of(STRANGER_EVERY) {
+            topology.strangers.push(NodeId(plan.nodes + 1));
+        }
+        World::build(plan, topology, habit, mistake)
     }
 
-    pub(super) fn build(plan: &Plan, topology: Topology, habit: Habit) -> World {
+    pub(super) fn build(plan: &Plan, topology: Topology, habit: Habit, mistake: Option<Mistake>) -> World {
         let noise = plan.noise;
         seed_handshakes(Stream::keyed(noise, Concern::Machines, 1 << 40).seed());
         let mut sim = turmoil::Builder::new()
@@ -119,6 +134,14 @@ impl World {
         let wires = Wires::new(Network::new(noise, &plan.knobs));
         let sight = Arc::new(Sight::new());
         let nodes: Vec<NodeId> = topology.machines().collect();
+        let strangers = topology.strangers.len();
+        sight.keeps_out(
+            topology
+                .strangers
+                .iter()
+                .map(|id| name(*id).to_string())
+                .collect(),
+        );
         let members = topology
             .voters
             .iter()
@@ -130,6 +153,7 @@ impl World {
             topology,
             secret: secret(noise),
             knobs: plan.knobs.clone(),
+            mistake,
         });
         let hosts: Vec<Arc<Host>> = nodes
             .into_iter()
@@ -147,7 +171,10 @@ impl World {
         }
         let clients = Arc::new(Clients::new(
             Arc::new(MachineClock::new(Arc::clone(&time), 0, 1_000_000)),
-            hosts.iter().map(|host| host.client_address()).collect(),
+            hosts[..hosts.len() - strangers]
+                .iter()
+                .map(|host| host.client_address())
+                .collect(),
             noise,
             plan.knobs.keys,
             habit,
@@ -169,6 +196,8 @@ impl World {
             measurements: Measurements::default(),
             leaderless: None,
             spared: false,
+            rotten: None,
+            ambushes: BTreeSet::new(),
         }
     }
 
@@ -241,6 +270,7 @@ impl World {
             seen: error.to_string(),
         })?;
         self.look_after_processes()?;
+        self.spring_ambushes();
         self.sight.take_breach().map_or(Ok(()), Err)?;
         self.measure_failover();
         self.proceed()
@@ -303,8 +333,10 @@ impl World {
         &self.hosts[place]
     }
 
+    /// All machines but those of another cluster.
     pub(super) fn nodes(&self) -> Vec<NodeId> {
-        self.hosts.iter().map(|host| host.id).collect()
+        let own = |host: &&Arc<Host>| !host.cluster.topology.strangers.contains(&host.id);
+        self.hosts.iter().filter(own).map(|host| host.id).collect()
     }
 
     /// The machines that belong to the cluster.
@@ -371,11 +403,15 @@ impl World {
 
     /// Processes that ended by themselves, or were stopped in the middle of a write.
     fn look_after_processes(&mut self) -> Verdict {
+        // What it found damaged when it started it has repaired, or is repairing.
+        self.rotten = self.rotten.filter(|id| !self.sight.works(*id));
         for id in self.nodes() {
             let host = Arc::clone(self.host(id));
             if host.disk.has_stopped() {
                 self.statistics.boundary_crashes += 1;
-                self.kill(id, true);
+                let power_cut =
+                    Stream::keyed(self.plan.noise, Concern::Machines, self.now << 8 | 2).chance(500_000);
+                self.kill(id, power_cut);
                 self.schedule.at(self.now + RESTART, Event::Start(id));
             } else if let Some(end) = host.take_end() {
                 self.ended(id, end)?;
@@ -388,6 +424,12 @@ impl World {
     fn ended(&mut self, id: NodeId, end: Result<(), NodeError>) -> Verdict {
         if end.is_ok() && self.stopping.remove(&id) {
             self.kill(id, false);
+            return Ok(());
+        }
+        if let Err(NodeError::Storage(StorageError::Damaged { .. })) = &end
+            && self.rotten.take() == Some(id)
+        {
+            self.replace_disk(id);
             return Ok(());
         }
         let why = match &end {

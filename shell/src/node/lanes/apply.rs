@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::super::inbox::{Completion, WriteOutcome};
 use crate::api::backend::StreamChanges;
 use crate::metrics::Metrics;
+use crate::planted::{Planted, PlantedBug};
 use crate::port::{Clock, Observer};
 use crate::storage::{Row, RowBatch, Snapshots, StateSender, Unwritten};
 use crate::watch::{Hub, Woken};
@@ -70,6 +71,8 @@ pub(in super::super) struct ApplyLane {
     pub(in super::super) metrics: Arc<Metrics>,
     pub(in super::super) clock: Arc<dyn Clock>,
     pub(in super::super) observer: Arc<dyn Observer>,
+    /// The mistake that the node makes.
+    pub(in super::super) planted: Planted,
 }
 
 impl ApplyLane {
@@ -132,6 +135,11 @@ impl ApplyLane {
         };
         // Whoever hears that records were appended can read them.
         let streams_changed = self.unwritten.announce(&rows);
+        if self.planted.is(PlantedBug::AnswersAreSwapped)
+            && let [(_, first), (_, second), ..] = &mut *replies
+        {
+            std::mem::swap(first, second);
+        }
         for (waiter, reply) in replies {
             self.answer(waiter, &reply);
         }

@@ -8,6 +8,7 @@ use quorate_core::raft::{Base, DiskError, Fetch, Write};
 use tokio::sync::mpsc;
 
 use super::super::inbox::Completion;
+use crate::planted::PlantedBug;
 use crate::storage::{Log, LogReader, group_length};
 
 /// What the log writer is asked to do, in order.
@@ -69,6 +70,13 @@ async fn append(
     completions: &mpsc::UnboundedSender<Completion>,
 ) -> Option<DiskError> {
     let last = group.last().map(|write| write.id)?;
+    if log.planted().is(PlantedBug::AcknowledgedBeforeWrite) {
+        let _ = completions.send(Completion::Persisted {
+            write: last,
+            result: Ok(()),
+        });
+        return log.append(group).await.err();
+    }
     let result = log.append(group).await;
     let failed = result.as_ref().err().cloned();
     let _ = completions.send(Completion::Persisted { write: last, result });

@@ -22,6 +22,7 @@ use thiserror::Error;
 use tokio::io::AsyncReadExt;
 
 use super::pace::Pace;
+use crate::planted::PlantedBug;
 use crate::port::Clock;
 use crate::storage::{ReceiveError, Snapshot, Snapshots, StorageError};
 use crate::transport::{BulkReceiver, BulkSender, BulkStream, ConnectError, Transport};
@@ -186,7 +187,8 @@ impl Transfers {
         sender: &mut BulkSender,
         receiver: &mut BulkReceiver,
     ) -> Result<(), TransferError> {
-        for number in next..snapshot.pieces() {
+        let skips = next > 1 && self.snapshots.planted().is(PlantedBug::SnapshotSkipsAPiece);
+        for number in next + u64::from(skips)..snapshot.pieces() {
             let mut piece = Bytes::from(self.read_piece(snapshot, number)?);
             let length = u32::try_from(piece.len()).map_err(|_| TransferError::TooLarge(piece.len()))?;
             sender

@@ -13,6 +13,7 @@ use quorate_core::raft::{DirectoryId, Lineage, NodeId};
 use quorate_core::wire::Kind;
 use serde::{Deserialize, Serialize};
 
+use super::SEGMENT_BYTES;
 use super::StorageError;
 use super::log;
 use super::small::{self, Format};
@@ -74,6 +75,19 @@ impl DataDirectory {
     /// When the directory is in use, belongs to another node or cluster, is damaged, was written by a newer version,
     /// or the disk fails.
     pub async fn open(ports: &Ports, path: &Path, owner: &Owner) -> Result<DataDirectory, StorageError> {
+        DataDirectory::open_with(ports, path, owner, SEGMENT_BYTES).await
+    }
+
+    /// As [`DataDirectory::open`]; the log of a new directory begins with a segment of `segment_bytes`.
+    ///
+    /// # Errors
+    /// As [`DataDirectory::open`].
+    pub async fn open_with(
+        ports: &Ports,
+        path: &Path,
+        owner: &Owner,
+        segment_bytes: u64,
+    ) -> Result<DataDirectory, StorageError> {
         create_durably(ports, path)?;
         let lock = lock(ports, path)?;
         let identity = match small::read(ports, path, &path.join(IDENTITY), &FORMAT)? {
@@ -81,7 +95,7 @@ impl DataDirectory {
                 check_owner(path, &identity, owner)?;
                 identity
             }
-            None => create(ports, path, owner).await?,
+            None => create(ports, path, owner, segment_bytes).await?,
         };
         Ok(DataDirectory {
             ports: ports.clone(),
@@ -247,7 +261,12 @@ fn create_durably(ports: &Ports, path: &Path) -> Result<(), StorageError> {
 }
 
 /// Makes the identity of a new directory, after its blank log.
-async fn create(ports: &Ports, path: &Path, owner: &Owner) -> Result<Identity, StorageError> {
+async fn create(
+    ports: &Ports,
+    path: &Path,
+    owner: &Owner,
+    segment_bytes: u64,
+) -> Result<Identity, StorageError> {
     let missing = || StorageError::IdentityMissing {
         path: path.join(IDENTITY),
         directory: path.to_owned(),
@@ -261,7 +280,7 @@ async fn create(ports: &Ports, path: &Path, owner: &Owner) -> Result<Identity, S
         return Err(missing());
     }
     // A power cut may have come between the log and the identity; such a log is blank.
-    if !log::create(ports, path).await? {
+    if !log::create(ports, path, segment_bytes).await? {
         return Err(missing());
     }
     let mut directory = [0; 16];

@@ -65,6 +65,7 @@ use self::group::Group;
 use self::index::{Entries, Readable};
 use self::repair::{Note, Sound};
 use super::StorageError;
+use crate::planted::{Planted, PlantedBug};
 use crate::port::{File, OpenMode, Ports};
 
 pub use self::group::{GROUP_BYTES_MAX, GROUP_ENTRIES_MAX, group_length};
@@ -100,7 +101,8 @@ impl Default for LogOptions {
     }
 }
 
-const SEGMENT_BYTES: u64 = 16 << 20;
+/// The length of new segments in production, in bytes.
+pub const SEGMENT_BYTES: u64 = 16 << 20;
 
 /// What the log has done since it was opened.
 #[derive(Debug, Default)]
@@ -340,6 +342,11 @@ impl Log {
         let _ = lane.await;
     }
 
+    /// The mistake that the node makes.
+    pub(crate) fn planted(&self) -> Planted {
+        self.ports.planted
+    }
+
     /// Reads entries beside this writer.
     pub fn reader(&self) -> LogReader {
         self.reader.clone()
@@ -460,7 +467,7 @@ impl Log {
         let fits = format::group_sectors(group.records.len(), echo) < room as usize;
         let begins = self.active.sealed || !fits;
         if begins {
-            group.prepend(&self.head);
+            group.prepend(&self.checkpoint());
             self.rotate(format::group_sectors(group.records.len(), echo))
                 .await?;
         }
@@ -488,6 +495,15 @@ impl Log {
         Ok(())
     }
 
+    /// What a new segment begins with.
+    fn checkpoint(&self) -> Checkpoint {
+        let mut head = self.head.clone();
+        if self.ports.planted.is(PlantedBug::CheckpointForgetsVote) {
+            head.hard_state = HardState::default();
+        }
+        head
+    }
+
     /// Writes and syncs records as one group at the end of the active segment, with the segment's header when it
     /// `begins` the segment.
     async fn write(&mut self, group: &GroupHeader, records: &[u8], begins: bool) -> Result<(), StorageError> {
@@ -508,7 +524,7 @@ impl Log {
         format::frame_group(header.seed(), *next_sector, group, records, frame);
         file.write_all_at(frame, offset)
             .map_err(StorageError::io("write", path))?;
-        if self.options.sync {
+        if self.options.sync && !self.ports.planted.is(PlantedBug::LogIsNotSynced) {
             let begin = self.ports.clock.now();
             file.sync().await.map_err(StorageError::io("sync", path))?;
             let duration = self.ports.clock.now().since(begin);
@@ -539,10 +555,12 @@ impl Log {
             // The next segment must be there before the seal says so.
             let path = self.next_segment().await?;
             self.next = Next::Ready(path);
-            let mut seal = Vec::new();
-            format::push_seal(&mut seal);
-            let header = GroupHeader::of(self.chain, &seal, self.head.mark(), false);
-            self.write(&header, &seal, false).await?;
+            if !self.ports.planted.is(PlantedBug::SegmentIsNotSealed) {
+                let mut seal = Vec::new();
+                format::push_seal(&mut seal);
+                let header = GroupHeader::of(self.chain, &seal, self.head.mark(), false);
+                self.write(&header, &seal, false).await?;
+            }
             self.active.sealed = true;
         }
         let path = self.next_segment().await?;

@@ -7,11 +7,17 @@ use quorate_core::raft::{HardState, Position};
 use super::super::StorageError;
 use super::format::{self, Checkpoint, GroupHeader, SECTOR_BYTES, SegmentHeader};
 use super::recovery::Recovery;
-use super::{Next, SEGMENT_BYTES, files, recovery};
+use super::{Next, files, recovery};
+use crate::planted::PlantedBug;
 use crate::port::{OpenMode, Ports};
 
-/// Makes a blank log in `directory`, and says whether the log in it is blank: one that is there already stays.
-pub(in crate::storage) async fn create(ports: &Ports, directory: &Path) -> Result<bool, StorageError> {
+/// Makes a blank log in `directory`, with segments of `length` bytes, and says whether the log in it is blank: one that is
+/// there already stays.
+pub(in crate::storage) async fn create(
+    ports: &Ports,
+    directory: &Path,
+    length: u64,
+) -> Result<bool, StorageError> {
     let there = ports
         .files
         .exists(&files::log_path(directory))
@@ -23,7 +29,7 @@ pub(in crate::storage) async fn create(ports: &Ports, directory: &Path) -> Resul
             Recovery::Rotten(_) => false,
         });
     }
-    create_with(ports, directory, SEGMENT_BYTES).await?;
+    create_with(ports, directory, length).await?;
     Ok(true)
 }
 
@@ -79,7 +85,9 @@ pub(super) async fn tidy(
     for path in &found.leftovers {
         files.remove(path).map_err(StorageError::io("remove", path))?;
     }
-    if let Some(scrub) = &found.scrub {
+    if let Some(scrub) = &found.scrub
+        && !ports.planted.is(PlantedBug::TornEndIsNotBlanked)
+    {
         let file = files
             .open(&scrub.path, OpenMode::ReadWrite)
             .map_err(StorageError::io("open", &scrub.path))?;

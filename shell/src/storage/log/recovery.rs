@@ -16,6 +16,7 @@ use super::index::Location;
 use super::replay::Replay;
 use super::salvage::{self, Remains, Rotten};
 use super::window::{Window, offset, sector_count};
+use crate::planted::PlantedBug;
 use crate::port::{File, OpenMode, Ports};
 
 /// Everything that the log says, and what has to be tidied up before it is written to.
@@ -345,6 +346,10 @@ impl Reader<'_> {
                         Some(end) => End::Torn { next: start, end },
                         None => End::Open { next: start },
                     });
+                }
+                Sector::Damaged(_) if self.ports.planted.is(PlantedBug::DamageCountsAsTorn) => {
+                    let end = window.sectors;
+                    return Ok(End::Torn { next: start, end });
                 }
                 Sector::Damaged(what) => return Err(rot(start, what)),
                 Sector::Written { start: of, .. } if of != start => {

@@ -26,6 +26,7 @@ use quorate_core::wire::{self, Kind};
 pub(super) use self::format::feed;
 use self::format::{Digest, MAGIC, PieceKind, Trailer};
 use super::StorageError;
+use crate::planted::{Planted, PlantedBug};
 use crate::port::{File, OpenMode, Ports};
 
 pub use self::file::Snapshot;
@@ -33,7 +34,7 @@ pub use self::format::SnapshotHeader;
 pub use self::receive::{ReceiveError, Receiver};
 
 /// About how many bytes of rows a chunk holds.
-const CHUNK_BYTES: usize = 256 << 10;
+pub const SNAPSHOT_PIECE_BYTES: usize = 256 << 10;
 const FINAL: &str = "snapshot";
 const WRITTEN: &str = "tmp";
 const RECEIVED: &str = "partial";
@@ -86,6 +87,7 @@ pub struct Snapshots {
     ports: Ports,
     directory: PathBuf,
     path: PathBuf,
+    chunk_bytes: usize,
 }
 
 impl Snapshots {
@@ -102,11 +104,22 @@ impl Snapshots {
             ports: ports.clone(),
             directory: path.parent().unwrap_or(path).to_owned(),
             path: path.to_owned(),
+            chunk_bytes: SNAPSHOT_PIECE_BYTES,
         };
         for path in snapshots.paths(WRITTEN)? {
             files.remove(&path).map_err(StorageError::io("remove", &path))?;
         }
         Ok(snapshots)
+    }
+
+    /// The mistake that the node makes.
+    pub(crate) fn planted(&self) -> Planted {
+        self.ports.planted
+    }
+
+    /// With chunks of about so many bytes of rows.
+    pub fn with_pieces_of(self, chunk_bytes: usize) -> Snapshots {
+        Snapshots { chunk_bytes, ..self }
     }
 
     /// Where the whole snapshots are up to, ascending by index.
@@ -280,7 +293,9 @@ impl Output {
 
     /// Makes the file durable and gives it its final name.
     async fn publish(&self, snapshots: &Snapshots, position: Position) -> Result<Snapshot, StorageError> {
-        self.sync().await?;
+        if !snapshots.ports.planted.is(PlantedBug::SnapshotIsNotSynced) {
+            self.sync().await?;
+        }
         let path = snapshots.file(position, FINAL);
         let files = &snapshots.ports.files;
         files
@@ -310,7 +325,7 @@ impl SnapshotWriter {
     pub fn push(&mut self, key: &[u8], value: &[u8]) -> Result<(), StorageError> {
         format::push_row(key, value, &mut self.chunk);
         self.rows += 1;
-        if self.chunk.len() >= CHUNK_BYTES {
+        if self.chunk.len() >= self.snapshots.chunk_bytes {
             self.end_chunk()?;
         }
         Ok(())

@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::super::snapshot::Snapshot;
 use super::{Changes, RowBatch, StateStore};
+use crate::planted::{Planted, PlantedBug};
 use crate::port::Ports;
 
 /// Changes that are committed at once, in bytes.
@@ -184,7 +185,7 @@ async fn serve(
             Some(deadline) => tokio::select! {
                 biased;
                 () = ports.clock.sleep_until(deadline) => {
-                    commit(store, &lane.room, &mut pending, report)?;
+                    commit(ports.planted, store, &lane.room, &mut pending, report)?;
                     continue;
                 }
                 command = lane.commands.recv() => command,
@@ -192,6 +193,9 @@ async fn serve(
         };
         match command {
             Some(Command::Rows { batch, permits }) => {
+                if ports.planted.is(PlantedBug::PurgeBeyondState) {
+                    report(Ok(batch.applied));
+                }
                 pending.bytes += batch.size();
                 pending.permits += permits as usize;
                 pending.changes.add(batch);
@@ -199,11 +203,11 @@ async fn serve(
                     .deadline
                     .get_or_insert_with(|| ports.clock.now() + COMMIT_DELAY);
                 if pending.bytes >= COMMIT_BYTES {
-                    commit(store, &lane.room, &mut pending, report)?;
+                    commit(ports.planted, store, &lane.room, &mut pending, report)?;
                 }
             }
             Some(Command::Flush(done)) => {
-                commit(store, &lane.room, &mut pending, report)?;
+                commit(ports.planted, store, &lane.room, &mut pending, report)?;
                 // The one who asked may have gone.
                 let _ = done.send(());
             }
@@ -213,19 +217,20 @@ async fn serve(
                 report(Ok(store.loaded().applied));
                 let _ = done.send(());
             }
-            None => return commit(store, &lane.room, &mut pending, report),
+            None => return commit(ports.planted, store, &lane.room, &mut pending, report),
         }
     }
 }
 
 fn commit(
+    planted: Planted,
     store: &mut StateStore,
     room: &Semaphore,
     pending: &mut Pending,
     report: &mut impl FnMut(Result<Position, DiskError>),
 ) -> Result<(), DiskError> {
     let Pending {
-        changes,
+        mut changes,
         permits,
         deadline: Some(_),
         ..
@@ -233,6 +238,9 @@ fn commit(
     else {
         return Ok(());
     };
+    if planted.is(PlantedBug::AppliedBeforeRows) {
+        pending.changes.rows = std::mem::take(&mut changes.rows);
+    }
     store.commit(&changes)?;
     room.add_permits(permits);
     report(Ok(changes.applied));

@@ -155,6 +155,11 @@ impl Plan {
         self.knobs.witnesses > 0
     }
 
+    /// Whether production nodes keep small files, which fill up and go.
+    pub fn has_small_files(&self) -> bool {
+        self.knobs.raft.tail_bytes_max < 10_000
+    }
+
     /// How many faults and how many operations it has.
     pub fn events(&self) -> (usize, usize) {
         (self.faults.len(), self.operations.len())

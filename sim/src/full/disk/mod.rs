@@ -1,8 +1,8 @@
 //! The disk of a simulated machine: files, directories and redb databases in memory.
 //!
 //! It keeps to what storage assumes of a medium and not more. A killed process loses nothing that it wrote; a power
-//! cut leaves any subset of the sectors that were written and not synced, and a prefix of the names that were changed
-//! since the last sync of a directory. A sync takes time, may stall, and may fail. Handles of a process that is gone
+//! cut leaves any subset of the sectors that were written and not synced, and of each directory a prefix of the names that
+//! were changed in it since it was last synced. A sync takes time, may stall, and may fail. Handles of a process that is gone
 //! do nothing any more.
 //!
 //! redb's calls are synchronous, so its syncs take no simulated time; a process is killed in the middle of what it
@@ -41,33 +41,66 @@ pub(super) struct Habits {
 /// A change of a name that no sync of its directory has made durable.
 #[derive(Clone, Debug)]
 enum NameChange {
+    Directory(PathBuf),
     Link(PathBuf, u64),
     Unlink(PathBuf),
+    /// Within one directory.
     Rename(PathBuf, PathBuf),
 }
 
 impl NameChange {
-    fn apply(&self, names: &mut BTreeMap<PathBuf, u64>) {
-        match self {
+    /// The directory that has to be synced.
+    fn directory(&self) -> PathBuf {
+        let (NameChange::Directory(path)
+        | NameChange::Link(path, _)
+        | NameChange::Unlink(path)
+        | NameChange::Rename(_, path)) = self;
+        path.parent().unwrap_or(path).to_owned()
+    }
+}
+
+/// The directories, and the files that names stand for.
+#[derive(Clone, Debug, Default)]
+struct Names {
+    directories: BTreeSet<PathBuf>,
+    files: BTreeMap<PathBuf, u64>,
+}
+
+impl Names {
+    fn apply(&mut self, change: &NameChange) {
+        match change {
+            NameChange::Directory(path) => {
+                self.directories.insert(path.clone());
+            }
             NameChange::Link(path, file) => {
-                names.insert(path.clone(), *file);
+                self.files.insert(path.clone(), *file);
             }
             NameChange::Unlink(path) => {
-                names.remove(path);
+                self.files.remove(path);
             }
             NameChange::Rename(from, to) => {
-                if let Some(file) = names.remove(from) {
-                    names.insert(to.clone(), file);
+                if let Some(file) = self.files.remove(from) {
+                    self.files.insert(to.clone(), file);
                 }
             }
         }
     }
+
+    /// What is in a directory that is not there is not there either.
+    fn forget_lost(&mut self) {
+        let Names { directories, files } = self;
+        let there = |path: &Path| path.ancestors().skip(1).all(|above| directories.contains(above));
+        let lost: Vec<PathBuf> = directories.iter().filter(|path| !there(path)).cloned().collect();
+        files.retain(|path, _| there(path));
+        lost.iter().for_each(|path| {
+            directories.remove(path);
+        });
+    }
 }
 
 struct Inner {
-    directories: BTreeSet<PathBuf>,
-    names: BTreeMap<PathBuf, u64>,
-    durable_names: BTreeMap<PathBuf, u64>,
+    names: Names,
+    durable_names: Names,
     changes: Vec<NameChange>,
     contents: BTreeMap<u64, Content>,
     next_file: u64,
@@ -118,7 +151,7 @@ impl Inner {
     }
 
     fn change(&mut self, change: NameChange) {
-        change.apply(&mut self.names);
+        self.names.apply(&change);
         self.changes.push(change);
     }
 
@@ -130,8 +163,9 @@ impl Inner {
     fn collect(&mut self) {
         let named: BTreeSet<u64> = self
             .names
+            .files
             .values()
-            .chain(self.durable_names.values())
+            .chain(self.durable_names.files.values())
             .copied()
             .collect();
         self.contents.retain(|file, _| named.contains(file));
@@ -152,9 +186,8 @@ impl Disk {
         Disk {
             clock,
             shared: Arc::new(Mutex::new(Inner {
-                directories: BTreeSet::new(),
-                names: BTreeMap::new(),
-                durable_names: BTreeMap::new(),
+                names: Names::default(),
+                durable_names: Names::default(),
                 changes: Vec::new(),
                 contents: BTreeMap::new(),
                 next_file: 1,
@@ -245,12 +278,18 @@ impl Disk {
     pub(super) fn cut_power(&self) {
         self.kill();
         let mut inner = self.inner();
-        let changes = std::mem::take(&mut inner.changes);
-        let surviving = inner.random.below(changes.len() as u64 + 1);
-        let mut names = std::mem::take(&mut inner.durable_names);
-        for change in changes.iter().take(usize::try_from(surviving).unwrap_or(0)) {
-            change.apply(&mut names);
+        let mut changed: BTreeMap<PathBuf, Vec<NameChange>> = BTreeMap::new();
+        for change in std::mem::take(&mut inner.changes) {
+            changed.entry(change.directory()).or_default().push(change);
         }
+        let mut names = std::mem::take(&mut inner.durable_names);
+        for changes in changed.into_values() {
+            let surviving = inner.random.below(changes.len() as u64 + 1);
+            for change in changes.iter().take(usize::try_from(surviving).unwrap_or(0)) {
+                names.apply(change);
+            }
+        }
+        names.forget_lost();
         inner.durable_names.clone_from(&names);
         inner.names = names;
         // All, none, or some of the sectors.
@@ -271,9 +310,8 @@ impl Disk {
     pub(super) fn wipe(&self) {
         self.kill();
         let mut inner = self.inner();
-        inner.directories.clear();
-        inner.names.clear();
-        inner.durable_names.clear();
+        inner.names = Names::default();
+        inner.durable_names = Names::default();
         inner.changes.clear();
         inner.contents.clear();
     }
@@ -283,6 +321,7 @@ impl Disk {
         let mut inner = self.inner();
         let files: Vec<u64> = inner
             .names
+            .files
             .iter()
             .filter(|(name, file)| {
                 name.parent() == Some(directory)
@@ -313,12 +352,12 @@ impl Disk {
     }
 
     fn open_existing(&self, inner: &Inner, path: &Path) -> io::Result<OpenFile> {
-        let file = *inner.names.get(path).ok_or(io::ErrorKind::NotFound)?;
+        let file = *inner.names.files.get(path).ok_or(io::ErrorKind::NotFound)?;
         Ok(OpenFile::new(self.clone(), file))
     }
 
     fn create(&self, inner: &mut Inner, path: &Path) -> io::Result<OpenFile> {
-        if inner.names.contains_key(path) {
+        if inner.names.files.contains_key(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         let file = inner.next_file;
@@ -338,22 +377,33 @@ impl Files for Disk {
     fn create_directory(&self, path: &Path) -> io::Result<()> {
         let mut inner = self.inner();
         inner.operate(self.life)?;
-        inner.directories.extend(path.ancestors().map(Path::to_owned));
+        let missing: Vec<PathBuf> = path
+            .ancestors()
+            .filter(|path| !inner.names.directories.contains(*path))
+            .map(Path::to_owned)
+            .collect();
+        for path in missing.into_iter().rev() {
+            inner.change(NameChange::Directory(path));
+        }
         Ok(())
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
         let inner = self.inner();
-        if !inner.directories.contains(path) {
+        if !inner.names.directories.contains(path) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        let inside = inner.names.keys().filter(|name| name.parent() == Some(path));
+        let inside = inner
+            .names
+            .files
+            .keys()
+            .filter(|name| name.parent() == Some(path));
         Ok(inside.cloned().collect())
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
         let inner = self.inner();
-        Ok(inner.names.contains_key(path) || inner.directories.contains(path))
+        Ok(inner.names.files.contains_key(path) || inner.names.directories.contains(path))
     }
 
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn File>> {
@@ -372,7 +422,7 @@ impl Files for Disk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut inner = self.inner();
         inner.operate(self.life)?;
-        if !inner.names.contains_key(from) {
+        if !inner.names.files.contains_key(from) {
             return Err(io::ErrorKind::NotFound.into());
         }
         Disk::note(&mut inner, to, 1);
@@ -383,7 +433,7 @@ impl Files for Disk {
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut inner = self.inner();
         inner.operate(self.life)?;
-        if !inner.names.contains_key(path) {
+        if !inner.names.files.contains_key(path) {
             return Err(io::ErrorKind::NotFound.into());
         }
         Disk::note(&mut inner, path, 2);
@@ -395,8 +445,14 @@ impl Files for Disk {
         let mut inner = self.inner();
         inner.operate(self.life)?;
         Disk::note(&mut inner, path, 3);
-        inner.changes.clear();
-        inner.durable_names = inner.names.clone();
+        let changes = std::mem::take(&mut inner.changes);
+        for change in changes {
+            if change.directory() == path {
+                inner.durable_names.apply(&change);
+            } else {
+                inner.changes.push(change);
+            }
+        }
         Ok(())
     }
 
@@ -412,7 +468,7 @@ impl Files for Disk {
     fn database(&self, path: &Path) -> io::Result<Box<dyn redb::StorageBackend>> {
         let mut inner = self.inner();
         inner.operate(self.life)?;
-        let file = if inner.names.contains_key(path) {
+        let file = if inner.names.files.contains_key(path) {
             self.open_existing(&inner, path)?
         } else {
             self.create(&mut inner, path)?

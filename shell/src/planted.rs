@@ -1,0 +1,124 @@
+//! Mistakes made on purpose in the shell, to see whether the simulation notices them.
+//!
+//! Each one is what somebody might forget or get wrong at the line where it is asked for. As with those of consensus
+//! ([`quorate_core::raft::PlantedBug`]) the switches exist only with the feature `planted-bugs`, which no production build
+//! turns on; without it [`Planted`] is empty, and every question is answered "no" when the code is compiled.
+
+/// The mistake that a node's shell makes, if any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Planted {
+    #[cfg(feature = "planted-bugs")]
+    bug: Option<PlantedBug>,
+}
+
+impl Planted {
+    /// A shell that makes none of them.
+    pub const NONE: Planted = Planted {
+        #[cfg(feature = "planted-bugs")]
+        bug: None,
+    };
+
+    /// A shell that makes the mistake `bug`.
+    #[cfg(feature = "planted-bugs")]
+    pub const fn with(bug: PlantedBug) -> Planted {
+        Planted { bug: Some(bug) }
+    }
+
+    /// Whether the shell makes this mistake.
+    #[inline(always)]
+    pub(crate) fn is(self, bug: PlantedBug) -> bool {
+        #[cfg(feature = "planted-bugs")]
+        return self.bug == Some(bug);
+        #[cfg(not(feature = "planted-bugs"))]
+        {
+            let _ = bug;
+            false
+        }
+    }
+}
+
+macro_rules! planted_bugs {
+    ($($(#[doc = $text:literal])+ $bug:ident = $name:literal,)+) => {
+        /// A mistake in the shell that can be planted.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum PlantedBug {
+            $($(#[doc = $text])+ $bug,)+
+        }
+
+        impl PlantedBug {
+            /// All of them.
+            pub const ALL: &'static [PlantedBug] = &[$(PlantedBug::$bug),+];
+
+            /// Its name on the command line.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(PlantedBug::$bug => $name,)+
+                }
+            }
+
+            /// What goes wrong with it.
+            pub fn sentence(self) -> &'static str {
+                match self {
+                    $(PlantedBug::$bug => concat!($($text),+).trim_ascii(),)+
+                }
+            }
+        }
+    };
+}
+
+planted_bugs! {
+    /// A group of writes is acknowledged without a sync of the log.
+    LogIsNotSynced = "log-is-not-synced",
+    /// A group of writes is acknowledged before it is written.
+    AcknowledgedBeforeWrite = "acknowledged-before-write",
+    /// The name of a new segment is not made durable.
+    SegmentNameIsNotSynced = "segment-name-is-not-synced",
+    /// A retired segment is used again with its old records in it.
+    SpareIsNotBlanked = "spare-is-not-blanked",
+    /// The log goes on in the next segment without a seal on the one before.
+    SegmentIsNotSealed = "segment-is-not-sealed",
+    /// A new segment begins without the term and the vote, which go with the old ones.
+    CheckpointForgetsVote = "checkpoint-forgets-vote",
+    /// A damaged sector passes for the end of a write that was never acknowledged.
+    DamageCountsAsTorn = "damage-counts-as-torn",
+    /// What a torn write left behind the end of the log stays there.
+    TornEndIsNotBlanked = "torn-end-is-not-blanked",
+    /// A node whose log lost its end to damage votes at once.
+    RepairIsForgotten = "repair-is-forgotten",
+    /// A node starts without the vote that its log holds.
+    VoteIsNotRecovered = "vote-is-not-recovered",
+    /// A received snapshot gets its final name before it is on disk.
+    SnapshotIsNotSynced = "snapshot-is-not-synced",
+    /// A snapshot that is sent again goes on one piece too far.
+    SnapshotSkipsAPiece = "snapshot-skips-a-piece",
+    /// The index up to which the state is on disk gets there one commit before the rows.
+    AppliedBeforeRows = "applied-before-rows",
+    /// The log is purged up to what the state store was handed, not to what it has on disk.
+    PurgeBeyondState = "purge-beyond-state",
+    /// A forwarded write whose answer never came is answered as done.
+    LostForwardCountsAsDone = "lost-forward-counts-as-done",
+    /// A forwarded write whose fate is not known is made once more.
+    LostForwardIsRepeated = "lost-forward-is-repeated",
+    /// The key by which a request is carried out once is lost when it is forwarded.
+    ForwardDropsRequestKey = "forward-drops-request-key",
+    /// A follower passes on the answer to another forwarded request.
+    ForwardAnswersMixedUp = "forward-answers-mixed-up",
+    /// Of two writes that are applied together each gets the other's answer.
+    AnswersAreSwapped = "answers-are-swapped",
+    /// A linearizable read is answered from what the node has.
+    ReadWithoutIndex = "read-without-index",
+    /// A read is answered before the state has come to the index that was confirmed for it.
+    ReadBeforeApplied = "read-before-applied",
+    /// A read by lease is answered by whoever last saw itself lead, without a look at the lease.
+    LeaseIsNotChecked = "lease-is-not-checked",
+    /// A read does not wait for the revision that its client wants to see.
+    MinRevisionIsIgnored = "min-revision-is-ignored",
+    /// A watch that goes on misses the first change after the last one that was told.
+    WatchGoesOnTooLate = "watch-goes-on-too-late",
+    /// A watch that goes on repeats the last change that was told.
+    WatchRepeatsLast = "watch-repeats-last",
+    /// A mark of progress speaks of the latest revision, whatever the watcher was told.
+    MarkComesTooEarly = "mark-comes-too-early",
+    /// A node of another cluster is let in.
+    ClusterIsNotChecked = "cluster-is-not-checked",
+}
