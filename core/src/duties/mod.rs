@@ -5,8 +5,10 @@
 
 mod ages;
 mod leases;
+mod placement;
 mod promotion;
 
 pub use ages::{Ages, Housekeeping, Retention};
 pub use leases::{Leases, NotRenewed};
+pub use placement::{Host, Placement};
 pub use promotion::{Learner, PromotionLimits, Situation, learner_to_promote};

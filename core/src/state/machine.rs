@@ -11,6 +11,8 @@ use super::keys::KeySpace;
 use super::lease::{LEASES_MAX, LeaseTable, TTL_MAX};
 use super::once::{Answer, Known, OnceTable};
 use super::row::{Row, Summary};
+use super::session::{SessionTable, SessionWriter};
+use super::space::Space;
 use super::writer::Writer;
 use super::{
     Command, Found, Grant, KeyValue, Lease, LeaseEvent, LeaseId, Malformed, Put, Query, ReadError, Refusal,
@@ -24,6 +26,7 @@ use crate::wire::DecodeError;
 pub struct StateMachine {
     pub(super) keys: KeySpace,
     pub(super) leases: LeaseTable,
+    pub(super) sessions: SessionTable,
     pub(super) once: OnceTable,
     pub(super) applied: Position,
     pub(super) fingerprint: Fingerprint,
@@ -90,6 +93,7 @@ impl StateMachine {
         StateMachine {
             keys: KeySpace::default(),
             leases: LeaseTable::default(),
+            sessions: SessionTable::default(),
             once: OnceTable::default(),
             applied: Position::default(),
             fingerprint: Fingerprint::EMPTY,
@@ -161,7 +165,7 @@ impl StateMachine {
     pub fn rows(&self) -> impl Iterator<Item = Row> {
         let summary = (self.summary_index > Index::default()).then(|| self.summary_row());
         let mut versions: Vec<_> = self.keys.versions().collect();
-        versions.sort_by_key(|(_, version)| version.place);
+        versions.sort_by_key(|(.., version)| version.place);
         let leases = self.leases.grants().map(|(id, grant)| Row::lease(id, grant));
         let forgets = self.planted.is(PlantedBug::DuplicatesAreNotInTheSnapshot);
         let once = self.once.rows().filter(move |_| !forgets);
@@ -170,7 +174,7 @@ impl StateMachine {
             .chain(
                 versions
                     .into_iter()
-                    .map(|(key, version)| Row::version(key, version)),
+                    .map(|(space, key, version)| Row::version(space, key, version)),
             )
             .chain(leases)
             .chain(once)
@@ -178,7 +182,7 @@ impl StateMachine {
 
     /// What `key` is, if it exists. Shares the bytes.
     pub fn get(&self, key: &[u8]) -> Option<KeyValue> {
-        self.keys.get(key)
+        self.keys.get(Space::Keys, key)
     }
 
     /// Reads a range of keys, and answers at most about `bytes_max` bytes of keys and values, but at least one key.
@@ -187,12 +191,12 @@ impl StateMachine {
     /// # Errors
     /// When it is not known what the keys were at the revision that is asked for.
     pub fn read(&self, query: &Query, bytes_max: usize) -> Result<Found, ReadError> {
-        self.keys.read(query, bytes_max)
+        self.keys.read(Space::Keys, query, bytes_max)
     }
 
     /// How many keys exist.
     pub fn len(&self) -> usize {
-        self.keys.live()
+        self.keys.live(Space::Keys)
     }
 
     /// Whether no key exists.
@@ -303,6 +307,12 @@ impl StateMachine {
                     answers: dropped.answers,
                     clients: dropped.clients,
                 })
+            }
+            Command::Session(command) => {
+                let writer = SessionWriter::new(&mut self.keys, &mut self.sessions);
+                let (reply, rows) = writer.carry_out(position, command)?;
+                effects.rows.extend(rows);
+                Ok(Reply::Session(reply))
             }
         }
     }

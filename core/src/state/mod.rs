@@ -23,6 +23,8 @@ mod range;
 mod reply;
 mod restore;
 mod row;
+mod session;
+mod space;
 mod transaction;
 mod watch;
 mod writer;
@@ -37,6 +39,11 @@ pub use range::KeyRange;
 pub use reply::{Malformed, Refusal, Reply};
 pub use restore::RestoreError;
 pub use row::Row;
+pub use session::{
+    CAPACITY_DEFAULT, Drain, Epoch, MOVED_AT_ONCE, NodeLoad, Place, Presence, SESSION_ID_BYTES_MAX,
+    SESSIONS_MAX, Session, SessionCommand, SessionEvent, SessionId, SessionRefusal, SessionReply, SessionStatus,
+};
+pub use space::Space;
 pub use transaction::{
     Attach, Block, BlockDone, Compare, DEPTH_MAX, DeleteRange, OPERATIONS_MAX, Operand, Operation, Put,
     READ_BYTES_MAX, Relation, Response, Transacted, Transaction,

@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use super::row::{self, Decoded, Summary};
+use super::session::SessionTable;
 use super::{Revision, StateMachine};
 use crate::raft::{Index, Position};
 use crate::wire::DecodeError;
@@ -65,6 +66,12 @@ pub enum RestoreError {
         /// The revision of the state.
         revision: Revision,
     },
+    /// What is kept of a session or of its node makes no sense, or the node is missing.
+    #[error("the session or node {} of the state cannot be read, or has no node", hex(key))]
+    NoSession {
+        /// Its key.
+        key: Vec<u8>,
+    },
     /// A row belongs to something that no row tells of, or two rows claim the same place.
     #[error("row {} of the state contradicts other rows", hex(key))]
     Contradiction {
@@ -98,6 +105,8 @@ impl StateMachine {
             last = Some(key);
         }
         state.attach_keys()?;
+        state.sessions =
+            SessionTable::load(&state.keys).map_err(|key| RestoreError::NoSession { key: key.to_vec() })?;
         assert!(
             state.once.is_consistent(),
             "rows that contradict each other are refused"
@@ -113,7 +122,7 @@ impl StateMachine {
             Decoded::BadKey => return Err(RestoreError::BadKey { key: key() }),
             // The summary is the first row.
             _ if self.summary_index == Index::default() => return Err(RestoreError::NoSummary),
-            Decoded::Version(name, version) => {
+            Decoded::Version(space, name, version) => {
                 let (found, revision) = (version.place.revision, self.keys.revision());
                 if found > revision {
                     return Err(RestoreError::RevisionAhead {
@@ -122,7 +131,7 @@ impl StateMachine {
                         revision,
                     });
                 }
-                if !self.keys.load(name, version) {
+                if !self.keys.load(space, name, version) {
                     return Err(RestoreError::Contradiction { key: key() });
                 }
             }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::history::{Pair, Place, Version};
 use super::keys::Counters;
 use super::once::{Answer, ClientRow};
+use super::space::Space;
 use super::{ClientId, Grant, KeyValue, LeaseId, Reply, Revision};
 use crate::raft::Index;
 use crate::wire::{self, DecodeError, Kind};
@@ -66,6 +67,7 @@ impl Summary {
 /// A version of a key as its row tells.
 #[derive(Serialize, Deserialize)]
 struct VersionRow {
+    space: Space,
     key: Bytes,
     pair: Option<Pair>,
 }
@@ -74,7 +76,7 @@ struct VersionRow {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Decoded {
     Summary(Summary),
-    Version(Bytes, Version),
+    Version(Space, Bytes, Version),
     Lease(LeaseId, Grant),
     RequestKey(Bytes, Answer),
     Client(ClientId, ClientRow),
@@ -101,10 +103,11 @@ impl Row {
         Row::new(vec![TABLE_SUMMARY], &summary)
     }
 
-    pub(super) fn version(key: &Bytes, version: &Version) -> Row {
+    pub(super) fn version(space: Space, key: &Bytes, version: &Version) -> Row {
         let pair = version.pair.as_ref();
         let bytes = key.len() + pair.map_or(0, |pair| pair.value.len());
         let row = VersionRow {
+            space,
             key: key.clone(),
             pair: pair.cloned(),
         };
@@ -161,7 +164,7 @@ impl Row {
             return Ok(None);
         };
         match decode(&self.key, value)? {
-            Decoded::Version(key, version) => Ok(version.with_key(&key)),
+            Decoded::Version(Space::Keys, key, version) => Ok(version.with_key(&key)),
             _ => Ok(None),
         }
     }
@@ -206,8 +209,8 @@ pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<Decoded, DecodeError> {
                     revision: Revision(revision),
                     order: u32::from_be_bytes(order),
                 };
-                let VersionRow { key, pair } = read(value)?;
-                Decoded::Version(key, Version { place, pair })
+                let VersionRow { space, key, pair } = read(value)?;
+                Decoded::Version(space, key, Version { place, pair })
             }
             _ => Decoded::BadKey,
         },
