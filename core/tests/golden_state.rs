@@ -11,8 +11,8 @@ use bytes::Bytes;
 use quorate_core::raft::{Index, NodeId, Position, Term};
 use quorate_core::state::{
     Attach, Block, BlockDone, ClientId, Command, Compare, DeleteRange, Detail, Drain, Epoch, Found, KeyRange,
-    KeyValue, LeaseId, Malformed, Operand, Operation, Presence, Put, Query, ReadError, Refusal, Relation, Reply,
-    RequestId, Response, Revision, Session, SessionCommand, SessionId, SessionRefusal, SessionReply,
+    KeyValue, LeaseId, Malformed, Operand, Operation, Presence, Put, Query, ReadError, Refusal, Relation,
+    Reply, RequestId, Response, Revision, Session, SessionCommand, SessionId, SessionRefusal, SessionReply,
     SessionStatus, Sort, SortBy, Span, StateMachine, Transacted, Transaction,
 };
 use quorate_core::wire::DecodeError;
@@ -143,10 +143,7 @@ fn session_commands() -> Vec<(&'static str, Command)> {
                 now_ms: 2_000,
             },
         ),
-        (
-            "session-delete",
-            SessionCommand::Delete { session, epoch: None },
-        ),
+        ("session-delete", SessionCommand::Delete { session, epoch: None }),
         (
             "session-capacity",
             SessionCommand::SetCapacity {

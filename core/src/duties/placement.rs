@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::Instant;
-use crate::raft::{NodeId, Term};
+use crate::raft::{NodeId, Status, Term};
 use crate::state::{Command, NodeLoad, Presence, SessionCommand, StateMachine};
 
 /// When a command is proposed again that has not been applied.
@@ -53,6 +53,26 @@ struct Proposed<T> {
 impl<T: PartialEq> Proposed<T> {
     fn is_under_way(&self, now: Instant, situation: &T) -> bool {
         self.situation == *situation && now < self.at + PROPOSED_AGAIN
+    }
+}
+
+impl Host {
+    /// The hosts that a leader knows, itself among them.
+    pub fn all(status: &Status<'_>) -> Vec<Host> {
+        let heard = |id: NodeId| {
+            status
+                .peers
+                .iter()
+                .find(|peer| peer.id == id)
+                .map(|peer| peer.heard)
+        };
+        let voters = status.membership.voters().iter().copied();
+        voters
+            .filter(|id| !status.membership.is_witness(*id))
+            // Of a voter that is new to the leader it knows nothing yet.
+            .filter(|id| *id == status.id || heard(*id).is_some())
+            .map(|id| Host { id, heard: heard(id) })
+            .collect()
     }
 }
 
@@ -310,7 +330,7 @@ mod tests {
         let step = Command::Session(SessionCommand::Step { term: Term(1) });
         let mut now = at(100);
         for left in [200, 100, 0] {
-            assert_eq!(bench.due(now), [step.clone()]);
+            assert_eq!(bench.due(now), std::slice::from_ref(&step));
             assert_eq!(bench.due(now), [], "one at a time");
             bench.apply(&step);
             assert_eq!(bench.due(now), [], "with a pause between them");

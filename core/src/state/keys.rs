@@ -419,10 +419,12 @@ impl KeySpace {
 
     /// The keys that go with a lease.
     pub(super) fn attached(&self) -> impl Iterator<Item = (&Bytes, LeaseId)> {
-        self.spaces[Space::Keys.number()].iter().filter_map(|(key, history)| {
-            let pair = history.latest().pair.as_ref()?;
-            Some((key, pair.lease?))
-        })
+        self.spaces[Space::Keys.number()]
+            .iter()
+            .filter_map(|(key, history)| {
+                let pair = history.latest().pair.as_ref()?;
+                Some((key, pair.lease?))
+            })
     }
 
     /// How far the stored key space is; known before any of its versions.

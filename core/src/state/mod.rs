@@ -41,7 +41,8 @@ pub use restore::RestoreError;
 pub use row::Row;
 pub use session::{
     CAPACITY_DEFAULT, Drain, Epoch, MOVED_AT_ONCE, NodeLoad, Place, Presence, SESSION_ID_BYTES_MAX,
-    SESSIONS_MAX, Session, SessionCommand, SessionEvent, SessionId, SessionRefusal, SessionReply, SessionStatus,
+    SESSIONS_MAX, Session, SessionCommand, SessionEvent, SessionId, SessionRefusal, SessionReply,
+    SessionStatus,
 };
 pub use space::Space;
 pub use transaction::{

@@ -67,7 +67,10 @@ pub enum RestoreError {
         revision: Revision,
     },
     /// What is kept of a session or of its node makes no sense, or the node is missing.
-    #[error("the session or node {} of the state cannot be read, or has no node", hex(key))]
+    #[error(
+        "the session or node {} of the state cannot be read, or has no node",
+        hex(key)
+    )]
     NoSession {
         /// Its key.
         key: Vec<u8>,

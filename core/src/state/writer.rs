@@ -72,9 +72,7 @@ impl<'a> Writer<'a> {
             Attach::Keep => lease_before,
             Attach::Lease(lease) => Some(lease),
         };
-        let previous = self
-            .keys
-            .put(&mut self.change, Space::Keys, &key, value, lease);
+        let previous = self.keys.put(&mut self.change, Space::Keys, &key, value, lease);
         if lease != lease_before {
             if let Some(before) = lease_before {
                 self.leases.detach(before, &key);

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use quorate_core::raft::{Index, Term};
 use quorate_core::state::{
     Attach, Block, BlockDone, Command, Compare, Detail, Event, Found, KeyRange, KeyValue, LeaseId, Operand,
-    Operation, Query, ReadError, Refusal, Relation, Reply, RequestId, Response, Revision, SortBy, Span,
-    Space, StateMachine, Transacted, Transaction,
+    Operation, Query, ReadError, Refusal, Relation, Reply, RequestId, Response, Revision, SortBy, Space,
+    Span, StateMachine, Transacted, Transaction,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;

@@ -17,7 +17,7 @@ use quorate_api::{
     EVENT_STREAM_CONTENT_TYPE, KeyName, KeyValue, Problem, ProblemCode, WatchChange, WatchEvent, WatchMark,
     events,
 };
-use quorate_core::state::{self, Event, Interest, KeyRange, Kinds, Page, Revision};
+use quorate_core::state::{self, Event, Interest, KeyRange, Kinds, Page, Revision, Space};
 use serde::Serialize;
 
 use super::Shared;
@@ -62,6 +62,7 @@ pub(super) async fn watch(
         return Err(Failure::bad_request(detail, format!("expected {expected}")));
     }
     let interest = Interest {
+        space: Space::Keys,
         range: range(&query)?,
         kinds: kinds(&query)?,
     };

@@ -14,7 +14,8 @@ use quorate_api::{
 use quorate_core::Instant;
 use quorate_core::raft::{Index, Membership, NodeId, ReadMode};
 use quorate_core::state::{
-    Command, Grant, Interest, Lease, LeaseId, Operation, Query, ReadError, Reply, Revision, StateMachine,
+    Command, Grant, Interest, Lease, LeaseId, Operation, Query, ReadError, Reply, Revision, SessionCommand,
+    StateMachine,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -469,6 +470,10 @@ fn adds(command: &Command) -> bool {
             let mut operations = block.then.iter().chain(&block.otherwise);
             operations.any(|operation| matches!(operation, Operation::Put(_)))
         }),
+        Command::Session(command) => matches!(
+            command,
+            SessionCommand::Create { .. } | SessionCommand::Touch { payload: Some(_), .. }
+        ),
         Command::Once { command, .. } => Command::decode(command).is_ok_and(|inner| adds(&inner)),
         Command::Delete(_)
         | Command::Compact { .. }

@@ -1,12 +1,15 @@
-//! The leader's duties about the state: leases whose time is over, and what is old enough to be forgotten.
+//! The leader's duties about the state: leases whose time is over, where sessions go, and what is old enough to be
+//! forgotten.
 //!
 //! What is due becomes a command like any other. The state is looked at only when nobody changes it at the moment: a
 //! duty can wait for the next look, a heartbeat cannot.
 
 use std::sync::TryLockError;
 
+use std::time::Duration;
+
 use quorate_core::Instant;
-use quorate_core::duties::{Housekeeping, Leases, Retention};
+use quorate_core::duties::{Host, Housekeeping, Leases, Placement, Retention};
 use quorate_core::raft::{Input, Role, Term};
 use quorate_core::state::{Command, LeaseEvent};
 
@@ -19,14 +22,17 @@ pub(super) struct StateDuties {
     state: SharedState,
     leases: Leases,
     housekeeping: Housekeeping,
+    placement: Placement,
 }
 
 impl StateDuties {
-    pub(super) fn new(state: SharedState, retention: Retention) -> StateDuties {
+    /// With the time that a node may be silent before its sessions go to others.
+    pub(super) fn new(state: SharedState, retention: Retention, grace: Duration) -> StateDuties {
         StateDuties {
             state,
             leases: Leases::default(),
             housekeeping: Housekeeping::new(retention),
+            placement: Placement::new(grace),
         }
     }
 
@@ -36,9 +42,10 @@ impl StateDuties {
     }
 
     /// What is to be proposed now by a node that leads in this term, if it does.
-    fn due(&mut self, now: Instant, leads: Option<Term>) -> Vec<Command> {
-        let Some(term) = leads else {
+    fn due(&mut self, now: Instant, leads: Option<(Term, Vec<Host>)>) -> Vec<Command> {
+        let Some((term, hosts)) = leads else {
             self.leases.follow();
+            self.placement.follow();
             return Vec::new();
         };
         let state = match self.state.try_read() {
@@ -52,6 +59,7 @@ impl StateDuties {
         }
         let mut commands: Vec<Command> = std::iter::from_fn(|| self.leases.due(now)).collect();
         commands.extend(self.housekeeping.due(now, &state));
+        commands.extend(self.placement.due(now, term, &hosts, &state));
         commands
     }
 }
@@ -60,7 +68,7 @@ impl Consensus {
     /// Proposes what is due.
     pub(super) fn look_after_state(&mut self, now: Instant) {
         let status = self.raft.status();
-        let leads = (status.role == Role::Leader).then_some(status.term);
+        let leads = (status.role == Role::Leader).then(|| (status.term, Host::all(&status)));
         for command in self.state_duties.due(now, leads) {
             let token = self.clients.expect(Pending::StateDuty);
             let command = command.encode();
@@ -80,10 +88,9 @@ impl Consensus {
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, RwLock};
-    use std::time::Duration;
 
-    use quorate_core::raft::{Index, Position};
-    use quorate_core::state::StateMachine;
+    use quorate_core::raft::{Index, NodeId, Position};
+    use quorate_core::state::{SessionCommand, StateMachine};
 
     use super::*;
 
@@ -101,19 +108,26 @@ mod tests {
         Arc::new(RwLock::new(state))
     }
 
+    const GRACE: Duration = Duration::from_secs(5);
+
+    /// A leader without hosts, so that there is nothing to place.
+    fn leads(term: u64) -> Option<(Term, Vec<Host>)> {
+        Some((Term(term), Vec::new()))
+    }
+
     fn at(seconds: u64) -> Instant {
         Instant::ORIGIN + Duration::from_secs(seconds)
     }
 
     #[test]
     fn a_lease_runs_out_when_a_leader_has_stood_for_its_whole_time() {
-        let mut duties = StateDuties::new(state_with_a_lease(), Retention::default());
+        let mut duties = StateDuties::new(state_with_a_lease(), Retention::default(), GRACE);
         assert_eq!(duties.due(at(100), None), []);
-        assert_eq!(duties.due(at(100), Some(Term(2))), []);
-        assert_eq!(duties.due(at(109), Some(Term(2))), []);
-        assert_eq!(duties.due(at(109), Some(Term(3))), [], "another term begins anew");
-        assert_eq!(duties.due(at(110), Some(Term(3))), []);
-        let due = duties.due(at(119), Some(Term(3)));
+        assert_eq!(duties.due(at(100), leads(2)), []);
+        assert_eq!(duties.due(at(109), leads(2)), []);
+        assert_eq!(duties.due(at(109), leads(3)), [], "another term begins anew");
+        assert_eq!(duties.due(at(110), leads(3)), []);
+        let due = duties.due(at(119), leads(3));
         assert!(
             matches!(&due[..], [Command::Expire { term: Term(3), .. }]),
             "{due:?}"
@@ -123,11 +137,29 @@ mod tests {
     #[test]
     fn a_state_that_is_being_changed_is_left_alone_until_the_next_look() {
         let state = state_with_a_lease();
-        let mut duties = StateDuties::new(Arc::clone(&state), Retention::default());
-        duties.due(at(0), Some(Term(2)));
+        let mut duties = StateDuties::new(Arc::clone(&state), Retention::default(), GRACE);
+        duties.due(at(0), leads(2));
         let changing = state.write().expect("nobody panicked");
-        assert_eq!(duties.due(at(20), Some(Term(2))), []);
+        assert_eq!(duties.due(at(20), leads(2)), []);
         drop(changing);
-        assert_eq!(duties.due(at(21), Some(Term(2))).len(), 1);
+        assert_eq!(duties.due(at(21), leads(2)).len(), 1);
+    }
+
+    #[test]
+    fn a_leader_says_which_nodes_may_have_sessions() {
+        let state = Arc::new(RwLock::new(StateMachine::new()));
+        let mut duties = StateDuties::new(state, Retention::default(), GRACE);
+        let own = Host {
+            id: NodeId(1),
+            heard: None,
+        };
+        let due = duties.due(at(1), Some((Term(2), vec![own])));
+        let sighted = |command: &Command| matches!(command, Command::Session(SessionCommand::Sight { .. }));
+        assert!(due.iter().any(sighted), "{due:?}");
+        assert_eq!(
+            duties.due(at(1), Some((Term(2), vec![own]))),
+            [],
+            "it is under way"
+        );
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_core::Instant;
-use quorate_core::duties::{Housekeeping, Leases, Retention};
+use quorate_core::duties::{Host, Housekeeping, Leases, Placement, Retention};
 use quorate_core::raft::{Entry, Index, Input, Outcome, Payload, ReadMode, Role, Term, Token};
 use quorate_core::state::{Attach, ClientId, Command, LeaseEvent, LeaseId, Put, Refusal, Reply, RequestId};
 
@@ -43,6 +43,8 @@ const RETENTION: Retention = Retention {
 pub(super) enum DataEvent {
     /// A client asks something.
     Request,
+    /// A client or an owner asks something about sessions.
+    Session,
     /// An attempt of a request.
     Attempt(Bytes),
     /// Leaders see to their duties.
@@ -73,6 +75,7 @@ struct Client {
 pub(super) struct DataDuties {
     leases: Leases,
     housekeeping: Housekeeping,
+    placement: Placement,
     /// Keep-alives that wait until it is confirmed that this node led when they came,
     asked: BTreeMap<Token, KeepAlive>,
     /// or until the state has caught up with the confirmed index.
@@ -98,10 +101,11 @@ impl Data {
 }
 
 impl DataDuties {
-    pub(super) fn new() -> DataDuties {
+    pub(super) fn new(placement: Placement) -> DataDuties {
         DataDuties {
             leases: Leases::default(),
             housekeeping: Housekeeping::new(RETENTION),
+            placement,
             asked: BTreeMap::new(),
             confirmed: Vec::new(),
         }
@@ -117,6 +121,7 @@ impl World {
     pub(super) fn data(&mut self, event: DataEvent) -> Verdict {
         match event {
             DataEvent::Request => self.data_request(),
+            DataEvent::Session => self.session_request(),
             DataEvent::Attempt(command) => self.data_attempt(command),
             DataEvent::Tick => self.data_tick(),
             DataEvent::Decided(run, command) => {
@@ -191,7 +196,7 @@ impl World {
         self.data_attempt(command)
     }
 
-    fn data_attempt(&mut self, command: Bytes) -> Verdict {
+    pub(super) fn data_attempt(&mut self, command: Bytes) -> Verdict {
         match self.data_choice() {
             Some(run) if self.recovery.is_none() => self.put(run, Attempt::first(command)),
             _ => Ok(()),
@@ -370,7 +375,10 @@ impl World {
         process.data.housekeeping.reset();
         match leads {
             Some(term) => process.data.leases.lead(term, shown, process.machine.leases()),
-            None => process.data.leases.follow(),
+            None => {
+                process.data.leases.follow();
+                process.data.placement.follow();
+            }
         }
     }
 
@@ -403,10 +411,12 @@ impl World {
         };
         let shown = live.clock.shows(now);
         let process = live.process;
-        if process.data.leases.term().is_none() {
+        let Some(term) = process.data.leases.term() else {
             return Vec::new();
-        }
+        };
         let mut decided: Vec<Command> = std::iter::from_fn(|| process.data.leases.due(shown)).collect();
+        let hosts = Host::all(&process.raft.status());
+        decided.extend(process.data.placement.due(shown, term, &hosts, &process.machine));
         if !recovering {
             decided.extend(process.data.housekeeping.due(shown, &process.machine));
         }

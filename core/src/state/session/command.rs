@@ -115,6 +115,9 @@ pub enum SessionRefusal {
     #[error("no node has room for another session")]
     NoRoom,
     /// There are as many sessions as there may be.
-    #[error("there are {} sessions, which is as many as there may be", super::SESSIONS_MAX)]
+    #[error(
+        "there are {} sessions, which is as many as there may be",
+        super::SESSIONS_MAX
+    )]
     TooManySessions,
 }

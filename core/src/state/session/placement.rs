@@ -182,18 +182,30 @@ mod tests {
 
     #[test]
     fn a_session_goes_where_the_smallest_part_of_the_capacity_is_taken() {
-        assert_eq!(chosen(&[node(1, 4, 10), node(2, 30, 100), node(3, 5, 10)]), Some(2));
+        assert_eq!(
+            chosen(&[node(1, 4, 10), node(2, 30, 100), node(3, 5, 10)]),
+            Some(2)
+        );
         assert_eq!(
             chosen(&[node(1, 1, 10), node(2, 10, 100)]),
             Some(1),
             "the one with fewer among equals"
         );
-        assert_eq!(chosen(&[node(2, 1, 10), node(1, 1, 10)]), Some(1), "the lower id then");
+        assert_eq!(
+            chosen(&[node(2, 1, 10), node(1, 1, 10)]),
+            Some(1),
+            "the lower id then"
+        );
     }
 
     #[test]
     fn full_silent_and_drained_nodes_get_nothing() {
-        let closed = [node(1, 10, 10), node(2, 0, 0), silent(3, 0), drained(4, 0, Drain::Yes)];
+        let closed = [
+            node(1, 10, 10),
+            node(2, 0, 0),
+            silent(3, 0),
+            drained(4, 0, Drain::Yes),
+        ];
         assert_eq!(chosen(&closed), None);
         assert_eq!(
             choose(closed.into_iter(), true),
@@ -226,6 +238,10 @@ mod tests {
         assert_eq!(count_moves(nodes, true, u64::MAX), 36);
         let level = vec![node(1, 5, 10), node(2, 4, 10)];
         assert_eq!(count_moves(level, true, u64::MAX), 0);
-        assert_eq!(next_move(&[node(1, 6, 10), node(2, 0, 10)], false), None, "when nobody wants it");
+        assert_eq!(
+            next_move(&[node(1, 6, 10), node(2, 0, 10)], false),
+            None,
+            "when nobody wants it"
+        );
     }
 }

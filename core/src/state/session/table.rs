@@ -66,7 +66,9 @@ impl SessionTable {
     ) -> impl Iterator<Item = &'a Bytes> + use<'a> {
         let sessions = self.nodes.get(&node).map(|node| &node.sessions);
         let range = (start.cloned(), Bound::Unbounded);
-        sessions.into_iter().flat_map(move |sessions| sessions.range(range.clone()))
+        sessions
+            .into_iter()
+            .flat_map(move |sessions| sessions.range(range.clone()))
     }
 
     /// The first session of a node that is none of these.
@@ -270,8 +272,7 @@ impl<'a> SessionWriter<'a> {
         if !known || node.place != before {
             let value = wire::encode(Kind::Row, &node.place).into();
             let key = place_key(id);
-            self.keys
-                .put(&mut self.change, Space::Places, &key, value, None);
+            self.keys.put(&mut self.change, Space::Places, &key, value, None);
         }
     }
 
@@ -295,8 +296,7 @@ impl<'a> SessionWriter<'a> {
             let is_empty = known.is_none_or(|node| node.sessions.is_empty());
             if presence == Presence::Removed && is_empty {
                 self.table.nodes.remove(&id);
-                self.keys
-                    .delete(&mut self.change, Space::Places, &place_key(id));
+                self.keys.delete(&mut self.change, Space::Places, &place_key(id));
             } else {
                 self.set_place(id, |place| place.presence = presence);
             }

@@ -15,6 +15,7 @@
 //! | [`handover`] | leaders hand over of their own accord seldom, and not at all when no disk is worse than another |
 //! | [`lease`] | nobody is elected while another leader holds a lease, by that leader's own clock, and no leader gets one when another was elected (Raft dissertation, section 6.4.1) |
 //! | [`grants`] | leases that are kept alive last, whoever leads (etcd#12528, etcd#15247) |
+//! | [`sessions`] | a session has one owner in an epoch, and epochs rise (Kleppmann, "How to do distributed locking") |
 //! | [`once`] | requests made several times are carried out once, and every attempt has the same answer (Raft dissertation, section 6.3) |
 //! | [`client`] | every request gets one answer; what was acknowledged is in the log once; reads see what was acknowledged before |
 
@@ -32,6 +33,7 @@ pub(super) mod membership;
 pub(super) mod once;
 pub(crate) mod progress;
 pub(crate) mod promise;
+pub(super) mod sessions;
 pub(crate) mod state;
 
 /// A broken property.
@@ -70,6 +72,7 @@ pub(super) struct Checkers {
     pub(super) handovers: handover::Handovers,
     pub(super) grants: grants::Grants,
     pub(super) once: once::Requests,
+    pub(super) sessions: sessions::Sessions,
 }
 
 impl Checkers {
@@ -86,6 +89,7 @@ impl Checkers {
             handovers: handover::Handovers::default(),
             grants: grants::Grants::new(clock_skew),
             once: once::Requests::default(),
+            sessions: sessions::Sessions::default(),
         }
     }
 }
