@@ -46,9 +46,9 @@ impl World {
             }
             return Ok(());
         }
-        // What was said before is of connections that have ended.
+        // What was said before is of connections that have ended, and what a membership spared, of a lineage that has.
         self.schedule
-            .retain(|event| !matches!(event, Event::Deliver { .. }));
+            .retain(|event| !matches!(event, Event::Deliver { .. } | Event::SwitchOff(_)));
         for node in self.nodes.iter_mut().filter(|node| node.id != survivor) {
             if !std::mem::replace(&mut node.gone, true) {
                 self.schedule.after(back, Event::ComesBack(node.run()));
