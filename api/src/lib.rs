@@ -9,6 +9,7 @@ mod kv;
 mod lease;
 mod name;
 mod problem;
+mod session;
 mod text;
 mod txn;
 mod watch;
@@ -27,6 +28,11 @@ pub use lease::{
 };
 pub use name::{NameError, NodeName};
 pub use problem::{PROBLEM_CONTENT_TYPE, Problem, ProblemCode};
+pub use session::{
+    CapacityRequest, CreateSession, DrainAnswer, DrainRequest, PlacementChanged, RebalanceAnswer,
+    SessionChange, SessionEnded, SessionNews, SessionRoute, SessionStatus, SessionView, SessionsAnswer,
+    TouchSession, payload_in_json, payload_of,
+};
 pub use text::KeyName;
 pub use txn::{
     TxnAnswer, TxnCompare, TxnDelete, TxnDeleted, TxnFound, TxnGet, TxnKeys, TxnOperand, TxnOperation,

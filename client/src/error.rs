@@ -88,6 +88,7 @@ impl Error {
             ProblemCode::KeyNotFound
             | ProblemCode::LeaseNotFound
             | ProblemCode::MemberNotFound
+            | ProblemCode::SessionNotFound
             | ProblemCode::NotFound => Error::NotFound(problem),
             _ => Error::Refused(problem),
         }

@@ -43,6 +43,7 @@ mod kv;
 mod lease;
 mod parameters;
 mod request;
+mod session;
 mod watch;
 
 pub use client::{Builder, Client};
@@ -51,7 +52,8 @@ pub use events::{EventParser, ServerEvent, TooLong};
 pub use kv::{Attach, Delete, Fresh, List, Put, Range};
 pub(crate) use parameters::Parameters;
 pub use quorate_api::{
-    Consistency, KeyValue, ListAnswer, NodeName, Order, Problem, ProblemCode, SortBy, TxnRequest,
-    WatchChange, WatchEvent,
+    Consistency, CreateSession, KeyValue, ListAnswer, NodeName, Order, Problem, ProblemCode, SessionChange,
+    SessionNews, SessionView, SortBy, TouchSession, TxnRequest, WatchChange, WatchEvent,
 };
-pub use watch::{Filter, Keys, Watch, WatchRequest, Watched};
+pub use session::SessionList;
+pub use watch::{Change, Filter, Keys, Watch, WatchRequest, Watched};

@@ -178,6 +178,7 @@ impl StateMachine {
             )
             .chain(leases)
             .chain(once)
+            .chain(self.sessions.rows())
     }
 
     /// What `key` is, if it exists. Shares the bytes.

@@ -1,9 +1,9 @@
 //! A state made of its rows, after a restart or from a snapshot.
 
+use bytes::Bytes;
 use thiserror::Error;
 
 use super::row::{self, Decoded, Summary};
-use super::session::SessionTable;
 use super::{Revision, StateMachine};
 use crate::raft::{Index, Position};
 use crate::wire::DecodeError;
@@ -108,8 +108,8 @@ impl StateMachine {
             last = Some(key);
         }
         state.attach_keys()?;
-        state.sessions =
-            SessionTable::load(&state.keys).map_err(|key| RestoreError::NoSession { key: key.to_vec() })?;
+        let no_session = |key: Bytes| RestoreError::NoSession { key: key.to_vec() };
+        state.sessions.load_owners(&state.keys).map_err(no_session)?;
         assert!(
             state.once.is_consistent(),
             "rows that contradict each other are refused"
@@ -151,6 +151,8 @@ impl StateMachine {
                 }
                 self.once.load_client(id, client);
             }
+            Decoded::Rebalancing => self.sessions.load_rebalancing(),
+            Decoded::Place(node, place) => self.sessions.load_place(node, place),
             Decoded::ClientAnswer(id, number, answer) => {
                 if !self.once.load_client_answer(id, number, answer) {
                     return Err(RestoreError::Contradiction { key: key() });

@@ -12,9 +12,10 @@ use serde::{Deserialize, Serialize};
 use super::history::{Pair, Place, Version};
 use super::keys::Counters;
 use super::once::{Answer, ClientRow};
+use super::session;
 use super::space::Space;
 use super::{ClientId, Grant, KeyValue, LeaseId, Reply, Revision};
-use crate::raft::Index;
+use crate::raft::{Index, NodeId};
 use crate::wire::{self, DecodeError, Kind};
 
 /// One row: a piece of the state that was written, or removed.
@@ -38,6 +39,10 @@ const TABLE_REQUEST_KEYS: u8 = 3;
 const TABLE_CLIENTS: u8 = 4;
 /// One row an answer to a client: the client's id and the number of the request, big-endian.
 const TABLE_CLIENT_ANSWERS: u8 = 5;
+
+/// One row a node that sessions are placed on: its id, big-endian. The row without an id exists while sessions are being
+/// rebalanced.
+const TABLE_PLACES: u8 = 6;
 
 /// The counters of the whole state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +86,8 @@ pub(super) enum Decoded {
     RequestKey(Bytes, Answer),
     Client(ClientId, ClientRow),
     ClientAnswer(ClientId, u64, Answer),
+    Rebalancing,
+    Place(NodeId, session::Place),
     /// The number of a table that this build does not know.
     UnknownTable(u8),
     /// The key is none of its table.
@@ -153,6 +160,22 @@ impl Row {
 
     pub(super) fn client_answer_gone(id: ClientId, number: u64) -> Row {
         Row::gone(answer_key(id, number))
+    }
+
+    pub(super) fn place(id: NodeId, place: session::Place) -> Row {
+        Row::new(number_key(TABLE_PLACES, id.0), &place)
+    }
+
+    pub(super) fn place_gone(id: NodeId) -> Row {
+        Row::gone(number_key(TABLE_PLACES, id.0))
+    }
+
+    pub(super) fn rebalancing() -> Row {
+        Row::new(vec![TABLE_PLACES], &())
+    }
+
+    pub(super) fn rebalancing_over() -> Row {
+        Row::gone(vec![TABLE_PLACES])
     }
 
     /// The key and value that a row holds; none for a row of another table, and when the key was removed.
@@ -228,6 +251,14 @@ pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<Decoded, DecodeError> {
                 Decoded::ClientAnswer(ClientId(Index(id)), request, answer(value)?)
             }
             _ => Decoded::BadKey,
+        },
+        (TABLE_PLACES, []) => {
+            let () = read(value)?;
+            Decoded::Rebalancing
+        }
+        (TABLE_PLACES, key) => match number(key) {
+            Some(id) => Decoded::Place(NodeId(id), read(value)?),
+            None => Decoded::BadKey,
         },
         (TABLE_SUMMARY, _) => Decoded::BadKey,
         (table, _) => Decoded::UnknownTable(table),

@@ -14,13 +14,11 @@ pub enum Space {
     Keys,
     /// Sessions, by their ids.
     Sessions,
-    /// What the placement of sessions knows of nodes, by their ids.
-    Places,
 }
 
 impl Space {
     pub(super) const COUNT: usize = Space::ALL.len();
-    pub(super) const ALL: [Space; 3] = [Space::Keys, Space::Sessions, Space::Places];
+    pub(super) const ALL: [Space; 2] = [Space::Keys, Space::Sessions];
 
     pub(super) const fn number(self) -> usize {
         self as usize

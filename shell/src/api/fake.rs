@@ -9,13 +9,14 @@ use quorate_api::{
     NodesAnswer, PeerStatus, Readiness, Role,
 };
 use quorate_core::Instant;
-use quorate_core::raft::{Position, Term};
+use quorate_core::raft::{DirectoryId, Lineage, Member, Membership, NodeId, Position, Term};
 use quorate_core::state::{
-    Command, Grant, Interest, Lease, LeaseId, Query, ReadError, Reply, Revision, StateMachine,
+    Command, Grant, Interest, Lease, LeaseId, Query, ReadError, Reply, Revision, Session, SessionId,
+    StateMachine,
 };
 use tokio::sync::watch;
 
-use super::backend::{Backend, BackendError, ReadOptions, ReadReply, WriteOptions};
+use super::backend::{Backend, BackendError, Placement, ReadOptions, ReadReply, Sessions, WriteOptions};
 use crate::metrics::Metrics;
 use crate::port::BoxFuture;
 use crate::watch::{Hub, Watching, Woken};
@@ -193,6 +194,50 @@ impl Backend for FakeBackend {
         })
     }
 
+    fn session(
+        &self,
+        session: SessionId,
+        _: ReadOptions,
+    ) -> BoxFuture<'_, Result<Option<Session>, BackendError>> {
+        self.answer(true, |_| Ok(self.state().session(&session)))
+    }
+
+    fn sessions(
+        &self,
+        after: Option<SessionId>,
+        owner: Option<NodeId>,
+        limit: usize,
+        bytes_max: usize,
+        _: ReadOptions,
+    ) -> BoxFuture<'_, Result<Sessions, BackendError>> {
+        self.answer(true, |_| {
+            Ok(Sessions::read(
+                &self.state(),
+                after.as_ref(),
+                owner,
+                limit,
+                bytes_max,
+            ))
+        })
+    }
+
+    fn placement(&self, _: ReadOptions) -> BoxFuture<'_, Result<Placement, BackendError>> {
+        self.answer(true, |_| Ok(Placement::read(&self.state())))
+    }
+
+    fn members(&self) -> Result<Membership, BackendError> {
+        let member = |number: u64| {
+            let directory = DirectoryId(u128::from(number));
+            let (cluster, client) = (format!("10.0.0.{number}:9100"), format!("10.0.0.{number}:9000"));
+            (
+                NodeId(number),
+                Member::new(number.to_string(), directory, &cluster, &client),
+            )
+        };
+        let members = [1, 2, 3].map(member);
+        Ok(Membership::bootstrap(Lineage(1), members.into()))
+    }
+
     fn watch(&self, interest: Interest, from: Option<Revision>) -> Result<Watching, BackendError> {
         Ok(self.hub.watch(interest, from)?)
     }
@@ -251,6 +296,7 @@ impl Backend for FakeBackend {
                 active_sessions: 0,
                 max_sessions: 0,
                 available_capacity: 0,
+                draining: false,
                 load_score: None,
                 last_heartbeat: None,
                 joined_at: None,

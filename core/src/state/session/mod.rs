@@ -10,8 +10,8 @@
 //! choice is never out of date, and it is the same on every node. The leader decides only what the state cannot know:
 //! which nodes are there ([`duties::Placement`](crate::duties::Placement)). What it decides counts in its own term only.
 //!
-//! Sessions and the nodes that they are placed on are kept as keys of spaces of their own ([`Space`](super::Space)): they
-//! have revisions, history and watches as keys have.
+//! Sessions are kept as keys of a space of their own ([`Space`](super::Space)): they have revisions, history and watches as
+//! keys have.
 //!
 //! Invariants: a session has one owner; it has another one, or a new one of its id exists, only under a higher epoch; every
 //! owner has a place; a step moves a session once at the most.

@@ -38,6 +38,11 @@ impl StateMachine {
         self.sessions.loads()
     }
 
+    /// How many moves are due, as far as they are counted.
+    pub fn session_moves_due(&self) -> u64 {
+        self.sessions.moves_due()
+    }
+
     /// Whether a [step](super::SessionCommand::Step) has something to do.
     pub fn wants_session_step(&self) -> bool {
         self.sessions.wants_step()

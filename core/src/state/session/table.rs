@@ -1,6 +1,7 @@
 //! Sessions by their owners, and the commands about them.
 //!
-//! What is here follows from the keys of the two spaces and is built again when a state is loaded.
+//! Who has what follows from the sessions and is built again when a state is loaded. What is known of nodes has rows of its
+//! own, and no history: it takes part in no revision, so that whoever has no sessions never sees it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -15,10 +16,7 @@ use super::{
 use crate::raft::{Index, NodeId, Position, Term};
 use crate::state::keys::{Change, KeySpace};
 use crate::state::{Refusal, Revision, Row, Space};
-use crate::wire::{self, Kind};
 
-/// The key in [`Space::Places`] that exists while sessions are being rebalanced. Those of nodes have 8 bytes.
-const REBALANCING: Bytes = Bytes::from_static(b"rebalancing");
 /// Moves that are counted for an answer.
 const COUNTED_MAX: u64 = 100_000;
 
@@ -40,6 +38,8 @@ pub(in crate::state) struct SessionWriter<'a> {
     keys: &'a mut KeySpace,
     table: &'a mut SessionTable,
     change: Change,
+    /// The rows of nodes that changed.
+    rows: Vec<Row>,
 }
 
 impl SessionTable {
@@ -56,6 +56,11 @@ impl SessionTable {
     pub(in crate::state) fn wants_step(&self) -> bool {
         let loads: Vec<NodeLoad> = self.loads().collect();
         self.rebalancing || next_move(&loads, false).is_some()
+    }
+
+    /// How many moves are due, as far as they are counted.
+    pub(in crate::state) fn moves_due(&self) -> u64 {
+        count_moves(self.loads().collect(), self.rebalancing, COUNTED_MAX)
     }
 
     /// The ids of a node's sessions from one on, ascending.
@@ -77,32 +82,35 @@ impl SessionTable {
         owned.find(|session| !but.contains(*session)).cloned()
     }
 
-    /// Who has what, found out from the keys of a state that was loaded; the key that makes no sense otherwise.
-    pub(in crate::state) fn load(keys: &KeySpace) -> Result<SessionTable, Bytes> {
-        let mut table = SessionTable::default();
-        let all = crate::state::KeyRange::all();
-        for pair in keys.pairs_in(Space::Places, &all) {
-            if pair.key == REBALANCING {
-                table.rebalancing = true;
-                continue;
-            }
-            let id = <[u8; 8]>::try_from(&pair.key[..]).map(|id| NodeId(u64::from_be_bytes(id)));
-            let place = wire::decode(Kind::Row, &pair.value);
-            let (Ok(id), Ok(place)) = (id, place) else {
-                return Err(pair.key);
-            };
-            let sessions = BTreeSet::new();
-            table.nodes.insert(id, Node { place, sessions });
-        }
-        for pair in keys.pairs_in(Space::Sessions, &all) {
+    /// What is known of nodes, as rows.
+    pub(in crate::state) fn rows(&self) -> impl Iterator<Item = Row> {
+        let rebalancing = self.rebalancing.then(Row::rebalancing);
+        let places = self.nodes.iter().map(|(id, node)| Row::place(*id, node.place));
+        rebalancing.into_iter().chain(places)
+    }
+
+    /// A node that was stored.
+    pub(in crate::state) fn load_place(&mut self, id: NodeId, place: Place) {
+        let sessions = BTreeSet::new();
+        self.nodes.insert(id, Node { place, sessions });
+    }
+
+    /// That sessions were being rebalanced was stored.
+    pub(in crate::state) fn load_rebalancing(&mut self) {
+        self.rebalancing = true;
+    }
+
+    /// Finds out who has what, when all nodes were loaded; the key that makes no sense otherwise.
+    pub(in crate::state) fn load_owners(&mut self, keys: &KeySpace) -> Result<(), Bytes> {
+        for pair in keys.pairs_after(Space::Sessions, None) {
             let session = Session::of_pair(&pair);
-            let owner = session.and_then(|session| table.nodes.get_mut(&session.owner));
+            let owner = session.and_then(|session| self.nodes.get_mut(&session.owner));
             match owner {
                 Some(owner) => owner.sessions.insert(pair.key),
                 None => return Err(pair.key),
             };
         }
-        Ok(table)
+        Ok(())
     }
 
     fn give(&mut self, session: &Bytes, to: NodeId) {
@@ -119,7 +127,12 @@ impl SessionTable {
 impl<'a> SessionWriter<'a> {
     pub(in crate::state) fn new(keys: &'a mut KeySpace, table: &'a mut SessionTable) -> SessionWriter<'a> {
         let change = keys.begin();
-        SessionWriter { keys, table, change }
+        SessionWriter {
+            keys,
+            table,
+            change,
+            rows: Vec::new(),
+        }
     }
 
     /// Carries out a command; `position` is where it stands in the log.
@@ -170,14 +183,15 @@ impl<'a> SessionWriter<'a> {
                 moved = self.step();
             }
         }
-        let due = count_moves(self.table.loads().collect(), self.table.rebalancing, COUNTED_MAX);
+        let due = self.table.moves_due();
         let (revision, rows) = self.end();
         let reply = SessionReply::Placement { revision, moved, due };
         Ok((reply, rows))
     }
 
     fn end(self) -> (Revision, Vec<Row>) {
-        let rows = self.keys.end(self.change);
+        let mut rows = self.keys.end(self.change);
+        rows.extend(self.rows);
         (self.keys.revision(), rows)
     }
 
@@ -270,9 +284,7 @@ impl<'a> SessionWriter<'a> {
         let before = node.place;
         change(&mut node.place);
         if !known || node.place != before {
-            let value = wire::encode(Kind::Row, &node.place).into();
-            let key = place_key(id);
-            self.keys.put(&mut self.change, Space::Places, &key, value, None);
+            self.rows.push(Row::place(id, node.place));
         }
     }
 
@@ -280,12 +292,11 @@ impl<'a> SessionWriter<'a> {
         if std::mem::replace(&mut self.table.rebalancing, rebalancing) == rebalancing {
             return;
         }
-        if rebalancing {
-            self.keys
-                .put(&mut self.change, Space::Places, &REBALANCING, Bytes::new(), None);
+        self.rows.push(if rebalancing {
+            Row::rebalancing()
         } else {
-            self.keys.delete(&mut self.change, Space::Places, &REBALANCING);
-        }
+            Row::rebalancing_over()
+        });
     }
 
     /// What the leader sees of nodes, each once. One that is gone is forgotten when nobody needs it any more.
@@ -295,8 +306,9 @@ impl<'a> SessionWriter<'a> {
             let known = self.table.nodes.get(&id);
             let is_empty = known.is_none_or(|node| node.sessions.is_empty());
             if presence == Presence::Removed && is_empty {
-                self.table.nodes.remove(&id);
-                self.keys.delete(&mut self.change, Space::Places, &place_key(id));
+                if self.table.nodes.remove(&id).is_some() {
+                    self.rows.push(Row::place_gone(id));
+                }
             } else {
                 self.set_place(id, |place| place.presence = presence);
             }
@@ -349,10 +361,6 @@ fn check_term(position: Position, decided: Term) -> Result<(), Refusal> {
     } else {
         Err(Refusal::StaleTerm)
     }
-}
-
-fn place_key(node: NodeId) -> Bytes {
-    Bytes::copy_from_slice(&node.0.to_be_bytes())
 }
 
 impl Drain {
