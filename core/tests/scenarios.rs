@@ -117,6 +117,7 @@ scenarios! {
     snapshot_receiver_crashes_before_the_switch
     snapshot_under_load
     split_vote
+    split_vote_after_a_lost_link
     stale_refusal
     stalled_disk_ends_the_leadership
     stalled_disk_in_company

@@ -40,7 +40,7 @@ fn every_interleaving_of_an_election_and_an_entry_is_safe() {
 
 #[test]
 fn every_interleaving_of_a_lone_node_with_crashes_is_safe() {
-    let report = explore(&Bounds {
+    completely_safe(&Bounds {
         nodes: 1,
         terms: 3,
         entries: 3,

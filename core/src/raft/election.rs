@@ -350,7 +350,8 @@ impl Raft {
             one_majority = membership.left_joint();
             membership = &one_majority;
         }
-        match tally(membership, &candidate.votes) {
+        let counted = self.with_the_lost_leader(candidate);
+        match tally(membership, counted.as_ref().unwrap_or(&candidate.votes)) {
             // Between the question and the promise the disk may have stalled, or the vote may be gone.
             Tally::Won if pre_vote && !self.can_campaign() => self.become_follower(),
             Tally::Won if pre_vote => self.campaign(false, transfer),
@@ -362,8 +363,24 @@ impl Raft {
             Tally::Lost => {
                 self.clear_vote_if_planted();
                 self.become_follower();
+                if self.now < self.eager_until {
+                    self.wait_eagerly();
+                }
             }
         }
+    }
+
+    /// The votes with a refusal of the leader whose loss was reported: it will not answer. So those who asked at the
+    /// same moment see that the vote is split when they have each other's answers, and a short wait of chance decides
+    /// between them. Without this they wait for its vote until their time-outs.
+    fn with_the_lost_leader(&self, candidate: &Candidate) -> Option<BTreeMap<NodeId, bool>> {
+        let lost = self.precedence.lost().filter(|_| self.now < self.eager_until)?;
+        if candidate.pre_vote || candidate.votes.contains_key(&lost) {
+            return None;
+        }
+        let mut votes = candidate.votes.clone();
+        votes.insert(lost, false);
+        Some(votes)
     }
 
     fn become_leader(&mut self, transfer: bool) {
