@@ -411,7 +411,11 @@ impl StateMachine {
         if matches!(command, Command::Once { .. } | Command::Register) {
             return Err(Malformed::NotOnce.into());
         }
-        let digest = digest(encoded);
+        // A repetition comes at another time.
+        let digest = match &command {
+            Command::Session(session) => digest(&Command::Session(session.without_time()).encode()),
+            _ => digest(encoded),
+        };
         let index = position.index;
         match self.once.look_up(&request, digest, index, &mut effects.rows)? {
             Known::Answered(reply) => {

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use quorate_core::raft::{Index, NodeId, Position, Term};
 use quorate_core::state::{
     CAPACITY_DEFAULT, Command, DeleteRange, Drain, Epoch, Interest, KeyRange, Kinds, MOVED_AT_ONCE, NodeLoad,
-    PageLimits, Presence, Refusal, Reply, Revision, Session, SessionCommand, SessionEvent, SessionId,
-    SessionRefusal, SessionReply, SessionStatus, Space, StateMachine, Taken, WatchLimits, Watches,
+    PageLimits, Presence, Refusal, Reply, RequestId, Revision, Session, SessionCommand, SessionEvent,
+    SessionId, SessionRefusal, SessionReply, SessionStatus, Space, StateMachine, Taken, WatchLimits, Watches,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -279,6 +279,28 @@ fn a_node_that_left_is_forgotten_when_it_has_nothing_left() {
     reply(&mut state, sight(&[(1, Presence::Removed)]));
     let nodes: Vec<NodeId> = state.session_nodes().map(|load| load.node).collect();
     assert_eq!(nodes, [NodeId(2)]);
+}
+
+#[test]
+fn a_request_that_is_repeated_later_is_carried_out_once() {
+    let mut state = with_nodes(2);
+    let create = |now_ms, client: &str| Command::Once {
+        request: RequestId::Key(bytes("request")),
+        command: Command::Session(SessionCommand::Create {
+            session: None,
+            client: client.to_owned(),
+            payload: Bytes::new(),
+            now_ms,
+        })
+        .encode(),
+    };
+    let first = reply(&mut state, create(1_000, "ada"));
+    assert_eq!(reply(&mut state, create(2_000, "ada")), first);
+    assert_eq!(state.session_count(), 1);
+    assert_eq!(
+        refused(&mut state, create(2_000, "bob")),
+        Refusal::DifferentRequest
+    );
 }
 
 #[test]

@@ -72,6 +72,11 @@ impl FakeBackend {
         reply
     }
 
+    /// Whether a leader would have sessions moved.
+    pub(super) fn wants_session_step(&self) -> bool {
+        self.state().wants_session_step()
+    }
+
     fn state(&self) -> RwLockReadGuard<'_, StateMachine> {
         self.state.read().expect("no test panics with the state")
     }

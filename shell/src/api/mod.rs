@@ -43,6 +43,8 @@ mod query;
 mod ranges;
 mod requests;
 pub mod server;
+#[cfg(test)]
+mod session_tests;
 mod session_watch;
 mod sessions;
 #[cfg(test)]

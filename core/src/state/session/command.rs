@@ -73,6 +73,23 @@ pub enum SessionCommand {
     },
 }
 
+impl SessionCommand {
+    /// What was asked, whenever that was.
+    pub(in crate::state) fn without_time(&self) -> SessionCommand {
+        let mut timeless = self.clone();
+        match &mut timeless {
+            SessionCommand::Create { now_ms, .. } | SessionCommand::Touch { now_ms, .. } => *now_ms = 0,
+            SessionCommand::Delete { .. }
+            | SessionCommand::SetCapacity { .. }
+            | SessionCommand::Drain { .. }
+            | SessionCommand::Rebalance
+            | SessionCommand::Sight { .. }
+            | SessionCommand::Step { .. } => {}
+        }
+        timeless
+    }
+}
+
 /// What the client of a command about sessions hears.
 ///
 /// The order of the variants is part of the format: new ones go to the end.
