@@ -120,8 +120,11 @@ async fn what_cannot_be_done_to_a_session_says_why() {
 async fn a_session_that_is_made_twice_under_one_key_is_made_once() {
     let port = with_nodes().await;
     let make = |body: &'static [u8]| {
-        let headers = [("idempotency-key", "k")];
-        async { port.send(Method::POST, "/v1/sessions", &headers, body).await }
+        let port = &port;
+        async move {
+            let headers = [("idempotency-key", "k")];
+            port.send(Method::POST, "/v1/sessions", &headers, body).await
+        }
     };
     let first = make(b"{}").await.json();
     assert_eq!(make(b"{}").await.json(), first);
