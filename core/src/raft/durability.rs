@@ -66,6 +66,11 @@ impl Durability {
         self.under_way.front().map(|write| write.since)
     }
 
+    /// Messages that wait, and writes that are not acknowledged.
+    pub(super) fn count(&self) -> (usize, usize) {
+        (self.held.len(), self.under_way.len())
+    }
+
     /// How long writes take.
     pub(super) fn latency(&self) -> &WriteLatency {
         &self.latency

@@ -14,7 +14,7 @@
 //! follower's), [`commit`], [`read`], [`lease`], [`transfer`], [`handover`] (why a leader gives up), [`priority`],
 //! [`change`] (membership), [`witness`], [`install`] (snapshots), [`repair`] (of a damaged log),
 //! [`disk`] (how the disk fares), [`feature`] (gates), [`quorum_loss`], [`forced`] (a start after the loss of a majority),
-//! [`divergence`] and [`outline`] (a node that has what the others lack).
+//! [`divergence`] and [`outline`] (a node that has what the others lack), [`load`] (what is held for others).
 
 mod boot;
 mod change;
@@ -37,6 +37,7 @@ mod id;
 mod input;
 mod install;
 mod lease;
+mod load;
 mod log;
 mod membership;
 mod message;
@@ -89,6 +90,7 @@ pub use forced::{ForcedStart, ForcedStartError};
 pub use id::{DirectoryId, FetchId, Index, Lineage, NodeId, Position, Term, Token, WriteId};
 pub use input::{DiskError, FetchError, Input, LinkEvent, Operation, ReadMode, SnapshotEvent};
 pub use lease::{LeaseGrant, LeaseReads, LeaseRequest};
+pub use load::Load;
 pub use membership::{Change, ChangeError, Member, Membership};
 pub use message::{Body, Message, PreVote};
 pub use outline::{Comparison, Fork, OnlyHere, Outline};

@@ -41,7 +41,7 @@ impl PendingReads {
         self.asked.front().map(|asked| asked.until)
     }
 
-    fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.waiting.len() + self.asked_count
     }
 

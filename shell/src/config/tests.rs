@@ -584,6 +584,19 @@ fn every_setting_can_be_given_in_every_way() {
 }
 
 #[test]
+fn the_snapshot_rate_is_bounded_below_and_zero_is_no_limit() {
+    let rate = |text| flags(&[("--snapshot-rate", text)]).loads().storage.snapshot_rate;
+    assert_eq!(flags(&[]).loads().storage.snapshot_rate, 64 << 20);
+    assert_eq!(rate("1MiB"), 1 << 20);
+    assert_eq!(rate("64KiB"), 64 << 10);
+    assert_eq!(rate("0"), 0);
+    let mistakes = flags(&[("--snapshot-rate", "65535")]).mistakes();
+    assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+    assert!(mistakes[0].contains("--snapshot-rate"), "{mistakes:?}");
+    assert!(mistakes[0].contains("65535 bytes a second"), "{mistakes:?}");
+}
+
+#[test]
 fn a_missing_file_and_a_broken_one_are_named() {
     let broken = file("cluster: [1, 2\n").mistakes();
     assert!(broken[0].starts_with("cluster.yaml:"), "{broken:?}");

@@ -137,7 +137,7 @@ impl World {
         if self.recovery.is_some() {
             return Ok(());
         }
-        let delay = self.data.random.around(REQUEST_MEAN);
+        let delay = self.quiet_for() + self.data.random.around(REQUEST_MEAN);
         self.schedule.after(delay, Event::Data(DataEvent::Request));
         let lease = LeaseId::new(1 + self.data.random.below(LEASES)).expect("a number from 1 on");
         let command = match self.data.random.below(100) {

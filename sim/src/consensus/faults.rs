@@ -99,15 +99,7 @@ impl World {
 
     /// The node that an event is about.
     pub(super) fn find(&self, who: Who) -> NodeId {
-        let present = self.present();
-        let count = present.len() as u64;
-        match who {
-            Who::Leader if self.leader.is_some_and(|leader| present.contains(&leader)) => {
-                self.leader.unwrap_or(present[0])
-            }
-            Who::Leader => present[0],
-            Who::Place(place) => present[usize::try_from(place % count).unwrap_or(0)],
-        }
+        who.among(&self.present(), self.leader)
     }
 
     /// Nodes that are not gone; never none, since only what can be spared goes.

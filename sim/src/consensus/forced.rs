@@ -13,7 +13,7 @@ use quorate_core::raft::{self, Comparison, Index, Input, Lineage, Membership, No
 use super::checker::{Breach, Verdict, demand};
 use super::log::DiskLog;
 use super::node::Run;
-use super::operator::nth;
+use super::plan::nth;
 use super::schedule::{MILLISECOND, Time};
 use super::world::{Event, World};
 

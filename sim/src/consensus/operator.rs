@@ -8,7 +8,7 @@ use super::checker::Verdict;
 use super::checker::client::RequestKind;
 use super::marks::Mark;
 use super::node::Run;
-use super::plan::{Operation, OperationKind, Who};
+use super::plan::{Operation, OperationKind, Who, nth};
 use super::schedule::{MILLISECOND, Time};
 use super::told::operation_of;
 use super::world::{Draws, Event, World, member};
@@ -95,6 +95,10 @@ impl World {
         match who {
             Who::Leader => leader.or(runs.first().copied()),
             Who::Place(place) => nth(&runs, place),
+            Who::Follower(place) => {
+                let others = runs.into_iter().filter(|run| Some(*run) != leader);
+                nth(&others.collect::<Vec<_>>(), place).or(leader)
+            }
         }
     }
 
@@ -282,10 +286,4 @@ impl World {
         member.witness = witness;
         Change::AddLearner(member)
     }
-}
-
-/// What stands at a place, counted round.
-pub(super) fn nth<T: Copy>(items: &[T], place: u64) -> Option<T> {
-    let place = place.checked_rem(items.len() as u64)?;
-    items.get(usize::try_from(place).ok()?).copied()
 }

@@ -108,6 +108,12 @@ impl Store {
         self.behind.push_back(Batch::Installed { position, rows });
     }
 
+    /// Whether a node that starts with a log that was purged up to there finds what was purged: in its rows, or in a
+    /// snapshot that came.
+    pub(super) fn reaches(&self, purged: Position) -> bool {
+        self.applied.index >= purged.index || self.snapshot(purged).is_some()
+    }
+
     /// Whether anything waits to be written.
     pub(super) fn is_behind(&self) -> bool {
         !self.behind.is_empty()

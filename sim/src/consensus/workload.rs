@@ -9,7 +9,7 @@ use super::checker::Verdict;
 use super::checker::client::{Request, RequestKind, Serial, value_of};
 use super::node::Run;
 use super::operator::Mood;
-use super::schedule::MILLISECOND;
+use super::schedule::{MILLISECOND, Time};
 use super::words::command_in_words;
 use super::world::{Event, World};
 use crate::trace::Operation;
@@ -65,11 +65,18 @@ impl World {
         let (now, mean) = (self.schedule.now(), self.knobs.request_mean);
         let (mean, wait) = match self.operator.mood {
             Mood::Burst { times, until } if now < until => (mean / times.max(1), 0),
-            Mood::Quiet { until } if now < until => (mean, until - now),
-            _ => (mean, 0),
+            _ => (mean, self.quiet_for()),
         };
         let delay = wait + self.random.clients.around(mean);
         self.schedule.after(delay, Event::Request);
+    }
+
+    /// How long clients still ask nothing.
+    pub(super) fn quiet_for(&self) -> Time {
+        match self.operator.mood {
+            Mood::Quiet { until } => until.saturating_sub(self.schedule.now()),
+            _ => 0,
+        }
     }
 
     /// A client writes a value of its own to a node; returns what names it.

@@ -8,7 +8,7 @@ use quorate_core::raft::{
 };
 
 use super::checker::commit::CommittedLog;
-use super::checker::{Breach, Checkers, Verdict, demand, lease, matching};
+use super::checker::{Breach, Checkers, Verdict, demand, lease, matching, queues};
 use super::data::{Data, DataEvent};
 use super::forced::Ended;
 use super::marks::Marks;
@@ -511,7 +511,8 @@ impl World {
         };
         let shown = live.clock.shows(now);
         let status = live.process.raft.status();
-        let committed_before = live.process.progress.commit();
+        let (committed_before, purged_before) =
+            (live.process.progress.commit(), live.process.progress.base());
         let seen = live.process.progress.see(&status);
         self.trace
             .note(status.term.0 << 40 ^ status.commit.0 << 20 ^ status.last.index.0);
@@ -519,6 +520,24 @@ impl World {
             return Ok(());
         }
         seen?;
+        let purged = status.base.position;
+        if purged.index > purged_before && !live.witness {
+            demand(
+                live.store.reaches(purged),
+                "nothing is purged before its effect is on disk",
+                || {
+                    format!(
+                        "{run} purged up to {purged}, its state ends at {}",
+                        live.store.applied
+                    )
+                },
+            )?;
+        }
+        queues::bounded(
+            &live.process.raft.load(),
+            status.membership.members().len(),
+            self.knobs.raft.append_bytes_max,
+        )?;
         let (term, commit) = (status.term, status.commit);
         // A leader that commits its own removal leads no more at the end of the step.
         let led = self.checkers.elections.leader_of(term) == Some(run);

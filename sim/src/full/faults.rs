@@ -125,11 +125,8 @@ impl World {
 
     /// The node that an event is about.
     pub(super) fn find(&self, who: Who) -> NodeId {
-        let nodes = self.nodes();
-        match who {
-            Who::Leader => self.sight.leader().map_or(nodes[0], |(_, leader)| leader),
-            Who::Place(place) => nodes[usize::try_from(place % nodes.len() as u64).unwrap_or(0)],
-        }
+        let leader = self.sight.leader().map(|(_, leader)| leader);
+        who.among(&self.nodes(), leader)
     }
 
     /// The power of a machine is cut, and comes back.

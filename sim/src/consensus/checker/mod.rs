@@ -10,7 +10,8 @@
 //! | [`membership`] | a leader changes the membership only after the last change is committed, quorums overlap (Raft dissertation, 4.3), ids are given once, and the last membership of a log is in force |
 //! | [`promise`] | no vote and no acknowledgement leaves before the disk holds what it promises; no vote is given twice, and none with a damaged log |
 //! | [`contact`] | a leader that no majority reaches steps down |
-//! | [`progress`] | terms, commit and applied indexes of a node only rise |
+//! | [`progress`] | terms, commit and applied indexes of a node only rise, and `purged <= commit`, `applied <= commit <= last`; no entry is purged whose effect is not on disk |
+//! | [`queues`] | what a node holds for others is bounded |
 //! | [`flood`] | however messages fare, a leader sends an entry a bounded number of times; looked at when the run ends |
 //! | [`handover`] | leaders hand over of their own accord seldom, and not at all when no disk is worse than another |
 //! | [`lease`] | nobody is elected while another leader holds a lease, by that leader's own clock, and no leader gets one when another was elected (Raft dissertation, section 6.4.1) |
@@ -33,6 +34,7 @@ pub(super) mod membership;
 pub(super) mod once;
 pub(crate) mod progress;
 pub(crate) mod promise;
+pub(super) mod queues;
 pub(super) mod sessions;
 pub(crate) mod state;
 

@@ -27,6 +27,11 @@ impl Progress {
         self.commit
     }
 
+    /// Up to where the log was purged when it was last seen.
+    pub(crate) fn base(&self) -> Index {
+        self.base
+    }
+
     /// The term that was last seen.
     pub(crate) fn term(&self) -> Term {
         self.hard_state.term
@@ -61,7 +66,10 @@ impl Progress {
             )
         })?;
         let last = status.last.index;
-        let ordered = self.commit <= last && status.durable <= last && self.applied <= self.commit;
+        let ordered = self.commit <= last
+            && status.durable <= last
+            && self.applied <= self.commit
+            && self.base <= self.commit;
         demand(ordered, "indexes keep their order", || {
             format!("{self:?}, durable {}, last {last}", status.durable)
         })

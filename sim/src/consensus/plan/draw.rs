@@ -161,7 +161,7 @@ impl Cast {
     /// A node, named by its place where a plan wants one.
     pub(super) fn place(self, random: &mut Stream) -> u64 {
         match self.who(random) {
-            Who::Place(place) => place,
+            Who::Place(place) | Who::Follower(place) => place,
             Who::Leader => random.below(64),
         }
     }

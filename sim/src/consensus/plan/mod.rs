@@ -18,6 +18,7 @@ mod smaller;
 
 use std::fmt;
 
+use quorate_core::raft::NodeId;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use fault::{Alarm, Boundary, Fault, FaultKind, Shape};
@@ -60,6 +61,29 @@ pub(crate) enum Who {
     Leader,
     /// The one at this place among the nodes that are not gone, in the order of their ids, counted round.
     Place(u64),
+    /// The one at this place among those that are neither gone nor meant by [`Who::Leader`], counted round.
+    Follower(u64),
+}
+
+impl Who {
+    /// The node that is meant: `present` are those that are not gone, at least one, and `leader` may be among them.
+    pub(crate) fn among(self, present: &[NodeId], leader: Option<NodeId>) -> NodeId {
+        let leader = leader
+            .filter(|leader| present.contains(leader))
+            .unwrap_or(present[0]);
+        let followers = || present.iter().copied().filter(|id| *id != leader);
+        match self {
+            Who::Leader => leader,
+            Who::Place(place) => nth(present, place).unwrap_or(leader),
+            Who::Follower(place) => nth(&followers().collect::<Vec<_>>(), place).unwrap_or(leader),
+        }
+    }
+}
+
+/// What stands at a place, counted round; none among none.
+pub(crate) fn nth<T: Copy>(items: &[T], place: u64) -> Option<T> {
+    let place = place.checked_rem(items.len() as u64)?;
+    items.get(usize::try_from(place).ok()?).copied()
 }
 
 /// Why a text is no plan.
