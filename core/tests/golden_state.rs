@@ -8,12 +8,15 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use bytes::Bytes;
+use quorate_core::WallTime;
 use quorate_core::raft::{Index, NodeId, Position, Term};
 use quorate_core::state::{
-    Attach, Block, BlockDone, ClientId, Command, Compare, DeleteRange, Detail, Drain, Epoch, Found, KeyRange,
-    KeyValue, LeaseId, Malformed, Operand, Operation, Presence, Put, Query, ReadError, Refusal, Relation,
-    Reply, RequestId, Response, Revision, Session, SessionCommand, SessionId, SessionRefusal, SessionReply,
-    SessionStatus, Sort, SortBy, Span, StateMachine, Transacted, Transaction,
+    Append, Attach, Block, BlockDone, ClientId, Command, Compare, Cut, DeleteRange, Detail, Drain,
+    DuplicateWindow, Epoch, Found, KeyRange, KeyValue, LeaseId, Malformed, NewRecord, Offset, Operand,
+    Operation, Policy, Presence, Put, Query, ReadError, Refusal, Relation, Reply, RequestId, Response,
+    Revision, RowChange, Run, Session, SessionCommand, SessionId, SessionRefusal, SessionReply,
+    SessionStatus, Sort, SortBy, Span, Start, StateMachine, StreamCommand, StreamId, StreamMalformed,
+    StreamRefusal, StreamReply, StreamRetention, StreamSettings, Transacted, Transaction,
 };
 use quorate_core::wire::DecodeError;
 
@@ -265,7 +268,146 @@ fn commands() {
         ("forget", Command::Forget { before: Index(300) }),
     ];
     values.extend(session_commands());
+    let values: Vec<_> = values.into_iter().chain(stream_commands()).collect();
     check("command", &values, Command::encode, Command::decode);
+}
+
+fn stream_commands() -> Vec<(&'static str, Command)> {
+    let (stream, group) = (|| "orders".to_owned(), || "billing".to_owned());
+    let settings = StreamSettings {
+        partitions: 2,
+        retention: StreamRetention {
+            age: Some(Duration::from_secs(100)),
+            bytes: None,
+            records: Some(1_000),
+        },
+        duplicates: DuplicateWindow {
+            count: 100,
+            age: Duration::from_secs(60),
+        },
+    };
+    let record = NewRecord {
+        key: Some(Bytes::from_static(b"key")),
+        id: Some(Bytes::from_static(b"id")),
+        priority: 4,
+        value: Bytes::from_static(b"value"),
+    };
+    let commands = [
+        (
+            "stream-create",
+            StreamCommand::Create {
+                name: stream(),
+                settings,
+            },
+        ),
+        ("stream-delete", StreamCommand::Delete { name: stream() }),
+        (
+            "stream-append",
+            StreamCommand::Append(Append {
+                stream: stream(),
+                partition: Some(1),
+                time: WallTime(1_700_000_000_000),
+                records: vec![record, NewRecord::new("other")],
+            }),
+        ),
+        (
+            "stream-trim",
+            StreamCommand::Trim {
+                term: Term(4),
+                cuts: vec![Cut {
+                    stream: StreamId(Index(300)),
+                    partition: 1,
+                    before: Offset(7),
+                    policy: Policy::Records,
+                }],
+                forget: vec![(StreamId(Index(300)), Index(301))],
+            },
+        ),
+        (
+            "stream-group-create",
+            StreamCommand::CreateGroup {
+                stream: stream(),
+                group: group(),
+                start: Start::Next,
+            },
+        ),
+        (
+            "stream-group-delete",
+            StreamCommand::DeleteGroup {
+                stream: stream(),
+                group: group(),
+            },
+        ),
+        (
+            "stream-commit",
+            StreamCommand::Commit {
+                stream: stream(),
+                group: group(),
+                cursors: vec![(1, Offset(7))],
+            },
+        ),
+        (
+            "stream-pause",
+            StreamCommand::Pause {
+                stream: stream(),
+                group: group(),
+                paused: true,
+            },
+        ),
+    ];
+    commands
+        .map(|(name, command)| (name, Command::Stream(command)))
+        .into()
+}
+
+fn stream_replies() -> Vec<(&'static str, Reply)> {
+    let (partition, partitions) = (1, 1);
+    let runs = vec![Run {
+        partition,
+        first: Offset(7),
+        count: 2,
+        duplicate: true,
+    }];
+    let (records, bytes) = (2, 300);
+    let replies = [
+        StreamReply::Created {
+            id: StreamId(Index(300)),
+        },
+        StreamReply::Deleted { records, bytes },
+        StreamReply::Appended { runs },
+        StreamReply::Trimmed {
+            records,
+            bytes,
+            ids: 3,
+        },
+        StreamReply::Group {
+            cursors: vec![Offset(7)],
+            paused: true,
+        },
+        StreamReply::GroupDeleted,
+    ];
+    let refusals = [
+        StreamRefusal::Malformed(StreamMalformed::Name),
+        StreamRefusal::Malformed(StreamMalformed::Key),
+        StreamRefusal::NoSuchStream,
+        StreamRefusal::StreamExists,
+        StreamRefusal::TooManyStreams,
+        StreamRefusal::NoSuchPartition {
+            partition,
+            partitions,
+        },
+        StreamRefusal::NoSuchGroup,
+        StreamRefusal::GroupExists,
+        StreamRefusal::TooManyGroups,
+        StreamRefusal::CursorAhead {
+            partition,
+            offset: Offset(8),
+            next: Offset(7),
+        },
+    ];
+    let refused = |refusal| ("stream-refused", Reply::Refused(Refusal::Stream(refusal)));
+    let done = replies.map(|reply| ("stream", Reply::Stream(reply)));
+    done.into_iter().chain(refusals.map(refused)).collect()
 }
 
 #[test]
@@ -390,6 +532,7 @@ fn replies() {
         ),
     ]);
     values.extend(refusals.map(|refusal| ("refused", Reply::Refused(refusal))));
+    values.extend(stream_replies());
     check("reply", &values, Reply::encode, Reply::decode);
 }
 
@@ -428,6 +571,11 @@ fn rows() {
             revision: Revision(3),
         },
     ];
+    let of_streams = stream_commands().into_iter().map(|(_, command)| command);
+    // Retention and groups before the stream goes.
+    let (mut last, others): (Vec<_>, Vec<_>) =
+        of_streams.partition(|command| matches!(command, Command::Stream(StreamCommand::Delete { .. })));
+    let commands: Vec<Command> = commands.into_iter().chain(others).chain(last.pop()).collect();
     let mut state = StateMachine::new();
     let mut today = String::new();
     for (index, command) in (1..).zip(&commands) {
@@ -437,7 +585,11 @@ fn rows() {
         };
         let applied = state.apply(position, &command.encode()).expect("a known command");
         for row in applied.rows {
-            let value = row.value.map_or("gone".to_owned(), |value| hex(&value));
+            let value = match &row.change {
+                RowChange::Written(value) => hex(value),
+                RowChange::Gone => "gone".to_owned(),
+                RowChange::RangeGone { last } => format!("gone-to-{}", hex(last)),
+            };
             today.push_str(&format!("{} {value}\n", hex(&row.key)));
         }
     }
@@ -448,9 +600,12 @@ fn rows() {
     for line in file.lines() {
         let (key, value) = line.split_once(' ').expect("a key and a value");
         match value {
-            "gone" => stored.remove(&unhex(key)),
-            value => stored.insert(unhex(key), unhex(value)),
-        };
+            "gone" => drop(stored.remove(&unhex(key))),
+            value => match value.strip_prefix("gone-to-") {
+                Some(last) => stored.retain(|found, _| *found < unhex(key) || *found > unhex(last)),
+                None => drop(stored.insert(unhex(key), unhex(value))),
+            },
+        }
     }
     let restored = StateMachine::restore(stored.into_iter(), state.applied()).expect("golden rows");
     assert_eq!(restored.fingerprint(), state.fingerprint());

@@ -37,6 +37,8 @@ pub enum Concern {
     Recovery = 12,
     /// What clients, owners and operators do with sessions.
     Sessions = 14,
+    /// What clients do with streams.
+    Streams = 13,
 }
 
 /// An endless stream of draws.

@@ -13,12 +13,15 @@ use super::once::{Answer, Known, OnceTable};
 use super::row::{Row, Summary};
 use super::session::{SessionTable, SessionWriter};
 use super::space::Space;
+use super::stream::StreamTable;
 use super::writer::Writer;
 use super::{
-    Command, Found, Grant, KeyValue, Lease, LeaseEvent, LeaseId, Malformed, Put, Query, ReadError, Refusal,
-    Reply, RequestId, Revision, Transacted, Transaction,
+    Command, Cut, Found, Grant, GroupView, KeyValue, Lease, LeaseEvent, LeaseId, Malformed, Offset, Put,
+    Query, ReadError, Refusal, Reply, RequestId, Revision, StreamCommand, StreamId, StreamView, Transacted,
+    Transaction,
 };
 use crate::raft::{Index, Planted, PlantedBug, Position, Term};
+use crate::time::WallTime;
 use crate::wire::DecodeError;
 
 /// The whole replicated state, in memory.
@@ -28,6 +31,7 @@ pub struct StateMachine {
     pub(super) leases: LeaseTable,
     pub(super) sessions: SessionTable,
     pub(super) once: OnceTable,
+    pub(super) streams: StreamTable,
     pub(super) applied: Position,
     pub(super) fingerprint: Fingerprint,
     /// The index of the last command, which wrote the summary row; 0 before the first.
@@ -95,6 +99,7 @@ impl StateMachine {
             leases: LeaseTable::default(),
             sessions: SessionTable::default(),
             once: OnceTable::default(),
+            streams: StreamTable::default(),
             applied: Position::default(),
             fingerprint: Fingerprint::EMPTY,
             summary_index: Index::default(),
@@ -161,7 +166,8 @@ impl StateMachine {
         Ok(())
     }
 
-    /// The whole state as rows, for a snapshot; in the order of their keys.
+    /// The whole state as rows, for a snapshot; in the order of their keys. The records of streams come after them, from
+    /// the driver.
     pub fn rows(&self) -> impl Iterator<Item = Row> {
         let summary = (self.summary_index > Index::default()).then(|| self.summary_row());
         let mut versions: Vec<_> = self.keys.versions().collect();
@@ -179,6 +185,7 @@ impl StateMachine {
             .chain(leases)
             .chain(once)
             .chain(self.sessions.rows())
+            .chain(self.streams.rows())
     }
 
     /// What `key` is, if it exists. Shares the bytes.
@@ -205,10 +212,10 @@ impl StateMachine {
         self.len() == 0
     }
 
-    /// What keys and values take in memory, in bytes and about, with the revisions of them that are kept. It shrinks when
-    /// what was compacted is removed.
+    /// What keys and values take in memory, in bytes and about, with the revisions of them that are kept, and what is
+    /// known of streams. It shrinks when what was compacted is removed.
     pub fn bytes(&self) -> u64 {
-        self.keys.bytes()
+        self.keys.bytes() + self.streams.bytes()
     }
 
     /// The last entry that was applied.
@@ -254,6 +261,42 @@ impl StateMachine {
     /// The entry that used the request key or the client that was used least lately.
     pub fn oldest_request(&self) -> Option<Index> {
         self.once.oldest()
+    }
+
+    /// A stream, if it exists.
+    pub fn stream(&self, name: &str) -> Option<StreamView> {
+        self.streams.view(name)
+    }
+
+    /// The streams whose names begin with `prefix` and come after `after`, by name.
+    pub fn streams<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: Option<&'a str>,
+    ) -> impl Iterator<Item = StreamView> {
+        self.streams.views(prefix, after)
+    }
+
+    /// An offset of a partition that no record of `time` or later comes before; near the first one. None when there is
+    /// no such stream or partition.
+    pub fn stream_offset_at(&self, stream: &str, partition: u32, time: WallTime) -> Option<Offset> {
+        self.streams.offset_at(stream, partition, time)
+    }
+
+    /// A consumer group of a stream, if it exists.
+    pub fn stream_group(&self, stream: &str, group: &str) -> Option<GroupView> {
+        self.streams.group(stream, group)
+    }
+
+    /// The consumer groups of a stream, by name.
+    pub fn stream_groups(&self, stream: &str) -> Vec<GroupView> {
+        self.streams.groups(stream)
+    }
+
+    /// What retention no longer keeps at this time of a leader's wall clock, and up to which entries streams need not
+    /// remember message ids; a part of it when there is much.
+    pub fn streams_overdue(&self, now: WallTime) -> (Vec<Cut>, Vec<(StreamId, Index)>) {
+        self.streams.overdue(now)
     }
 
     /// A hash over every index, reply and changed row so far: the same on all nodes that have applied the same
@@ -314,6 +357,10 @@ impl StateMachine {
                 let (reply, rows) = writer.carry_out(position, command)?;
                 effects.rows.extend(rows);
                 Ok(Reply::Session(reply))
+            }
+            Command::Stream(command) => {
+                let reply = self.streams.carry_out(position, command, &mut effects.rows)?;
+                Ok(Reply::Stream(reply))
             }
         }
     }
@@ -414,6 +461,7 @@ impl StateMachine {
         // A repetition comes at another time.
         let digest = match &command {
             Command::Session(session) => digest(&Command::Session(session.without_time()).encode()),
+            Command::Stream(StreamCommand::Append(append)) => append.digest(),
             _ => digest(encoded),
         };
         let index = position.index;

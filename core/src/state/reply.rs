@@ -6,7 +6,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{ClientId, KeyValue, LeaseId, ReadError, Revision, SessionRefusal, SessionReply, Transacted};
+use super::{
+    ClientId, KeyValue, LeaseId, ReadError, Revision, SessionRefusal, SessionReply, StreamRefusal,
+    StreamReply, Transacted,
+};
 use crate::wire::{self, DecodeError, Kind};
 
 /// The result of an applied [`Command`](super::Command), the same on every node.
@@ -69,6 +72,8 @@ pub enum Reply {
     Refused(Refusal),
     /// Sessions, or where they may go, changed.
     Session(SessionReply),
+    /// Event streams changed.
+    Stream(StreamReply),
 }
 
 /// Why a command changed nothing.
@@ -110,6 +115,9 @@ pub enum Refusal {
     /// A session cannot be changed so.
     #[error(transparent)]
     Session(#[from] SessionRefusal),
+    /// It is about event streams.
+    #[error(transparent)]
+    Stream(#[from] StreamRefusal),
 }
 
 /// Why a command makes no sense.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use super::row::{self, Decoded, Summary};
-use super::{Revision, StateMachine};
+use super::{Revision, Row, StateMachine};
 use crate::raft::{Index, Position};
 use crate::wire::DecodeError;
 
@@ -84,7 +84,8 @@ pub enum RestoreError {
 }
 
 impl StateMachine {
-    /// The state made of `rows`, in the order of their keys, as of `applied`.
+    /// The state made of `rows`, in the order of their keys, as of `applied`. The records of streams may be left out:
+    /// they are not part of the state in memory.
     ///
     /// # Errors
     /// When a row cannot be read, or the rows contradict each other or `applied`.
@@ -110,6 +111,10 @@ impl StateMachine {
         state.attach_keys()?;
         let no_session = |key: Bytes| RestoreError::NoSession { key: key.to_vec() };
         state.sessions.load_owners(&state.keys).map_err(no_session)?;
+        if let Some(stream) = state.streams.inconsistent() {
+            let key = Row::stream_gone(stream).key;
+            return Err(RestoreError::Contradiction { key });
+        }
         assert!(
             state.once.is_consistent(),
             "rows that contradict each other are refused"
@@ -158,8 +163,27 @@ impl StateMachine {
                     return Err(RestoreError::Contradiction { key: key() });
                 }
             }
+            of_stream => {
+                if !self.take_in_stream(of_stream) {
+                    return Err(RestoreError::Contradiction { key: key() });
+                }
+            }
         }
         Ok(())
+    }
+
+    /// A row about streams. False when it contradicts those before it.
+    fn take_in_stream(&mut self, decoded: Decoded) -> bool {
+        let streams = &mut self.streams;
+        match decoded {
+            Decoded::Stream(id, row) => streams.load_stream(id, row),
+            Decoded::Partition(id, number, row) => streams.load_partition(id, number, row),
+            Decoded::Mark(id, number, begins, mark) => streams.load_mark(id, number, begins, mark),
+            Decoded::MessageIds(id, index, row) => streams.load_ids(id, index, row),
+            Decoded::Group(id, name, row) => streams.load_group(id, name, row),
+            Decoded::Records(id, number, last) => streams.expects_records(id, number, last),
+            _ => false,
+        }
     }
 
     fn adopt(&mut self, summary: Summary) -> Result<(), RestoreError> {

@@ -241,6 +241,7 @@ fn declined(refusal: Refusal) -> Problem {
             )
             .with_limit(SESSIONS_MAX as u64),
         },
+        Refusal::Stream(refusal) => super::streams::problem(refusal),
         Refusal::StaleTerm
         | Refusal::NoSuchClient(_)
         | Refusal::AnswerForgotten

@@ -17,7 +17,7 @@ use quorate_core::Instant;
 use quorate_core::raft::{Index, Membership, NodeId, ReadMode};
 use quorate_core::state::{
     Command, Grant, Interest, Lease, LeaseId, NodeLoad, Operation, Query, ReadError, Reply, Revision,
-    Session, SessionCommand, SessionId, StateMachine,
+    Session, SessionCommand, SessionId, StateMachine, StreamCommand,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -536,5 +536,9 @@ fn adds(command: &Command) -> bool {
         | Command::Expire { .. }
         | Command::Register
         | Command::Forget { .. } => false,
+        Command::Stream(command) => matches!(
+            command,
+            StreamCommand::Create { .. } | StreamCommand::Append(_) | StreamCommand::CreateGroup { .. }
+        ),
     }
 }

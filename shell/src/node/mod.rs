@@ -559,6 +559,7 @@ impl Running {
             membership_changed: base.is_none(),
             membership: base.unwrap_or_else(|| raft.status().base.clone()).membership,
             store: store_sender.clone(),
+            unwritten: store.unwritten(),
             applied_bytes: Arc::clone(&applied_bytes),
             state_bytes,
             snapshots: snapshots.clone(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_core::Instant;
-use quorate_core::duties::{Host, Housekeeping, Leases, Placement, Retention};
+use quorate_core::duties::{Host, Housekeeping, Leases, Placement, Retention, Trimming};
 use quorate_core::raft::{Entry, Index, Input, Outcome, Payload, ReadMode, Role, Term, Token};
 use quorate_core::state::{Attach, ClientId, Command, LeaseEvent, LeaseId, Put, Refusal, Reply, RequestId};
 
@@ -45,6 +45,8 @@ pub(super) enum DataEvent {
     Request,
     /// A client or an owner asks something about sessions.
     Session,
+    /// A client asks something about streams.
+    StreamRequest,
     /// An attempt of a request.
     Attempt(Bytes),
     /// Leaders see to their duties.
@@ -76,6 +78,7 @@ pub(super) struct DataDuties {
     leases: Leases,
     housekeeping: Housekeeping,
     placement: Placement,
+    trimming: Trimming,
     /// Keep-alives that wait until it is confirmed that this node led when they came,
     asked: BTreeMap<Token, KeepAlive>,
     /// or until the state has caught up with the confirmed index.
@@ -106,6 +109,7 @@ impl DataDuties {
             leases: Leases::default(),
             housekeeping: Housekeeping::new(RETENTION),
             placement,
+            trimming: Trimming::default(),
             asked: BTreeMap::new(),
             confirmed: Vec::new(),
         }
@@ -115,6 +119,7 @@ impl DataDuties {
 impl World {
     pub(super) fn begin_data(&mut self) {
         self.schedule.after(REQUEST_MEAN, Event::Data(DataEvent::Request));
+        self.begin_streams();
         self.schedule.after(TICK, Event::Data(DataEvent::Tick));
     }
 
@@ -122,6 +127,7 @@ impl World {
         match event {
             DataEvent::Request => self.data_request(),
             DataEvent::Session => self.session_request(),
+            DataEvent::StreamRequest => self.stream_request(),
             DataEvent::Attempt(command) => self.data_attempt(command),
             DataEvent::Tick => self.data_tick(),
             DataEvent::Decided(run, command) => {
@@ -322,7 +328,13 @@ impl World {
             self.statistics.stale_expiries += 1;
         }
         self.checkers.grants.applied(now, index, &command, leases)?;
-        self.checkers.once.applied(now, index, &command, reply)
+        self.checkers.once.applied(now, index, &command, reply)?;
+        self.checkers.streams.applied(index, &command, reply)?;
+        let [records, known, dropped] = self.checkers.streams.counts;
+        self.statistics.records = records;
+        self.statistics.known_messages = known;
+        self.statistics.dropped_records = dropped;
+        Ok(())
     }
 
     /// What the client learns from a reply, if it hears it.
@@ -373,6 +385,7 @@ impl World {
             return;
         }
         process.data.housekeeping.reset();
+        process.data.trimming.reset();
         match leads {
             Some(term) => process.data.leases.lead(term, shown, process.machine.leases()),
             None => {
@@ -406,6 +419,7 @@ impl World {
     fn decide(&mut self, run: Run) -> Vec<Command> {
         let now = self.schedule.now();
         let recovering = self.recovery.is_some();
+        let wall = self.wall_time(run.node);
         let Some(live) = self.nodes.live(run) else {
             return Vec::new();
         };
@@ -419,6 +433,7 @@ impl World {
         decided.extend(process.data.placement.due(shown, term, &hosts, &process.machine));
         if !recovering {
             decided.extend(process.data.housekeeping.due(shown, &process.machine));
+            decided.extend(process.data.trimming.due(shown, wall, term, &process.machine));
         }
         decided
     }

@@ -101,6 +101,7 @@ impl World {
         let checkers = &mut self.checkers;
         // Requests that were lost may be carried out again.
         checkers.once.clock_steps();
+        checkers.streams.lineage_ends();
         let lost_from = checkers.committed.ends_with(log, term);
         checkers.entries.end_after(log.last().index);
         checkers.states.end_before(lost_from);

@@ -214,7 +214,8 @@ impl World {
         live.process.machine.plant(self.knobs.raft.planted);
         live.process.membership = base.membership;
         live.store.installed(base.position, rows);
-        self.checkers.states.reached(run.node, &live.process.machine)
+        self.checkers.states.reached(run.node, &live.process.machine)?;
+        self.check_records(run)
     }
 
     fn finish_reads(&mut self, run: Run) {

@@ -166,6 +166,7 @@ impl World {
             flush_scheduled: false,
         });
         let run = node.run();
+        self.check_records(run)?;
         self.tell_started(run);
         self.links_change(id, LinkEvent::Connected);
         self.drain(run)

@@ -27,6 +27,7 @@ mod sessions;
 mod sightings;
 mod statistics;
 mod store;
+mod streams;
 mod survivors;
 mod told;
 pub(crate) mod trace;

@@ -422,6 +422,9 @@ impl World {
 
     /// At the end: all members have the same state. The checkers compared each index as it was applied.
     pub(super) fn check_end(&self) -> Verdict {
+        for (node, _) in self.nodes.processes() {
+            self.check_records(node.run())?;
+        }
         if self.conditions.checks {
             let followers = (self.nodes.iter().count() as u64).saturating_sub(1);
             let entries = self.checkers.committed.last().0;

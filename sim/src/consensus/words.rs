@@ -1,7 +1,9 @@
 //! Commands as people write them, for those who read what a run did.
 
 use bytes::Bytes;
-use quorate_core::state::{Command, Operand, Operation, RequestId, SessionCommand, Transaction};
+use quorate_core::state::{
+    Command, Operand, Operation, RequestId, SessionCommand, StreamCommand, Transaction,
+};
 
 use super::checker::client::Serial;
 
@@ -52,6 +54,7 @@ fn in_words(command: &Command) -> String {
         }
         Command::Forget { before } => format!("forget what was last used before {before}"),
         Command::Session(command) => session_in_words(command),
+        Command::Stream(command) => stream_in_words(command),
     }
 }
 
@@ -77,6 +80,38 @@ fn session_in_words(command: &SessionCommand) -> String {
             format!("sighted in term {term}: {}", nodes.join(", "))
         }
         SessionCommand::Step { term } => format!("move a few sessions as decided in term {term}"),
+    }
+}
+
+fn stream_in_words(command: &StreamCommand) -> String {
+    match command {
+        StreamCommand::Create { name, .. } => format!("create stream {name}"),
+        StreamCommand::Delete { name } => format!("delete stream {name}"),
+        StreamCommand::Append(append) => {
+            format!(
+                "append {} records to stream {}",
+                append.records.len(),
+                append.stream
+            )
+        }
+        StreamCommand::Trim { term, cuts, forget } => format!(
+            "trim {} partitions and the ids of {} streams as decided in term {term}",
+            cuts.len(),
+            forget.len()
+        ),
+        StreamCommand::CreateGroup { stream, group, .. } => {
+            format!("create group {group} of stream {stream}")
+        }
+        StreamCommand::DeleteGroup { stream, group } => format!("delete group {group} of stream {stream}"),
+        StreamCommand::Commit { stream, group, .. } => format!("commit group {group} of stream {stream}"),
+        StreamCommand::Pause {
+            stream,
+            group,
+            paused,
+        } => {
+            let what = if *paused { "pause" } else { "resume" };
+            format!("{what} group {group} of stream {stream}")
+        }
     }
 }
 

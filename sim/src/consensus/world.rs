@@ -20,6 +20,7 @@ use super::plan::{Fault, Knobs, Operation, Plan};
 use super::recovery::Recovery;
 use super::schedule::{MICROSECOND, Schedule, Time};
 use super::sessions::Sessions;
+use super::streams::StreamClients;
 use super::told::Told;
 use super::trace::Trace;
 use super::transfer::{Offer, Transfer};
@@ -191,6 +192,7 @@ pub(super) struct World {
     pub(super) ended: Ended,
     pub(super) data: Data,
     pub(super) sessions: Sessions,
+    pub(super) stream_clients: StreamClients,
     /// Set when the phase with faults is over.
     pub(super) recovery: Option<Recovery>,
     pub(super) statistics: Statistics,
@@ -231,6 +233,7 @@ impl World {
             checkers: Checkers::new(conditions.checks, plan.knobs.clock_skew),
             data: Data::new(stream(Concern::Data)),
             sessions: Sessions::new(stream(Concern::Sessions)),
+            stream_clients: StreamClients::new(stream(Concern::Streams)),
             random: Streams {
                 disk: stream(Concern::Disk),
                 clients: stream(Concern::Clients),

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::super::inbox::{Completion, WriteOutcome};
 use crate::metrics::Metrics;
 use crate::port::{Clock, Observer};
-use crate::storage::{Row, RowBatch, Snapshots, StateSender};
+use crate::storage::{Row, RowBatch, Snapshots, StateSender, Unwritten};
 use crate::watch::{Hub, Woken};
 
 /// The state as readers share it with the apply lane.
@@ -56,6 +56,8 @@ pub(in super::super) struct ApplyLane {
     /// Whether the store has to be told the membership with the next rows.
     pub(in super::super) membership_changed: bool,
     pub(in super::super) store: StateSender,
+    /// Where readers find records before they are stored.
+    pub(in super::super) unwritten: Unwritten,
     /// Bytes of entries applied since the node started.
     pub(in super::super) applied_bytes: Arc<AtomicU64>,
     /// What keys and values take, for whoever lets writes in.
@@ -103,10 +105,7 @@ impl ApplyLane {
                             .apply(entry.position, command)
                             .map_err(|error| error.to_string())?;
                         self.watches.follow(&state, &mut woken);
-                        rows.extend(applied.rows.into_iter().map(|row| Row {
-                            key: row.key,
-                            value: row.value,
-                        }));
+                        rows.extend(applied.rows);
                         leases.extend(applied.leases);
                         replies.extend(waiter.map(|(_, waiter)| (waiter, applied.reply)));
                     }
@@ -129,6 +128,8 @@ impl ApplyLane {
             self.state_bytes.store(state.bytes(), Ordering::Relaxed);
             state.applied()
         };
+        // Whoever hears that records were appended can read them.
+        self.unwritten.announce(&rows);
         for (waiter, reply) in replies {
             self.answer(waiter, &reply);
         }
@@ -173,7 +174,11 @@ impl ApplyLane {
         let found = self.snapshots.find(position).map_err(|error| error.to_string())?;
         let snapshot = found.ok_or_else(|| format!("the snapshot up to {position} is gone"))?;
         let mut rows = Vec::new();
-        let read = snapshot.for_each_row(|key, value| rows.push((key, value)));
+        let read = snapshot.for_each_row(|key, value| {
+            if !Row::holds_records(&key) {
+                rows.push((key, value));
+            }
+        });
         read.map_err(|error| error.to_string())?;
         let state = StateMachine::restore(rows.into_iter(), position).map_err(|error| error.to_string())?;
         self.store

@@ -18,6 +18,7 @@
 //! | [`grants`] | leases that are kept alive last, whoever leads (etcd#12528, etcd#15247) |
 //! | [`sessions`] | a session has one owner in an epoch, and epochs rise (Kleppmann, "How to do distributed locking") |
 //! | [`once`] | requests made several times are carried out once, and every attempt has the same answer (Raft dissertation, section 6.3) |
+//! | [`streams`] | offsets of streams are dense, a repeated message is known, cursors are never ahead, and what nodes store of streams is what was appended |
 //! | [`client`] | every request gets one answer; what was acknowledged is in the log once; reads see what was acknowledged before |
 
 pub(super) mod client;
@@ -37,6 +38,7 @@ pub(crate) mod promise;
 pub(super) mod queues;
 pub(super) mod sessions;
 pub(crate) mod state;
+pub(super) mod streams;
 
 /// A broken property.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +77,7 @@ pub(super) struct Checkers {
     pub(super) grants: grants::Grants,
     pub(super) once: once::Requests,
     pub(super) sessions: sessions::Sessions,
+    pub(super) streams: streams::Streams,
 }
 
 impl Checkers {
@@ -92,6 +95,7 @@ impl Checkers {
             grants: grants::Grants::new(clock_skew),
             once: once::Requests::default(),
             sessions: sessions::Sessions::default(),
+            streams: streams::Streams::default(),
         }
     }
 }
