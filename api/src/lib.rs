@@ -9,6 +9,7 @@ mod kv;
 mod lease;
 mod name;
 mod problem;
+mod session;
 mod stream;
 mod text;
 mod txn;
@@ -28,6 +29,11 @@ pub use lease::{
 };
 pub use name::{NameError, NodeName};
 pub use problem::{PROBLEM_CONTENT_TYPE, Problem, ProblemCode};
+pub use session::{
+    CapacityRequest, CreateSession, DrainAnswer, DrainRequest, PlacementChanged, RebalanceAnswer,
+    SessionChange, SessionEnded, SessionNews, SessionRoute, SessionStatus, SessionView, SessionsAnswer,
+    TouchSession, payload_in_json, payload_of,
+};
 pub use stream::{
     AppendAnswer, AppendRequest, CommitCursor, CommitRequest, CreateGroup, CreateStream, Deleted,
     DeletedByPolicy, DuplicateWindow, FetchAnswer, GroupChanged, GroupCursor, GroupDeleted, GroupInfo,

@@ -105,6 +105,8 @@ codes! {
     MemberNotFound = "member_not_found", 404, "Member not found";
     /// There is no such lease: it was never granted, was revoked, or ran out; nothing changed.
     LeaseNotFound = "lease_not_found", 404, "Lease not found";
+    /// There is no such session; nothing changed.
+    SessionNotFound = "session_not_found", 404, "Session not found";
     /// There is no such stream; nothing changed.
     StreamNotFound = "stream_not_found", 404, "Stream not found";
     /// The stream has no such partition; nothing changed.
@@ -127,6 +129,12 @@ codes! {
     RevisionConflict = "revision_conflict", 409, "Revision conflict";
     /// A lease of this id exists; nothing changed.
     LeaseExists = "lease_exists", 409, "Lease exists";
+    /// A session of this id exists; nothing changed.
+    SessionExists = "session_exists", 409, "Session exists";
+    /// The session was given to another owner since; nothing changed.
+    StaleEpoch = "stale_epoch", 409, "Stale epoch";
+    /// No node has room for another session; nothing changed.
+    NoRoom = "no_room", 507, "No room";
     /// There is no such revision yet.
     FutureRevision = "future_revision", 409, "Future revision";
     /// What the keys were at the revision is no longer kept.

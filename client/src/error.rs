@@ -103,6 +103,7 @@ impl Error {
             | ProblemCode::StreamNotFound
             | ProblemCode::PartitionNotFound
             | ProblemCode::GroupNotFound
+            | ProblemCode::SessionNotFound
             | ProblemCode::NotFound => Error::NotFound(problem),
             _ => Error::Refused(problem),
         }

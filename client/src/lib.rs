@@ -44,6 +44,7 @@ mod lease;
 mod listen;
 mod parameters;
 mod request;
+mod session;
 mod stream;
 mod tail;
 mod watch;
@@ -54,9 +55,11 @@ pub use events::{EventParser, ServerEvent, TooLong};
 pub use kv::{Attach, Delete, Fresh, List, Put, Range};
 pub(crate) use parameters::Parameters;
 pub use quorate_api::{
-    Consistency, KeyValue, ListAnswer, NewRecord, NodeName, Order, Problem, ProblemCode, SortBy,
-    StreamRecord, TailBatch, TxnRequest, WatchChange, WatchEvent,
+    Consistency, CreateSession, KeyValue, ListAnswer, NewRecord, NodeName, Order, Problem, ProblemCode,
+    SessionChange, SessionNews, SessionView, SortBy, StreamRecord, TailBatch, TouchSession, TxnRequest,
+    WatchChange, WatchEvent,
 };
+pub use session::SessionList;
 pub use stream::ReadFrom;
 pub use tail::{Tail, TailFrom, TailRequest, Tailed};
-pub use watch::{Filter, Keys, Watch, WatchRequest, Watched};
+pub use watch::{Change, Filter, Keys, Watch, WatchRequest, Watched};

@@ -16,8 +16,8 @@ use crate::connection::{Endpoint, Failure};
 use crate::events::{EventParser, ServerEvent};
 use crate::request::{BACKOFF_MAX, BACKOFF_MIN, Sender, jittered};
 
-/// How long nodes may keep silent when nothing changes.
-pub(crate) const PROGRESS: Duration = Duration::from_secs(2);
+/// How long nodes may keep silent when nothing changes, in milliseconds.
+pub(crate) const PROGRESS_MS: u64 = 2_000;
 /// A node that kept silent for so long is left for another one.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 

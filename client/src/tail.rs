@@ -137,7 +137,7 @@ impl Tail {
     fn path(&self) -> String {
         let request = &self.request;
         let what = if request.prefix { "prefix" } else { "stream" };
-        let progress = listen::PROGRESS.as_millis();
+        let progress = listen::PROGRESS_MS;
         let mut path = format!(
             "/v1/tail?{what}={}&progress_ms={progress}",
             segment(&request.name)

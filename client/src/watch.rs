@@ -1,13 +1,15 @@
 //! Watches that go on across failovers without a gap or a repeat.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
-use quorate_api::{WatchChange, WatchMark, events};
+use quorate_api::{SessionChange, WatchChange, WatchMark, events};
+use serde::de::DeserializeOwned;
 
-use crate::listen::{self, Broken, Search, Stream, odd, read, refused};
+use crate::listen::{self, Broken, PROGRESS_MS, Search, Stream, odd, read, refused};
 use crate::request::Sender;
-use crate::{Client, Error};
+use crate::{Client, Error, NodeName, Parameters};
 
 /// Which keys to watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,9 +61,9 @@ impl WatchRequest {
 
 /// What a watch tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Watched {
+pub enum Watched<C = WatchChange> {
     /// The changes of one revision, or a part of them when the revision is very large.
-    Change(WatchChange),
+    Change(C),
     /// Everything up to this revision was told. The first one says where the watch began.
     Progress {
         /// The revision.
@@ -69,11 +71,48 @@ pub enum Watched {
     },
 }
 
+/// What happened at one revision.
+pub trait Change: DeserializeOwned {
+    /// The revision.
+    fn revision(&self) -> u64;
+    /// Whether more of the revision is to come.
+    fn is_partial(&self) -> bool;
+    /// How many events it has.
+    fn events(&self) -> usize;
+    /// Leaves out the first events.
+    fn leave_out(&mut self, events: usize);
+}
+
+macro_rules! changes {
+    ($($kind:ty),*) => {
+        $(impl Change for $kind {
+            fn revision(&self) -> u64 {
+                self.revision
+            }
+
+            fn is_partial(&self) -> bool {
+                self.partial
+            }
+
+            fn events(&self) -> usize {
+                self.events.len()
+            }
+
+            fn leave_out(&mut self, events: usize) {
+                self.events.drain(..events);
+            }
+        })*
+    };
+}
+
+changes!(WatchChange, SessionChange);
+
 /// A watch under way. It holds one connection of its own, and goes on at another node when that breaks.
 #[derive(Debug)]
-pub struct Watch {
+pub struct Watch<C = WatchChange> {
     sender: Arc<Sender>,
-    request: WatchRequest,
+    /// What is asked for, but for the revision to begin with.
+    path: String,
     /// Everything up to this revision was told; none before a node said where the watch begins.
     position: Option<u64>,
     /// Of the revision after `position`, so many events were told already.
@@ -83,25 +122,68 @@ pub struct Watch {
     index: usize,
     /// Of the revision that is being told again, so many events are still to be left out.
     skip: usize,
+    changes: PhantomData<fn() -> C>,
 }
 
 impl Client {
     /// Watches keys. Nothing is sent before [`Watch::next`] is called.
     pub fn watch(&self, request: WatchRequest) -> Watch {
-        let position = request.from_revision.map(|first| first.saturating_sub(1));
+        Watch::new(Arc::clone(&self.sender), request.path(), request.from_revision)
+    }
+
+    /// Watches what a node is given of sessions and what it loses, or what becomes of all sessions, from a revision on or
+    /// as it is yet to come. What it has already is read with [`Client::sessions`], whose answer names the revision. Nothing
+    /// is sent before [`Watch::next`] is called.
+    pub fn watch_sessions(
+        &self,
+        node: Option<&NodeName>,
+        from_revision: Option<u64>,
+    ) -> Watch<SessionChange> {
+        let mut parameters = Parameters::of("/v1/watch/sessions".to_owned());
+        parameters.add_number("progress_ms", Some(PROGRESS_MS));
+        if let Some(node) = node {
+            parameters.add_bytes("node", node.as_str().as_bytes());
+        }
+        Watch::new(Arc::clone(&self.sender), parameters.into(), from_revision)
+    }
+}
+
+impl WatchRequest {
+    fn path(&self) -> String {
+        let encode = |bytes: &[u8]| percent_encode(bytes, NON_ALPHANUMERIC).to_string();
+        let keys = match &self.keys {
+            Keys::Only(key) => format!("key={}", encode(key)),
+            Keys::Prefix(prefix) => format!("prefix={}", encode(prefix)),
+            Keys::Range(start, None) => format!("start={}", encode(start)),
+            Keys::Range(start, Some(end)) => format!("start={}&end={}", encode(start), encode(end)),
+        };
+        let mut path = format!("/v1/watch?{keys}&progress_ms={PROGRESS_MS}");
+        if self.previous {
+            path.push_str("&previous=true");
+        }
+        match self.filter {
+            Filter::Nothing => {}
+            Filter::Puts => path.push_str("&filter=no_puts"),
+            Filter::Deletes => path.push_str("&filter=no_deletes"),
+        }
+        path
+    }
+}
+
+impl<C: Change> Watch<C> {
+    fn new(sender: Arc<Sender>, path: String, from_revision: Option<u64>) -> Watch<C> {
         Watch {
-            sender: Arc::clone(&self.sender),
-            request,
-            position,
+            sender,
+            path,
+            position: from_revision.map(|first| first.saturating_sub(1)),
             told: 0,
             stream: None,
             index: 0,
             skip: 0,
+            changes: PhantomData,
         }
     }
-}
 
-impl Watch {
     /// Everything up to this revision was told; none before a node said where the watch begins.
     pub fn position(&self) -> Option<u64> {
         self.position
@@ -118,7 +200,7 @@ impl Watch {
     /// # Errors
     /// [`Error::Compacted`] when what comes next is no longer known, and the watch cannot go on. Otherwise no node serves
     /// the watch at present, and the call may be repeated: nothing is lost.
-    pub async fn next(&mut self) -> Result<Watched, Error> {
+    pub async fn next(&mut self) -> Result<Watched<C>, Error> {
         let mut search: Option<Search> = None;
         loop {
             let result = match self.stream {
@@ -154,30 +236,14 @@ impl Watch {
     }
 
     fn path(&self) -> String {
-        let encode = |bytes: &[u8]| percent_encode(bytes, NON_ALPHANUMERIC).to_string();
-        let keys = match &self.request.keys {
-            Keys::Only(key) => format!("key={}", encode(key)),
-            Keys::Prefix(prefix) => format!("prefix={}", encode(prefix)),
-            Keys::Range(start, None) => format!("start={}", encode(start)),
-            Keys::Range(start, Some(end)) => format!("start={}&end={}", encode(start), encode(end)),
-        };
-        let mut path = format!("/v1/watch?{keys}&progress_ms={}", listen::PROGRESS.as_millis());
-        if let Some(position) = self.position {
-            path.push_str(&format!("&from_revision={}", position + 1));
-        }
-        if self.request.previous {
-            path.push_str("&previous=true");
-        }
-        match self.request.filter {
-            Filter::Nothing => {}
-            Filter::Puts => path.push_str("&filter=no_puts"),
-            Filter::Deletes => path.push_str("&filter=no_deletes"),
-        }
-        path
+        let from = self
+            .position
+            .map(|position| format!("&from_revision={}", position + 1));
+        format!("{}{}", self.path, from.unwrap_or_default())
     }
 
     /// Waits for the next event of the stream. None when there is nothing to tell the caller.
-    async fn hear(&mut self) -> Result<Option<Watched>, Broken> {
+    async fn hear(&mut self) -> Result<Option<Watched<C>>, Broken> {
         let Some(stream) = &mut self.stream else {
             return Ok(None);
         };
@@ -218,17 +284,17 @@ impl Watch {
     }
 
     /// Leaves out what was told before the stream broke; none when that is all.
-    fn changed(&mut self, endpoint: &str, mut change: WatchChange) -> Result<Option<WatchChange>, Broken> {
-        let revision = change.revision;
+    fn changed(&mut self, endpoint: &str, mut change: C) -> Result<Option<C>, Broken> {
+        let revision = change.revision();
         if self.position.is_some_and(|position| revision <= position) {
             return Err(odd(endpoint, format!("it tells of revision {revision} again")));
         }
-        let again = self.skip.min(change.events.len());
-        change.events.drain(..again);
+        let again = self.skip.min(change.events());
+        change.leave_out(again);
         self.skip -= again;
-        if change.partial {
-            self.told += change.events.len();
-            return Ok((!change.events.is_empty()).then_some(change));
+        if change.is_partial() {
+            self.told += change.events();
+            return Ok((change.events() > 0).then_some(change));
         }
         self.advance(endpoint, revision)?;
         Ok(Some(change))

@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_core::WallTime;
-use quorate_core::raft::{Index, Position, Term};
+use quorate_core::raft::{Index, NodeId, Position, Term};
 use quorate_core::state::{
-    Append, Attach, Block, BlockDone, ClientId, Command, Compare, Cut, DeleteRange, Detail, DuplicateWindow,
-    Found, KeyRange, KeyValue, LeaseId, Malformed, NewRecord, Offset, Operand, Operation, Policy, Put, Query,
-    ReadError, Refusal, Relation, Reply, RequestId, Response, Revision, RowChange, Run, Sort, SortBy, Span,
-    Start, StateMachine, StreamCommand, StreamId, StreamMalformed, StreamRefusal, StreamReply,
-    StreamRetention, StreamSettings, Transacted, Transaction,
+    Append, Attach, Block, BlockDone, ClientId, Command, Compare, Cut, DeleteRange, Detail, Drain,
+    DuplicateWindow, Epoch, Found, KeyRange, KeyValue, LeaseId, Malformed, NewRecord, Offset, Operand,
+    Operation, Policy, Presence, Put, Query, ReadError, Refusal, Relation, Reply, RequestId, Response,
+    Revision, RowChange, Run, Session, SessionCommand, SessionId, SessionRefusal, SessionReply,
+    SessionStatus, Sort, SortBy, Span, Start, StateMachine, StreamCommand, StreamId, StreamMalformed,
+    StreamRefusal, StreamReply, StreamRetention, StreamSettings, Transacted, Transaction,
 };
 use quorate_core::wire::DecodeError;
 
@@ -98,6 +99,76 @@ fn query() -> Query {
     }
 }
 
+fn session_id() -> SessionId {
+    SessionId::new("one").expect("an id")
+}
+
+fn session() -> Session {
+    Session {
+        id: session_id(),
+        owner: NodeId(2),
+        epoch: Epoch(Revision(300)),
+        status: SessionStatus::Active,
+        client: "client".to_owned(),
+        payload: Bytes::from_static(b"payload"),
+        created_ms: 1_000,
+        active_ms: 2_000,
+        create_revision: Revision(299),
+        mod_revision: Revision(301),
+    }
+}
+
+fn create_session() -> Command {
+    Command::Session(SessionCommand::Create {
+        session: Some(session_id()),
+        client: "client".to_owned(),
+        payload: Bytes::from_static(b"payload"),
+        now_ms: 1_000,
+    })
+}
+
+fn sight() -> Command {
+    Command::Session(SessionCommand::Sight {
+        term: Term(1),
+        nodes: vec![(NodeId(1), Presence::Present), (NodeId(2), Presence::Silent)],
+    })
+}
+
+fn session_commands() -> Vec<(&'static str, Command)> {
+    let session = session_id();
+    let commands = [
+        (
+            "session-touch",
+            SessionCommand::Touch {
+                session: session.clone(),
+                epoch: Some(Epoch(Revision(300))),
+                payload: Some(Bytes::from_static(b"payload")),
+                now_ms: 2_000,
+            },
+        ),
+        ("session-delete", SessionCommand::Delete { session, epoch: None }),
+        (
+            "session-capacity",
+            SessionCommand::SetCapacity {
+                node: NodeId(2),
+                capacity: 300,
+            },
+        ),
+        (
+            "session-drain",
+            SessionCommand::Drain {
+                node: NodeId(2),
+                drain: Drain::Forced,
+            },
+        ),
+        ("session-rebalance", SessionCommand::Rebalance),
+        ("session-step", SessionCommand::Step { term: Term(3) }),
+    ];
+    let mut values = vec![("session-create", create_session()), ("session-sight", sight())];
+    values.extend(commands.map(|(name, command)| (name, Command::Session(command))));
+    values
+}
+
 fn compare(relation: Relation, with: Operand) -> Compare {
     let range = KeyRange::prefix(&b"p"[..]);
     Compare {
@@ -134,7 +205,7 @@ fn commands() {
     let put = Put::new(key.clone(), &b"\x00\xffvalue"[..]);
     let ttl = Duration::from_millis(1_500);
     let lease = LeaseId::new(9);
-    let values = [
+    let mut values = vec![
         ("put", Command::Put(put.clone())),
         (
             "put-keep",
@@ -196,6 +267,7 @@ fn commands() {
         ),
         ("forget", Command::Forget { before: Index(300) }),
     ];
+    values.extend(session_commands());
     let values: Vec<_> = values.into_iter().chain(stream_commands()).collect();
     check("command", &values, Command::encode, Command::decode);
 }
@@ -381,6 +453,13 @@ fn replies() {
         Refusal::NoSuchClient(ClientId(Index(300))),
         Refusal::AnswerForgotten,
         Refusal::TooManyAnswers,
+        Refusal::Session(SessionRefusal::NoSuchSession),
+        Refusal::Session(SessionRefusal::SessionExists),
+        Refusal::Session(SessionRefusal::StaleEpoch {
+            current: Epoch(Revision(300)),
+        }),
+        Refusal::Session(SessionRefusal::NoRoom),
+        Refusal::Session(SessionRefusal::TooManySessions),
     ];
     let previous = None;
     let mut values = vec![
@@ -437,6 +516,21 @@ fn replies() {
             },
         ),
     ];
+    values.extend([
+        ("session", Reply::Session(SessionReply::Session(session()))),
+        (
+            "session-deleted",
+            Reply::Session(SessionReply::Deleted { revision }),
+        ),
+        (
+            "placement",
+            Reply::Session(SessionReply::Placement {
+                revision,
+                moved: 3,
+                due: 4,
+            }),
+        ),
+    ]);
     values.extend(refusals.map(|refusal| ("refused", Reply::Refused(refusal))));
     values.extend(stream_replies());
     check("reply", &values, Reply::encode, Reply::decode);
@@ -470,6 +564,9 @@ fn rows() {
         }),
         Command::put("other", ""),
         Command::delete("key"),
+        sight(),
+        create_session(),
+        Command::Session(SessionCommand::Rebalance),
         Command::Compact {
             revision: Revision(3),
         },
@@ -512,7 +609,7 @@ fn rows() {
     }
     let restored = StateMachine::restore(stored.into_iter(), state.applied()).expect("golden rows");
     assert_eq!(restored.fingerprint(), state.fingerprint());
-    assert_eq!(restored.revision(), Revision(4));
+    assert_eq!(restored.revision(), Revision(5));
     assert_eq!(restored.get(b"other"), state.get(b"other"));
     assert_eq!(restored.len(), 1);
 }

@@ -11,6 +11,8 @@ use super::keys::KeySpace;
 use super::lease::{LEASES_MAX, LeaseTable, TTL_MAX};
 use super::once::{Answer, Known, OnceTable};
 use super::row::{Row, Summary};
+use super::session::{SessionTable, SessionWriter};
+use super::space::Space;
 use super::stream::StreamTable;
 use super::writer::Writer;
 use super::{
@@ -27,6 +29,7 @@ use crate::wire::DecodeError;
 pub struct StateMachine {
     pub(super) keys: KeySpace,
     pub(super) leases: LeaseTable,
+    pub(super) sessions: SessionTable,
     pub(super) once: OnceTable,
     pub(super) streams: StreamTable,
     pub(super) applied: Position,
@@ -94,6 +97,7 @@ impl StateMachine {
         StateMachine {
             keys: KeySpace::default(),
             leases: LeaseTable::default(),
+            sessions: SessionTable::default(),
             once: OnceTable::default(),
             streams: StreamTable::default(),
             applied: Position::default(),
@@ -167,7 +171,7 @@ impl StateMachine {
     pub fn rows(&self) -> impl Iterator<Item = Row> {
         let summary = (self.summary_index > Index::default()).then(|| self.summary_row());
         let mut versions: Vec<_> = self.keys.versions().collect();
-        versions.sort_by_key(|(_, version)| version.place);
+        versions.sort_by_key(|(.., version)| version.place);
         let leases = self.leases.grants().map(|(id, grant)| Row::lease(id, grant));
         let forgets = self.planted.is(PlantedBug::DuplicatesAreNotInTheSnapshot);
         let once = self.once.rows().filter(move |_| !forgets);
@@ -176,16 +180,17 @@ impl StateMachine {
             .chain(
                 versions
                     .into_iter()
-                    .map(|(key, version)| Row::version(key, version)),
+                    .map(|(space, key, version)| Row::version(space, key, version)),
             )
             .chain(leases)
             .chain(once)
+            .chain(self.sessions.rows())
             .chain(self.streams.rows())
     }
 
     /// What `key` is, if it exists. Shares the bytes.
     pub fn get(&self, key: &[u8]) -> Option<KeyValue> {
-        self.keys.get(key)
+        self.keys.get(Space::Keys, key)
     }
 
     /// Reads a range of keys, and answers at most about `bytes_max` bytes of keys and values, but at least one key.
@@ -194,12 +199,12 @@ impl StateMachine {
     /// # Errors
     /// When it is not known what the keys were at the revision that is asked for.
     pub fn read(&self, query: &Query, bytes_max: usize) -> Result<Found, ReadError> {
-        self.keys.read(query, bytes_max)
+        self.keys.read(Space::Keys, query, bytes_max)
     }
 
     /// How many keys exist.
     pub fn len(&self) -> usize {
-        self.keys.live()
+        self.keys.live(Space::Keys)
     }
 
     /// Whether no key exists.
@@ -352,6 +357,12 @@ impl StateMachine {
                     clients: dropped.clients,
                 })
             }
+            Command::Session(command) => {
+                let writer = SessionWriter::new(&mut self.keys, &mut self.sessions);
+                let (reply, rows) = writer.carry_out(position, command)?;
+                effects.rows.extend(rows);
+                Ok(Reply::Session(reply))
+            }
             Command::Stream(command) => {
                 let reply = self.streams.carry_out(position, command, &mut effects.rows)?;
                 Ok(Reply::Stream(reply))
@@ -452,7 +463,9 @@ impl StateMachine {
         if matches!(command, Command::Once { .. } | Command::Register) {
             return Err(Malformed::NotOnce.into());
         }
+        // A repetition comes at another time.
         let digest = match &command {
+            Command::Session(session) => digest(&Command::Session(session.without_time()).encode()),
             Command::Stream(StreamCommand::Append(append)) => append.digest(),
             _ => digest(encoded),
         };

@@ -24,6 +24,8 @@ mod range;
 mod reply;
 mod restore;
 mod row;
+mod session;
+mod space;
 mod stream;
 mod transaction;
 mod watch;
@@ -39,6 +41,12 @@ pub use range::KeyRange;
 pub use reply::{Malformed, Refusal, Reply};
 pub use restore::RestoreError;
 pub use row::{Row, RowChange};
+pub use session::{
+    CAPACITY_DEFAULT, Drain, Epoch, MOVED_AT_ONCE, NodeLoad, Place, Presence, SESSION_ID_BYTES_MAX,
+    SESSIONS_MAX, Session, SessionCommand, SessionEvent, SessionId, SessionRefusal, SessionReply,
+    SessionStatus,
+};
+pub use space::Space;
 pub use stream::{
     ALL_PARTITIONS_MAX, APPEND_RECORDS_MAX, Append, Cut, DUPLICATES_MAX, Dropped, DuplicateWindow,
     GROUPS_MAX, GroupView, MESSAGE_ID_BYTES_MAX, NewRecord, Offset, PARTITIONS_MAX, PRIORITY_MAX,

@@ -6,7 +6,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{ClientId, KeyValue, LeaseId, ReadError, Revision, StreamRefusal, StreamReply, Transacted};
+use super::{
+    ClientId, KeyValue, LeaseId, ReadError, Revision, SessionRefusal, SessionReply, StreamRefusal,
+    StreamReply, Transacted,
+};
 use crate::wire::{self, DecodeError, Kind};
 
 /// The result of an applied [`Command`](super::Command), the same on every node.
@@ -67,6 +70,8 @@ pub enum Reply {
     },
     /// Nothing changed.
     Refused(Refusal),
+    /// Sessions, or where they may go, changed.
+    Session(SessionReply),
     /// Event streams changed.
     Stream(StreamReply),
 }
@@ -107,6 +112,9 @@ pub enum Refusal {
     /// The client leaves too many answers unacknowledged.
     #[error("too many answers of this client are not acknowledged")]
     TooManyAnswers,
+    /// A session cannot be changed so.
+    #[error(transparent)]
+    Session(#[from] SessionRefusal),
     /// It is about event streams.
     #[error(transparent)]
     Stream(#[from] StreamRefusal),

@@ -1,5 +1,6 @@
 //! A state made of its rows, after a restart or from a snapshot.
 
+use bytes::Bytes;
 use thiserror::Error;
 
 use super::row::{self, Decoded, Summary};
@@ -65,6 +66,15 @@ pub enum RestoreError {
         /// The revision of the state.
         revision: Revision,
     },
+    /// What is kept of a session or of its node makes no sense, or the node is missing.
+    #[error(
+        "the session or node {} of the state cannot be read, or has no node",
+        hex(key)
+    )]
+    NoSession {
+        /// Its key.
+        key: Vec<u8>,
+    },
     /// A row belongs to something that no row tells of, or two rows claim the same place.
     #[error("row {} of the state contradicts other rows", hex(key))]
     Contradiction {
@@ -99,6 +109,8 @@ impl StateMachine {
             last = Some(key);
         }
         state.attach_keys()?;
+        let no_session = |key: Bytes| RestoreError::NoSession { key: key.to_vec() };
+        state.sessions.load_owners(&state.keys).map_err(no_session)?;
         if let Some(stream) = state.streams.inconsistent() {
             let key = Row::stream_gone(stream).key;
             return Err(RestoreError::Contradiction { key });
@@ -118,7 +130,7 @@ impl StateMachine {
             Decoded::BadKey => return Err(RestoreError::BadKey { key: key() }),
             // The summary is the first row.
             _ if self.summary_index == Index::default() => return Err(RestoreError::NoSummary),
-            Decoded::Version(name, version) => {
+            Decoded::Version(space, name, version) => {
                 let (found, revision) = (version.place.revision, self.keys.revision());
                 if found > revision {
                     return Err(RestoreError::RevisionAhead {
@@ -127,7 +139,7 @@ impl StateMachine {
                         revision,
                     });
                 }
-                if !self.keys.load(name, version) {
+                if !self.keys.load(space, name, version) {
                     return Err(RestoreError::Contradiction { key: key() });
                 }
             }
@@ -144,6 +156,8 @@ impl StateMachine {
                 }
                 self.once.load_client(id, client);
             }
+            Decoded::Rebalancing => self.sessions.load_rebalancing(),
+            Decoded::Place(node, place) => self.sessions.load_place(node, place),
             Decoded::ClientAnswer(id, number, answer) => {
                 if !self.once.load_client_answer(id, number, answer) {
                     return Err(RestoreError::Contradiction { key: key() });

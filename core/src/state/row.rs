@@ -12,11 +12,13 @@ use serde::{Deserialize, Serialize};
 use super::history::{Pair, Place, Version};
 use super::keys::Counters;
 use super::once::{Answer, ClientRow};
+use super::session;
+use super::space::Space;
 use super::stream::{
     GroupRow, IdsRow, Mark, PartitionRow, StreamRow, TABLE_RECORDS, is_record_key, split_record_key,
 };
 use super::{ClientId, Grant, KeyValue, LeaseId, Offset, Reply, Revision, StreamId};
-use crate::raft::Index;
+use crate::raft::{Index, NodeId};
 use crate::wire::{self, DecodeError, Kind};
 
 /// One row: a piece of the state that was written, or removed.
@@ -55,6 +57,9 @@ const TABLE_CLIENTS: u8 = 4;
 /// One row an answer to a client: the client's id and the number of the request, big-endian.
 const TABLE_CLIENT_ANSWERS: u8 = 5;
 
+/// One row a node that sessions are placed on: its id, big-endian. The row without an id exists while sessions are being
+/// rebalanced.
+const TABLE_PLACES: u8 = 6;
 /// One row a stream: its id, big-endian.
 const TABLE_STREAMS: u8 = 20;
 /// One row a partition: the stream's id and the partition's number, big-endian.
@@ -94,6 +99,7 @@ impl Summary {
 /// A version of a key as its row tells.
 #[derive(Serialize, Deserialize)]
 struct VersionRow {
+    space: Space,
     key: Bytes,
     pair: Option<Pair>,
 }
@@ -102,11 +108,13 @@ struct VersionRow {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Decoded {
     Summary(Summary),
-    Version(Bytes, Version),
+    Version(Space, Bytes, Version),
     Lease(LeaseId, Grant),
     RequestKey(Bytes, Answer),
     Client(ClientId, ClientRow),
     ClientAnswer(ClientId, u64, Answer),
+    Rebalancing,
+    Place(NodeId, session::Place),
     Stream(StreamId, StreamRow),
     Partition(StreamId, u32, PartitionRow),
     Mark(StreamId, u32, Offset, Mark),
@@ -169,10 +177,11 @@ impl Row {
         Row::new(vec![TABLE_SUMMARY], &summary)
     }
 
-    pub(super) fn version(key: &Bytes, version: &Version) -> Row {
+    pub(super) fn version(space: Space, key: &Bytes, version: &Version) -> Row {
         let pair = version.pair.as_ref();
         let bytes = key.len() + pair.map_or(0, |pair| pair.value.len());
         let row = VersionRow {
+            space,
             key: key.clone(),
             pair: pair.cloned(),
         };
@@ -215,6 +224,22 @@ impl Row {
 
     pub(super) fn client_answer_gone(id: ClientId, number: u64) -> Row {
         Row::gone(answer_key(id, number))
+    }
+
+    pub(super) fn place(id: NodeId, place: session::Place) -> Row {
+        Row::new(number_key(TABLE_PLACES, id.0), &place)
+    }
+
+    pub(super) fn place_gone(id: NodeId) -> Row {
+        Row::gone(number_key(TABLE_PLACES, id.0))
+    }
+
+    pub(super) fn rebalancing() -> Row {
+        Row::new(vec![TABLE_PLACES], &())
+    }
+
+    pub(super) fn rebalancing_over() -> Row {
+        Row::gone(vec![TABLE_PLACES])
     }
 
     pub(super) fn stream(id: StreamId, row: &StreamRow) -> Row {
@@ -266,7 +291,7 @@ impl Row {
             return Ok(None);
         };
         match decode(&self.key, value)? {
-            Decoded::Version(key, version) => Ok(version.with_key(&key)),
+            Decoded::Version(Space::Keys, key, version) => Ok(version.with_key(&key)),
             _ => Ok(None),
         }
     }
@@ -333,8 +358,8 @@ pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<Decoded, DecodeError> {
                     revision: Revision(revision),
                     order: u32::from_be_bytes(order),
                 };
-                let VersionRow { key, pair } = read(value)?;
-                Decoded::Version(key, Version { place, pair })
+                let VersionRow { space, key, pair } = read(value)?;
+                Decoded::Version(space, key, Version { place, pair })
             }
             _ => Decoded::BadKey,
         },
@@ -352,6 +377,14 @@ pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<Decoded, DecodeError> {
                 Decoded::ClientAnswer(ClientId(Index(id)), request, answer(value)?)
             }
             _ => Decoded::BadKey,
+        },
+        (TABLE_PLACES, []) => {
+            let () = read(value)?;
+            Decoded::Rebalancing
+        }
+        (TABLE_PLACES, key) => match number(key) {
+            Some(id) => Decoded::Place(NodeId(id), read(value)?),
+            None => Decoded::BadKey,
         },
         (TABLE_STREAMS..=TABLE_GROUPS | TABLE_RECORDS, key) => {
             return Ok(decode_of_stream(*table, key, value)?.unwrap_or(Decoded::BadKey));

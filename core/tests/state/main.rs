@@ -8,6 +8,7 @@ mod model;
 mod once;
 mod restore;
 mod rules;
+mod sessions;
 mod streams;
 mod transactions;
 mod watches;

@@ -9,9 +9,10 @@ use std::time::Duration;
 use quorate_api::{
     AddMember, ClusterStatus, Consistency, Leadership, MemberChanged, NodeName, NodesAnswer, Readiness,
 };
+use quorate_core::raft::{Membership, NodeId};
 use quorate_core::state::{
-    Command, Found, Grant, GroupView, Interest, Lease, LeaseId, Offset, PartitionEnds, Query, ReadError,
-    RecordBatch, Refusal, Reply, Revision, StreamId, StreamView,
+    Command, Found, Grant, GroupView, Interest, Lease, LeaseId, NodeLoad, Offset, PartitionEnds, Query,
+    ReadError, RecordBatch, Refusal, Reply, Revision, Session, SessionId, StateMachine, StreamId, StreamView,
 };
 use quorate_core::{Instant, WallTime};
 use thiserror::Error;
@@ -58,6 +59,30 @@ pub trait Backend: Send + Sync {
         renew: bool,
         deadline: Instant,
     ) -> BoxFuture<'_, Result<Vec<Option<Duration>>, BackendError>>;
+
+    /// Reads a session; none when there is no such session.
+    fn session(
+        &self,
+        session: SessionId,
+        options: ReadOptions,
+    ) -> BoxFuture<'_, Result<Option<Session>, BackendError>>;
+
+    /// Reads at most `limit` sessions and about `bytes_max` bytes of them, but at least one: those after `after`, by id, of
+    /// one owner or of all.
+    fn sessions(
+        &self,
+        after: Option<SessionId>,
+        owner: Option<NodeId>,
+        limit: usize,
+        bytes_max: usize,
+        options: ReadOptions,
+    ) -> BoxFuture<'_, Result<Sessions, BackendError>>;
+
+    /// Reads where sessions go.
+    fn placement(&self, options: ReadOptions) -> BoxFuture<'_, Result<Placement, BackendError>>;
+
+    /// The members, as this node knows them.
+    fn members(&self) -> Result<Membership, BackendError>;
 
     /// Watches changes from a revision on, or of all that are yet to come, as this node hears of them.
     fn watch(&self, interest: Interest, from: Option<Revision>) -> Result<Watching, BackendError>;
@@ -209,6 +234,75 @@ pub struct ReadReply {
     pub revision: Revision,
     /// The keys.
     pub found: Found,
+}
+
+/// Some sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sessions {
+    /// The state's revision when it was read.
+    pub revision: Revision,
+    /// The sessions, by id.
+    pub sessions: Vec<Session>,
+    /// Whether there was no room for more.
+    pub more: bool,
+}
+
+impl Sessions {
+    /// Reads them from a state.
+    pub fn read(
+        state: &StateMachine,
+        after: Option<&SessionId>,
+        owner: Option<NodeId>,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Sessions {
+        let revision = state.revision();
+        match owner {
+            Some(owner) => Sessions::take(revision, state.sessions_of(owner, after), limit, bytes_max),
+            None => Sessions::take(revision, state.sessions_after(after), limit, bytes_max),
+        }
+    }
+
+    fn take(
+        revision: Revision,
+        found: impl Iterator<Item = Session>,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Sessions {
+        let (mut sessions, mut bytes, mut more) = (Vec::new(), 0, false);
+        for session in found.take(limit) {
+            bytes += session.payload.len();
+            if bytes > bytes_max && !sessions.is_empty() {
+                more = true;
+                break;
+            }
+            sessions.push(session);
+        }
+        Sessions {
+            revision,
+            sessions,
+            more,
+        }
+    }
+}
+
+/// Where sessions go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// The nodes with what they have, by id.
+    pub nodes: Vec<NodeLoad>,
+    /// How many moves are due.
+    pub due: u64,
+}
+
+impl Placement {
+    /// Reads it from a state.
+    pub fn read(state: &StateMachine) -> Placement {
+        Placement {
+            nodes: state.session_nodes().collect(),
+            due: state.session_moves_due(),
+        }
+    }
 }
 
 /// Why the node did not do it.

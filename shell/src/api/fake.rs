@@ -9,16 +9,17 @@ use quorate_api::{
     AddMember, ClusterHealth, ClusterStatus, Leadership, MemberChanged, Mode, NodeHealth, NodeName, NodeView,
     NodesAnswer, PeerStatus, Readiness, Role,
 };
-use quorate_core::raft::{Position, Term};
+use quorate_core::raft::{DirectoryId, Lineage, Member, Membership, NodeId, Position, Term};
 use quorate_core::state::{
     Command, Grant, Interest, Lease, LeaseId, Offset, Query, ReadError, RecordBatch, Reply, Revision, Row,
-    RowChange, StateMachine, StreamId, StreamView, record_key,
+    RowChange, Session, SessionId, StateMachine, StreamId, StreamView, record_key,
 };
 use quorate_core::{Instant, WallTime};
 use tokio::sync::watch;
 
 use super::backend::{
-    Backend, BackendError, ReadOptions, ReadReply, StreamChanges, StreamEnd, StreamGroups, WriteOptions,
+    Backend, BackendError, Placement, ReadOptions, ReadReply, Sessions, StreamChanges, StreamEnd,
+    StreamGroups, WriteOptions,
 };
 use crate::metrics::Metrics;
 use crate::port::BoxFuture;
@@ -96,6 +97,11 @@ impl FakeBackend {
     /// Whoever follows streams is told that the node stops.
     pub(super) fn stop(&self) {
         self.stream_changes.send_modify(|changes| changes.stopping = true);
+    }
+
+    /// Whether a leader would have sessions moved.
+    pub(super) fn wants_session_step(&self) -> bool {
+        self.state().wants_session_step()
     }
 
     fn state(&self) -> RwLockReadGuard<'_, StateMachine> {
@@ -220,6 +226,50 @@ impl Backend for FakeBackend {
         })
     }
 
+    fn session(
+        &self,
+        session: SessionId,
+        _: ReadOptions,
+    ) -> BoxFuture<'_, Result<Option<Session>, BackendError>> {
+        self.answer(true, |_| Ok(self.state().session(&session)))
+    }
+
+    fn sessions(
+        &self,
+        after: Option<SessionId>,
+        owner: Option<NodeId>,
+        limit: usize,
+        bytes_max: usize,
+        _: ReadOptions,
+    ) -> BoxFuture<'_, Result<Sessions, BackendError>> {
+        self.answer(true, |_| {
+            Ok(Sessions::read(
+                &self.state(),
+                after.as_ref(),
+                owner,
+                limit,
+                bytes_max,
+            ))
+        })
+    }
+
+    fn placement(&self, _: ReadOptions) -> BoxFuture<'_, Result<Placement, BackendError>> {
+        self.answer(true, |_| Ok(Placement::read(&self.state())))
+    }
+
+    fn members(&self) -> Result<Membership, BackendError> {
+        let member = |number: u64| {
+            let directory = DirectoryId(u128::from(number));
+            let (cluster, client) = (format!("10.0.0.{number}:9100"), format!("10.0.0.{number}:9000"));
+            (
+                NodeId(number),
+                Member::new(number.to_string(), directory, &cluster, &client),
+            )
+        };
+        let members = [1, 2, 3].map(member);
+        Ok(Membership::bootstrap(Lineage(1), members.into()))
+    }
+
     fn watch(&self, interest: Interest, from: Option<Revision>) -> Result<Watching, BackendError> {
         Ok(self.hub.watch(interest, from)?)
     }
@@ -342,6 +392,7 @@ impl Backend for FakeBackend {
                 active_sessions: 0,
                 max_sessions: 0,
                 available_capacity: 0,
+                draining: false,
                 load_score: None,
                 last_heartbeat: None,
                 joined_at: None,

@@ -12,6 +12,8 @@ pub(super) enum CliError {
     Client(Error),
     /// The arguments or the environment are wrong.
     Usage(String),
+    /// The cluster did it in part only.
+    Refused(String),
     /// What was asked for is not there.
     NotFound(String),
     /// Something of this machine failed: what was tried, and how it failed.
@@ -39,6 +41,7 @@ impl CliError {
                 | Error::Compacted { .. }
                 | Error::OffsetDeleted { .. },
             ) => 4,
+            CliError::Refused(_) => 4,
             CliError::NotFound(_) | CliError::Client(Error::NotFound(_)) => 5,
             CliError::Client(Error::UnknownOutcome { .. }) => 6,
         }
@@ -52,9 +55,10 @@ impl CliError {
                 )
             }
             CliError::Client(error) => error.to_string(),
-            CliError::Usage(message) | CliError::NotFound(message) | CliError::Other(message) => {
-                message.clone()
-            }
+            CliError::Usage(message)
+            | CliError::Refused(message)
+            | CliError::NotFound(message)
+            | CliError::Other(message) => message.clone(),
             CliError::Io(what, error) => format!("cannot {what}: {error}"),
             CliError::BrokenPipe => String::new(),
         }

@@ -20,6 +20,7 @@ mod nodes;
 mod output;
 mod secret;
 pub mod serve;
+mod sessions;
 mod status;
 mod step_down;
 mod stream;
@@ -83,6 +84,9 @@ enum Command {
     /// Tell what becomes of keys, as it happens
     #[command(after_help = watch::EXAMPLES)]
     Watch(watch::WatchArgs),
+    /// Make sessions, see where they are served, and move them
+    #[command(subcommand, visible_alias = "session", after_help = sessions::EXAMPLES)]
+    Sessions(sessions::SessionsCommand),
     /// Take in and remove members
     #[command(subcommand, after_help = members::EXAMPLES)]
     Members(members::MembersCommand),
@@ -109,6 +113,10 @@ enum ClusterCommand {
     Status(status::StatusArgs),
     /// Show every node with its addresses and load
     Nodes(nodes::NodesArgs),
+    /// List sessions
+    Sessions(sessions::ListArgs),
+    /// Move sessions until the nodes are level
+    Rebalance(sessions::RebalanceArgs),
     /// Hand the leadership to another node
     StepDown(step_down::StepDownArgs),
 }
@@ -130,6 +138,13 @@ pub fn main() -> ExitCode {
         Command::Lease(command) => block_on(lease::run(command)),
         Command::Stream(command) => block_on(stream::run(command)),
         Command::Watch(args) => block_on(watch::run(args)),
+        Command::Sessions(command) => block_on(sessions::run(command)),
+        Command::Cluster(ClusterCommand::Sessions(args)) => {
+            block_on(sessions::run(sessions::SessionsCommand::List(args)))
+        }
+        Command::Cluster(ClusterCommand::Rebalance(args)) => {
+            block_on(sessions::run(sessions::SessionsCommand::Rebalance(args)))
+        }
         Command::ForceStart(args) => block_on(force_start::run(args)),
         Command::Members(command) => block_on(members::run(command)),
         Command::Secret(command) => secret::run(&command),

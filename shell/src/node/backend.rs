@@ -4,17 +4,19 @@
 //! What the node knows of the cluster comes from the last published view, so that it can be asked while consensus is
 //! stuck.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, TryLockError};
 use std::time::Duration;
 
 use quorate_api::{
-    AddMember, ClusterStatus, Consistency, Leadership, MemberChanged, NodeName, NodesAnswer, Readiness,
+    AddMember, ClusterStatus, Consistency, Leadership, MemberChanged, NodeName, NodeView, NodesAnswer,
+    Readiness,
 };
 use quorate_core::raft::{Index, Membership, NodeId, ReadMode, Role};
 use quorate_core::state::{
-    Command, Grant, Interest, Lease, LeaseId, Offset, Operation, Query, ReadError, RecordBatch, Reply,
-    Revision, StateMachine, StreamCommand, StreamId, StreamView,
+    Command, Grant, Interest, Lease, LeaseId, NodeLoad, Offset, Operation, Query, ReadError, RecordBatch,
+    Reply, Revision, Session, SessionCommand, SessionId, StateMachine, StreamCommand, StreamId, StreamView,
 };
 use quorate_core::{Instant, WallTime};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -25,7 +27,8 @@ use super::lanes::records::RecordsOrder;
 use super::show;
 use super::view::View;
 use crate::api::backend::{
-    Backend, BackendError, ReadOptions, ReadReply, StreamChanges, StreamEnd, StreamGroups, WriteOptions,
+    Backend, BackendError, Placement, ReadOptions, ReadReply, Sessions, StreamChanges, StreamEnd,
+    StreamGroups, WriteOptions,
 };
 use crate::config::Config;
 use crate::metrics::Metrics;
@@ -316,6 +319,27 @@ impl NodeBackend {
         view.membership.clone().ok_or(BackendError::NoCluster)
     }
 
+    /// Shows what the state of this node says of sessions, unless it is being changed at the moment: whoever looks at the
+    /// cluster never waits.
+    fn show_sessions(&self, nodes: &mut [NodeView]) {
+        let state = match self.state.try_read() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(state)) => state.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        let view = self.view.borrow();
+        let Some(membership) = &view.membership else {
+            return;
+        };
+        let loads: BTreeMap<NodeId, NodeLoad> = state.session_nodes().map(|load| (load.node, load)).collect();
+        for node in nodes {
+            let member = membership.by_name(node.node_id.as_str());
+            if let Some(load) = member.and_then(|(id, _)| loads.get(&id)) {
+                show::sessions(node, load);
+            }
+        }
+    }
+
     fn shown(&self) -> show::Shown<'_> {
         show::Shown {
             config: &self.config,
@@ -370,6 +394,34 @@ impl Backend for NodeBackend {
         deadline: Instant,
     ) -> BoxFuture<'_, Result<Vec<Option<Duration>>, BackendError>> {
         Box::pin(self.ask_of_leases(leases, renew, deadline))
+    }
+
+    fn session(
+        &self,
+        session: SessionId,
+        options: ReadOptions,
+    ) -> BoxFuture<'_, Result<Option<Session>, BackendError>> {
+        Box::pin(self.read_state(options, move |state| state.session(&session)))
+    }
+
+    fn sessions(
+        &self,
+        after: Option<SessionId>,
+        owner: Option<NodeId>,
+        limit: usize,
+        bytes_max: usize,
+        options: ReadOptions,
+    ) -> BoxFuture<'_, Result<Sessions, BackendError>> {
+        let read = move |state: &StateMachine| Sessions::read(state, after.as_ref(), owner, limit, bytes_max);
+        Box::pin(self.read_state(options, read))
+    }
+
+    fn placement(&self, options: ReadOptions) -> BoxFuture<'_, Result<Placement, BackendError>> {
+        Box::pin(self.read_state(options, Placement::read))
+    }
+
+    fn members(&self) -> Result<Membership, BackendError> {
+        self.membership()
     }
 
     fn watch(&self, interest: Interest, from: Option<Revision>) -> Result<Watching, BackendError> {
@@ -477,11 +529,15 @@ impl Backend for NodeBackend {
     }
 
     fn status(&self) -> ClusterStatus {
-        self.shown().status(&self.view.borrow())
+        let mut status = self.shown().status(&self.view.borrow());
+        self.show_sessions(&mut status.nodes);
+        status
     }
 
     fn nodes(&self) -> NodesAnswer {
-        self.shown().nodes(&self.view.borrow())
+        let mut answer = self.shown().nodes(&self.view.borrow());
+        self.show_sessions(&mut answer.nodes);
+        answer
     }
 
     fn readiness(&self) -> Readiness {
@@ -585,6 +641,10 @@ fn adds(command: &Command) -> bool {
             let mut operations = block.then.iter().chain(&block.otherwise);
             operations.any(|operation| matches!(operation, Operation::Put(_)))
         }),
+        Command::Session(command) => matches!(
+            command,
+            SessionCommand::Create { .. } | SessionCommand::Touch { payload: Some(_), .. }
+        ),
         Command::Once { command, .. } => Command::decode(command).is_ok_and(|inner| adds(&inner)),
         Command::Delete(_)
         | Command::Compact { .. }

@@ -643,6 +643,7 @@ impl Running {
             completions: reports,
             state: shared,
             retention: config.storage.retention,
+            session_grace: config.timeouts.session_grace,
             view,
             directory,
         };

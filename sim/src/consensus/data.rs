@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_core::Instant;
-use quorate_core::duties::{Housekeeping, Leases, Retention, Trimming};
+use quorate_core::duties::{Host, Housekeeping, Leases, Placement, Retention, Trimming};
 use quorate_core::raft::{Entry, Index, Input, Outcome, Payload, ReadMode, Role, Term, Token};
 use quorate_core::state::{Attach, ClientId, Command, LeaseEvent, LeaseId, Put, Refusal, Reply, RequestId};
 
@@ -43,6 +43,8 @@ const RETENTION: Retention = Retention {
 pub(super) enum DataEvent {
     /// A client asks something.
     Request,
+    /// A client or an owner asks something about sessions.
+    Session,
     /// A client asks something about streams.
     StreamRequest,
     /// An attempt of a request.
@@ -75,6 +77,7 @@ struct Client {
 pub(super) struct DataDuties {
     leases: Leases,
     housekeeping: Housekeeping,
+    placement: Placement,
     trimming: Trimming,
     /// Keep-alives that wait until it is confirmed that this node led when they came,
     asked: BTreeMap<Token, KeepAlive>,
@@ -101,10 +104,11 @@ impl Data {
 }
 
 impl DataDuties {
-    pub(super) fn new() -> DataDuties {
+    pub(super) fn new(placement: Placement) -> DataDuties {
         DataDuties {
             leases: Leases::default(),
             housekeeping: Housekeeping::new(RETENTION),
+            placement,
             trimming: Trimming::default(),
             asked: BTreeMap::new(),
             confirmed: Vec::new(),
@@ -122,6 +126,7 @@ impl World {
     pub(super) fn data(&mut self, event: DataEvent) -> Verdict {
         match event {
             DataEvent::Request => self.data_request(),
+            DataEvent::Session => self.session_request(),
             DataEvent::StreamRequest => self.stream_request(),
             DataEvent::Attempt(command) => self.data_attempt(command),
             DataEvent::Tick => self.data_tick(),
@@ -383,7 +388,10 @@ impl World {
         process.data.trimming.reset();
         match leads {
             Some(term) => process.data.leases.lead(term, shown, process.machine.leases()),
-            None => process.data.leases.follow(),
+            None => {
+                process.data.leases.follow();
+                process.data.placement.follow();
+            }
         }
     }
 
@@ -421,6 +429,8 @@ impl World {
             return Vec::new();
         };
         let mut decided: Vec<Command> = std::iter::from_fn(|| process.data.leases.due(shown)).collect();
+        let hosts = Host::all(&process.raft.status());
+        decided.extend(process.data.placement.due(shown, term, &hosts, &process.machine));
         if !recovering {
             decided.extend(process.data.housekeeping.due(shown, &process.machine));
             decided.extend(process.data.trimming.due(shown, wall, term, &process.machine));

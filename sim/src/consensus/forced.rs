@@ -107,6 +107,7 @@ impl World {
         checkers.states.end_before(lost_from);
         checkers.elections.begin_anew();
         checkers.grants.lost_from(now, lost_from);
+        checkers.sessions.lost_from(lost_from);
         self.statistics.lost_writes += checkers.clients.lost_from(lost_from);
     }
 

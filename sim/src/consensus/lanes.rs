@@ -175,6 +175,9 @@ impl World {
         live.store.applied(position, rows);
         if let Some((reply, leases)) = told {
             self.data_applied(run, entry, token.is_some(), &reply, &leases)?;
+            if checks {
+                self.sessions_applied(run, entry, &reply)?;
+            }
         }
         let Some(token) = token else {
             return Ok(());

@@ -23,6 +23,7 @@ mod operator;
 pub(crate) mod plan;
 mod recovery;
 pub(crate) mod schedule;
+mod sessions;
 mod sightings;
 mod statistics;
 mod store;

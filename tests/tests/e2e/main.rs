@@ -17,6 +17,7 @@ mod members;
 mod moving;
 mod names;
 mod power_cut;
+mod sessions;
 mod shutdown;
 mod snapshot_catch_up;
 mod streams;
