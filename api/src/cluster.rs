@@ -267,7 +267,10 @@ pub struct NodeView {
     pub max_sessions: u64,
     /// How many more sessions it takes.
     pub available_capacity: u64,
-    /// How loaded it is, 0 to 1; what placement compares.
+    /// Whether it gives its sessions away, and takes no new ones.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
+    /// How loaded it is: its sessions by how many it takes; what placement compares.
     pub load_score: Option<f64>,
     /// When it was last heard of, RFC 3339.
     pub last_heartbeat: Option<String>,

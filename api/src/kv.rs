@@ -34,14 +34,15 @@ impl Consistency {
     }
 }
 
+/// Reads also the words of session-cluster-mode.md: `strong` and `eventual`.
 impl FromStr for Consistency {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Consistency, &'static str> {
         match text {
-            "linearizable" => Ok(Consistency::Linearizable),
+            "linearizable" | "strong" => Ok(Consistency::Linearizable),
             "lease" => Ok(Consistency::Lease),
-            "serializable" => Ok(Consistency::Serializable),
+            "serializable" | "eventual" => Ok(Consistency::Serializable),
             _ => Err("expected linearizable, lease or serializable"),
         }
     }

@@ -9,6 +9,8 @@ mod kv;
 mod lease;
 mod name;
 mod problem;
+mod session;
+mod stream;
 mod text;
 mod txn;
 mod watch;
@@ -27,6 +29,18 @@ pub use lease::{
 };
 pub use name::{NameError, NodeName};
 pub use problem::{PROBLEM_CONTENT_TYPE, Problem, ProblemCode};
+pub use session::{
+    CapacityRequest, CreateSession, DrainAnswer, DrainRequest, PlacementChanged, RebalanceAnswer,
+    SessionChange, SessionEnded, SessionNews, SessionRoute, SessionStatus, SessionView, SessionsAnswer,
+    TouchSession, payload_in_json, payload_of,
+};
+pub use stream::{
+    AppendAnswer, AppendRequest, CommitCursor, CommitRequest, CreateGroup, CreateStream, Deleted,
+    DeletedByPolicy, DuplicateWindow, FetchAnswer, GroupChanged, GroupCursor, GroupDeleted, GroupInfo,
+    GroupStart, GroupsAnswer, LINES_CONTENT_TYPE, NewRecord, PartitionInfo, Placed, RecordsAnswer,
+    StreamDeleted, StreamInfo, StreamRecord, StreamRetention, StreamsAnswer, TailBatch, TailLine, TailMark,
+    TailPosition, tail_events,
+};
 pub use text::KeyName;
 pub use txn::{
     TxnAnswer, TxnCompare, TxnDelete, TxnDeleted, TxnFound, TxnGet, TxnKeys, TxnOperand, TxnOperation,

@@ -40,6 +40,12 @@ pub struct Problem {
     /// The latest revision that there is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latest_revision: Option<u64>,
+    /// The first offset of the partition that is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_offset: Option<u64>,
+    /// The offset of the partition's next record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_offset: Option<u64>,
     /// The leader's client address, where that would help.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader: Option<String>,
@@ -99,6 +105,22 @@ codes! {
     MemberNotFound = "member_not_found", 404, "Member not found";
     /// There is no such lease: it was never granted, was revoked, or ran out; nothing changed.
     LeaseNotFound = "lease_not_found", 404, "Lease not found";
+    /// There is no such session; nothing changed.
+    SessionNotFound = "session_not_found", 404, "Session not found";
+    /// There is no such stream; nothing changed.
+    StreamNotFound = "stream_not_found", 404, "Stream not found";
+    /// The stream has no such partition; nothing changed.
+    PartitionNotFound = "partition_not_found", 404, "Partition not found";
+    /// The stream has no such consumer group; nothing changed.
+    GroupNotFound = "group_not_found", 404, "Consumer group not found";
+    /// A stream of this name exists; nothing changed.
+    StreamExists = "stream_exists", 409, "Stream exists";
+    /// A consumer group of this name exists; nothing changed.
+    GroupExists = "group_exists", 409, "Consumer group exists";
+    /// The offset is beyond the end of its partition; nothing changed.
+    FutureOffset = "future_offset", 409, "Future offset";
+    /// The record at the offset was dropped by retention.
+    OffsetDeleted = "offset_deleted", 410, "Offset deleted";
     /// A transaction is none; nothing changed.
     MalformedTransaction = "malformed_transaction", 400, "Malformed transaction";
     /// The path does not take the method.
@@ -107,6 +129,12 @@ codes! {
     RevisionConflict = "revision_conflict", 409, "Revision conflict";
     /// A lease of this id exists; nothing changed.
     LeaseExists = "lease_exists", 409, "Lease exists";
+    /// A session of this id exists; nothing changed.
+    SessionExists = "session_exists", 409, "Session exists";
+    /// The session was given to another owner since; nothing changed.
+    StaleEpoch = "stale_epoch", 409, "Stale epoch";
+    /// No node has room for another session; nothing changed.
+    NoRoom = "no_room", 507, "No room";
     /// There is no such revision yet.
     FutureRevision = "future_revision", 409, "Future revision";
     /// What the keys were at the revision is no longer kept.
@@ -190,6 +218,8 @@ impl Problem {
             current_revision: None,
             oldest_revision: None,
             latest_revision: None,
+            first_offset: None,
+            next_offset: None,
             leader: None,
             error: None,
         }

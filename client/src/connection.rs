@@ -5,12 +5,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::HOST;
+use http::header::{ACCEPT, HOST};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use quorate_api::EVENT_STREAM_CONTENT_TYPE;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
@@ -122,6 +123,7 @@ impl Endpoint {
     pub(crate) async fn open(&self, path: &str, deadline: Instant) -> Result<Response<Incoming>, Failure> {
         let request = Request::get(path)
             .header(HOST, &self.authority)
+            .header(ACCEPT, EVENT_STREAM_CONTENT_TYPE)
             .body(Outgoing::new(Bytes::new()))
             .map_err(|error| Failure::NotSent(format!("the path {path} cannot be sent: {error}")))?;
         let until = deadline.min(Instant::now() + CONNECT_TIMEOUT);

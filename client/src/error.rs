@@ -57,6 +57,14 @@ pub enum Error {
         /// What the node said.
         problem: Box<Problem>,
     },
+    /// The record at an offset was dropped by retention.
+    #[error("{problem}")]
+    OffsetDeleted {
+        /// The first offset that is kept.
+        first_offset: u64,
+        /// What the node said.
+        problem: Box<Problem>,
+    },
     /// The node refused for another reason.
     #[error("{0}")]
     Refused(Box<Problem>),
@@ -85,9 +93,17 @@ impl Error {
                 oldest_revision: problem.oldest_revision.unwrap_or(0),
                 problem,
             },
+            ProblemCode::OffsetDeleted => Error::OffsetDeleted {
+                first_offset: problem.first_offset.unwrap_or(0),
+                problem,
+            },
             ProblemCode::KeyNotFound
             | ProblemCode::LeaseNotFound
             | ProblemCode::MemberNotFound
+            | ProblemCode::StreamNotFound
+            | ProblemCode::PartitionNotFound
+            | ProblemCode::GroupNotFound
+            | ProblemCode::SessionNotFound
             | ProblemCode::NotFound => Error::NotFound(problem),
             _ => Error::Refused(problem),
         }
@@ -99,6 +115,7 @@ impl Error {
             Error::NotFound(problem)
             | Error::Refused(problem)
             | Error::Conflict { problem, .. }
+            | Error::OffsetDeleted { problem, .. }
             | Error::Compacted { problem, .. } => Some(problem),
             _ => None,
         }
@@ -112,6 +129,7 @@ impl Error {
             Error::NotFound(problem)
             | Error::Refused(problem)
             | Error::Conflict { problem, .. }
+            | Error::OffsetDeleted { problem, .. }
             | Error::Compacted { problem, .. } => problem.code.is_safe_to_retry(),
         }
     }
@@ -127,6 +145,7 @@ impl Error {
             Error::NotFound(problem)
             | Error::Refused(problem)
             | Error::Conflict { problem, .. }
+            | Error::OffsetDeleted { problem, .. }
             | Error::Compacted { problem, .. } => problem.code.as_str(),
         }
     }

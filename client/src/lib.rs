@@ -41,8 +41,12 @@ mod error;
 mod events;
 mod kv;
 mod lease;
+mod listen;
 mod parameters;
 mod request;
+mod session;
+mod stream;
+mod tail;
 mod watch;
 
 pub use client::{Builder, Client};
@@ -51,7 +55,11 @@ pub use events::{EventParser, ServerEvent, TooLong};
 pub use kv::{Attach, Delete, Fresh, List, Put, Range};
 pub(crate) use parameters::Parameters;
 pub use quorate_api::{
-    Consistency, KeyValue, ListAnswer, NodeName, Order, Problem, ProblemCode, SortBy, TxnRequest,
+    Consistency, CreateSession, KeyValue, ListAnswer, NewRecord, NodeName, Order, Problem, ProblemCode,
+    SessionChange, SessionNews, SessionView, SortBy, StreamRecord, TailBatch, TouchSession, TxnRequest,
     WatchChange, WatchEvent,
 };
-pub use watch::{Filter, Keys, Watch, WatchRequest, Watched};
+pub use session::SessionList;
+pub use stream::ReadFrom;
+pub use tail::{Tail, TailFrom, TailRequest, Tailed};
+pub use watch::{Change, Filter, Keys, Watch, WatchRequest, Watched};

@@ -1,27 +1,15 @@
 //! Watches that go on across failovers without a gap or a repeat.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::CONTENT_TYPE;
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
-use quorate_api::{EVENT_STREAM_CONTENT_TYPE, Problem, WatchChange, WatchMark, events};
+use quorate_api::{SessionChange, WatchChange, WatchMark, events};
 use serde::de::DeserializeOwned;
-use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::connection::{Endpoint, Failure};
-use crate::events::{EventParser, ServerEvent};
-use crate::request::{BACKOFF_MAX, BACKOFF_MIN, Sender, jittered};
-use crate::{Client, Error};
-
-/// How long nodes may keep silent when nothing changes.
-const PROGRESS: Duration = Duration::from_secs(2);
-/// A node that kept silent for so long is left for another one.
-const SILENCE_MAX: Duration = Duration::from_secs(5);
+use crate::listen::{self, Broken, PROGRESS_MS, Search, Stream, odd, read, refused};
+use crate::request::Sender;
+use crate::{Client, Error, NodeName, Parameters};
 
 /// Which keys to watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,9 +61,9 @@ impl WatchRequest {
 
 /// What a watch tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Watched {
+pub enum Watched<C = WatchChange> {
     /// The changes of one revision, or a part of them when the revision is very large.
-    Change(WatchChange),
+    Change(C),
     /// Everything up to this revision was told. The first one says where the watch began.
     Progress {
         /// The revision.
@@ -83,11 +71,48 @@ pub enum Watched {
     },
 }
 
+/// What happened at one revision.
+pub trait Change: DeserializeOwned {
+    /// The revision.
+    fn revision(&self) -> u64;
+    /// Whether more of the revision is to come.
+    fn is_partial(&self) -> bool;
+    /// How many events it has.
+    fn events(&self) -> usize;
+    /// Leaves out the first events.
+    fn leave_out(&mut self, events: usize);
+}
+
+macro_rules! changes {
+    ($($kind:ty),*) => {
+        $(impl Change for $kind {
+            fn revision(&self) -> u64 {
+                self.revision
+            }
+
+            fn is_partial(&self) -> bool {
+                self.partial
+            }
+
+            fn events(&self) -> usize {
+                self.events.len()
+            }
+
+            fn leave_out(&mut self, events: usize) {
+                self.events.drain(..events);
+            }
+        })*
+    };
+}
+
+changes!(WatchChange, SessionChange);
+
 /// A watch under way. It holds one connection of its own, and goes on at another node when that breaks.
 #[derive(Debug)]
-pub struct Watch {
+pub struct Watch<C = WatchChange> {
     sender: Arc<Sender>,
-    request: WatchRequest,
+    /// What is asked for, but for the revision to begin with.
+    path: String,
     /// Everything up to this revision was told; none before a node said where the watch begins.
     position: Option<u64>,
     /// Of the revision after `position`, so many events were told already.
@@ -97,41 +122,68 @@ pub struct Watch {
     index: usize,
     /// Of the revision that is being told again, so many events are still to be left out.
     skip: usize,
-}
-
-/// A connection to a node that tells.
-#[derive(Debug)]
-struct Stream {
-    endpoint: String,
-    body: Incoming,
-    parser: EventParser,
-}
-
-/// How an attempt to go on failed.
-enum Broken {
-    /// Another node may do.
-    Elsewhere(Error),
-    /// No node can go on.
-    Over(Error),
+    changes: PhantomData<fn() -> C>,
 }
 
 impl Client {
     /// Watches keys. Nothing is sent before [`Watch::next`] is called.
     pub fn watch(&self, request: WatchRequest) -> Watch {
-        let position = request.from_revision.map(|first| first.saturating_sub(1));
+        Watch::new(Arc::clone(&self.sender), request.path(), request.from_revision)
+    }
+
+    /// Watches what a node is given of sessions and what it loses, or what becomes of all sessions, from a revision on or
+    /// as it is yet to come. What it has already is read with [`Client::sessions`], whose answer names the revision. Nothing
+    /// is sent before [`Watch::next`] is called.
+    pub fn watch_sessions(
+        &self,
+        node: Option<&NodeName>,
+        from_revision: Option<u64>,
+    ) -> Watch<SessionChange> {
+        let mut parameters = Parameters::of("/v1/watch/sessions".to_owned());
+        parameters.add_number("progress_ms", Some(PROGRESS_MS));
+        if let Some(node) = node {
+            parameters.add_bytes("node", node.as_str().as_bytes());
+        }
+        Watch::new(Arc::clone(&self.sender), parameters.into(), from_revision)
+    }
+}
+
+impl WatchRequest {
+    fn path(&self) -> String {
+        let encode = |bytes: &[u8]| percent_encode(bytes, NON_ALPHANUMERIC).to_string();
+        let keys = match &self.keys {
+            Keys::Only(key) => format!("key={}", encode(key)),
+            Keys::Prefix(prefix) => format!("prefix={}", encode(prefix)),
+            Keys::Range(start, None) => format!("start={}", encode(start)),
+            Keys::Range(start, Some(end)) => format!("start={}&end={}", encode(start), encode(end)),
+        };
+        let mut path = format!("/v1/watch?{keys}&progress_ms={PROGRESS_MS}");
+        if self.previous {
+            path.push_str("&previous=true");
+        }
+        match self.filter {
+            Filter::Nothing => {}
+            Filter::Puts => path.push_str("&filter=no_puts"),
+            Filter::Deletes => path.push_str("&filter=no_deletes"),
+        }
+        path
+    }
+}
+
+impl<C: Change> Watch<C> {
+    fn new(sender: Arc<Sender>, path: String, from_revision: Option<u64>) -> Watch<C> {
         Watch {
-            sender: Arc::clone(&self.sender),
-            request,
-            position,
+            sender,
+            path,
+            position: from_revision.map(|first| first.saturating_sub(1)),
             told: 0,
             stream: None,
             index: 0,
             skip: 0,
+            changes: PhantomData,
         }
     }
-}
 
-impl Watch {
     /// Everything up to this revision was told; none before a node said where the watch begins.
     pub fn position(&self) -> Option<u64> {
         self.position
@@ -148,7 +200,7 @@ impl Watch {
     /// # Errors
     /// [`Error::Compacted`] when what comes next is no longer known, and the watch cannot go on. Otherwise no node serves
     /// the watch at present, and the call may be repeated: nothing is lost.
-    pub async fn next(&mut self) -> Result<Watched, Error> {
+    pub async fn next(&mut self) -> Result<Watched<C>, Error> {
         let mut search: Option<Search> = None;
         loop {
             let result = match self.stream {
@@ -167,93 +219,35 @@ impl Watch {
                 }
             };
             let search = search.get_or_insert_with(|| Search::new(&self.sender));
-            self.leave_endpoint();
+            listen::leave(&self.sender, self.index);
             if !search.pause().await {
                 return Err(error);
             }
         }
     }
 
-    /// The endpoint failed: the next one is in use, unless others have moved on already.
-    fn leave_endpoint(&self) {
-        let next = self.index.wrapping_add(1);
-        let current = &self.sender.current;
-        let _ = current.compare_exchange(self.index, next, Ordering::Relaxed, Ordering::Relaxed);
-    }
-
     /// Asks the endpoint in use.
     async fn connect(&mut self) -> Result<(), Broken> {
-        self.index = self.sender.current.load(Ordering::Relaxed);
-        let endpoint = &self.sender.endpoints[self.index % self.sender.endpoints.len()];
-        let deadline = Instant::now() + self.sender.timeout.min(SILENCE_MAX);
-        let response = endpoint
-            .open(&self.path(), deadline)
-            .await
-            .map_err(|failure| Broken::Elsewhere(self.failed(endpoint, failure)))?;
-        let (head, body) = response.into_parts();
-        let content_type = head.headers.get(CONTENT_TYPE);
-        let is_stream = content_type
-            .is_some_and(|value| value.as_bytes().starts_with(EVENT_STREAM_CONTENT_TYPE.as_bytes()));
-        if head.status.is_success() && is_stream {
-            self.skip = self.told;
-            self.stream = Some(Stream {
-                endpoint: endpoint.authority.clone(),
-                body,
-                parser: EventParser::default(),
-            });
-            return Ok(());
-        }
-        let body = timeout_at(deadline, body.collect()).await;
-        let body = body.ok().and_then(Result::ok).map(|body| body.to_bytes());
-        let problem = body.and_then(|body| serde_json::from_slice::<Problem>(&body).ok());
-        Err(match problem {
-            Some(problem) => refused(&endpoint.authority, problem),
-            None => Broken::Elsewhere(Error::Protocol {
-                endpoint: endpoint.authority.clone(),
-                reason: format!("it answered a watch with {}", head.status),
-            }),
-        })
-    }
-
-    fn failed(&self, endpoint: &Endpoint, failure: Failure) -> Error {
-        let endpoint = endpoint.authority.clone();
-        match failure {
-            Failure::NotSent(reason) | Failure::MaybeSent(reason) => Error::Connection { endpoint, reason },
-            Failure::TimedOut { .. } => Error::TimedOut {
-                after: self.sender.timeout.min(SILENCE_MAX),
-            },
-        }
+        let path = self.path();
+        let stream = listen::open(&self.sender, &mut self.index, &path).await?;
+        self.skip = self.told;
+        self.stream = Some(stream);
+        Ok(())
     }
 
     fn path(&self) -> String {
-        let encode = |bytes: &[u8]| percent_encode(bytes, NON_ALPHANUMERIC).to_string();
-        let keys = match &self.request.keys {
-            Keys::Only(key) => format!("key={}", encode(key)),
-            Keys::Prefix(prefix) => format!("prefix={}", encode(prefix)),
-            Keys::Range(start, None) => format!("start={}", encode(start)),
-            Keys::Range(start, Some(end)) => format!("start={}&end={}", encode(start), encode(end)),
-        };
-        let mut path = format!("/v1/watch?{keys}&progress_ms={}", PROGRESS.as_millis());
-        if let Some(position) = self.position {
-            path.push_str(&format!("&from_revision={}", position + 1));
-        }
-        if self.request.previous {
-            path.push_str("&previous=true");
-        }
-        match self.request.filter {
-            Filter::Nothing => {}
-            Filter::Puts => path.push_str("&filter=no_puts"),
-            Filter::Deletes => path.push_str("&filter=no_deletes"),
-        }
-        path
+        let from = self
+            .position
+            .map(|position| format!("&from_revision={}", position + 1));
+        format!("{}{}", self.path, from.unwrap_or_default())
     }
 
     /// Waits for the next event of the stream. None when there is nothing to tell the caller.
-    async fn hear(&mut self) -> Result<Option<Watched>, Broken> {
+    async fn hear(&mut self) -> Result<Option<Watched<C>>, Broken> {
         let Some(stream) = &mut self.stream else {
             return Ok(None);
         };
-        let event = next_event(stream).await?;
+        let event = listen::next_event(stream).await?;
         let endpoint = stream.endpoint.clone();
         Ok(match &*event.kind {
             events::OPEN => {
@@ -290,118 +284,19 @@ impl Watch {
     }
 
     /// Leaves out what was told before the stream broke; none when that is all.
-    fn changed(&mut self, endpoint: &str, mut change: WatchChange) -> Result<Option<WatchChange>, Broken> {
-        let revision = change.revision;
+    fn changed(&mut self, endpoint: &str, mut change: C) -> Result<Option<C>, Broken> {
+        let revision = change.revision();
         if self.position.is_some_and(|position| revision <= position) {
             return Err(odd(endpoint, format!("it tells of revision {revision} again")));
         }
-        let again = self.skip.min(change.events.len());
-        change.events.drain(..again);
+        let again = self.skip.min(change.events());
+        change.leave_out(again);
         self.skip -= again;
-        if change.partial {
-            self.told += change.events.len();
-            return Ok((!change.events.is_empty()).then_some(change));
+        if change.is_partial() {
+            self.told += change.events();
+            return Ok((change.events() > 0).then_some(change));
         }
         self.advance(endpoint, revision)?;
         Ok(Some(change))
-    }
-}
-
-/// The next event, unless the stream ends or nothing comes for too long.
-async fn next_event(stream: &mut Stream) -> Result<ServerEvent, Broken> {
-    let broken = |endpoint: &str, reason: String| {
-        Broken::Elsewhere(Error::Connection {
-            endpoint: endpoint.to_owned(),
-            reason,
-        })
-    };
-    loop {
-        if let Some(event) = stream.parser.next_event() {
-            return Ok(event);
-        }
-        let deadline = Instant::now() + SILENCE_MAX;
-        let frame = timeout_at(deadline, stream.body.frame()).await;
-        let bytes: Bytes = match frame {
-            Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
-            Ok(Some(Err(error))) => {
-                return Err(broken(&stream.endpoint, format!("the watch broke: {error}")));
-            }
-            Ok(None) => {
-                return Err(broken(
-                    &stream.endpoint,
-                    "the watch ended without a word".to_owned(),
-                ));
-            }
-            Err(_) => {
-                let reason = format!("the watch was silent for {} ms", SILENCE_MAX.as_millis());
-                return Err(broken(&stream.endpoint, reason));
-            }
-        };
-        if stream.parser.feed(&bytes).is_err() {
-            return Err(odd(&stream.endpoint, "it sends an event without end".to_owned()));
-        }
-    }
-}
-
-fn read<T: DeserializeOwned>(endpoint: &str, event: &ServerEvent) -> Result<T, Broken> {
-    serde_json::from_str(&event.data).map_err(|error| {
-        odd(
-            endpoint,
-            format!("its event `{}` is not the expected JSON: {error}", event.kind),
-        )
-    })
-}
-
-fn odd(endpoint: &str, reason: String) -> Broken {
-    Broken::Over(Error::Protocol {
-        endpoint: endpoint.to_owned(),
-        reason,
-    })
-}
-
-fn refused(endpoint: &str, problem: Problem) -> Broken {
-    let again = problem.code.is_safe_to_retry();
-    let error = Error::from_problem(endpoint, Box::new(problem));
-    if again {
-        Broken::Elsewhere(error)
-    } else {
-        Broken::Over(error)
-    }
-}
-
-/// A search for a node that goes on.
-struct Search {
-    deadline: Instant,
-    rounds_max: u32,
-    endpoints: usize,
-    tried: usize,
-    backoff: Duration,
-}
-
-impl Search {
-    fn new(sender: &Sender) -> Search {
-        Search {
-            deadline: Instant::now() + sender.timeout,
-            rounds_max: sender.rounds_max,
-            endpoints: sender.endpoints.len(),
-            tried: 0,
-            backoff: BACKOFF_MIN,
-        }
-    }
-
-    /// After an endpoint failed: whether to try the next one, after a pause when all had their turn.
-    async fn pause(&mut self) -> bool {
-        self.tried += 1;
-        if self.tried.is_multiple_of(self.endpoints) {
-            let round = u32::try_from(self.tried / self.endpoints).unwrap_or(u32::MAX);
-            let pause = jittered(self.backoff);
-            // The first failure is that of a stream which worked, so it takes one more round.
-            if round > self.rounds_max || Instant::now() + pause >= self.deadline {
-                return false;
-            }
-            sleep(pause).await;
-            self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
-        }
-        true
     }
 }

@@ -16,4 +16,4 @@ pub mod state;
 pub mod time;
 pub mod wire;
 
-pub use time::Instant;
+pub use time::{Instant, WallTime};

@@ -6,6 +6,8 @@
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// A point on a driver's monotonic clock, in nanoseconds since an origin of the driver's choice.
 ///
 /// Instants of two drivers cannot be compared. No wall clock is involved.
@@ -53,5 +55,19 @@ impl Sub<Duration> for Instant {
             self.0
                 .saturating_sub(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)),
         )
+    }
+}
+
+/// A time of a wall clock, in milliseconds since 1970-01-01 00:00 UTC.
+///
+/// Wall clocks differ between nodes and may go back. Nothing that must be right rests on one: it says how old records
+/// are, and is always told by a command.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct WallTime(pub u64);
+
+impl WallTime {
+    /// The time from `earlier` to `self`; zero when `earlier` is later.
+    pub fn since(self, earlier: WallTime) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 }

@@ -8,11 +8,15 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_core::raft::{Index, Position, Term};
+use quorate_core::WallTime;
+use quorate_core::raft::{Index, NodeId, Position, Term};
 use quorate_core::state::{
-    Attach, Block, BlockDone, ClientId, Command, Compare, DeleteRange, Detail, Found, KeyRange, KeyValue,
-    LeaseId, Malformed, Operand, Operation, Put, Query, ReadError, Refusal, Relation, Reply, RequestId,
-    Response, Revision, Sort, SortBy, Span, StateMachine, Transacted, Transaction,
+    Append, Attach, Block, BlockDone, ClientId, Command, Compare, Cut, DeleteRange, Detail, Drain,
+    DuplicateWindow, Epoch, Found, KeyRange, KeyValue, LeaseId, Malformed, NewRecord, Offset, Operand,
+    Operation, Policy, Presence, Put, Query, ReadError, Refusal, Relation, Reply, RequestId, Response,
+    Revision, RowChange, Run, Session, SessionCommand, SessionId, SessionRefusal, SessionReply,
+    SessionStatus, Sort, SortBy, Span, Start, StateMachine, StreamCommand, StreamId, StreamMalformed,
+    StreamRefusal, StreamReply, StreamRetention, StreamSettings, Transacted, Transaction,
 };
 use quorate_core::wire::DecodeError;
 
@@ -95,6 +99,76 @@ fn query() -> Query {
     }
 }
 
+fn session_id() -> SessionId {
+    SessionId::new("one").expect("an id")
+}
+
+fn session() -> Session {
+    Session {
+        id: session_id(),
+        owner: NodeId(2),
+        epoch: Epoch(Revision(300)),
+        status: SessionStatus::Active,
+        client: "client".to_owned(),
+        payload: Bytes::from_static(b"payload"),
+        created_ms: 1_000,
+        active_ms: 2_000,
+        create_revision: Revision(299),
+        mod_revision: Revision(301),
+    }
+}
+
+fn create_session() -> Command {
+    Command::Session(SessionCommand::Create {
+        session: Some(session_id()),
+        client: "client".to_owned(),
+        payload: Bytes::from_static(b"payload"),
+        now_ms: 1_000,
+    })
+}
+
+fn sight() -> Command {
+    Command::Session(SessionCommand::Sight {
+        term: Term(1),
+        nodes: vec![(NodeId(1), Presence::Present), (NodeId(2), Presence::Silent)],
+    })
+}
+
+fn session_commands() -> Vec<(&'static str, Command)> {
+    let session = session_id();
+    let commands = [
+        (
+            "session-touch",
+            SessionCommand::Touch {
+                session: session.clone(),
+                epoch: Some(Epoch(Revision(300))),
+                payload: Some(Bytes::from_static(b"payload")),
+                now_ms: 2_000,
+            },
+        ),
+        ("session-delete", SessionCommand::Delete { session, epoch: None }),
+        (
+            "session-capacity",
+            SessionCommand::SetCapacity {
+                node: NodeId(2),
+                capacity: 300,
+            },
+        ),
+        (
+            "session-drain",
+            SessionCommand::Drain {
+                node: NodeId(2),
+                drain: Drain::Forced,
+            },
+        ),
+        ("session-rebalance", SessionCommand::Rebalance),
+        ("session-step", SessionCommand::Step { term: Term(3) }),
+    ];
+    let mut values = vec![("session-create", create_session()), ("session-sight", sight())];
+    values.extend(commands.map(|(name, command)| (name, Command::Session(command))));
+    values
+}
+
 fn compare(relation: Relation, with: Operand) -> Compare {
     let range = KeyRange::prefix(&b"p"[..]);
     Compare {
@@ -131,7 +205,7 @@ fn commands() {
     let put = Put::new(key.clone(), &b"\x00\xffvalue"[..]);
     let ttl = Duration::from_millis(1_500);
     let lease = LeaseId::new(9);
-    let values = [
+    let mut values = vec![
         ("put", Command::Put(put.clone())),
         (
             "put-keep",
@@ -193,7 +267,147 @@ fn commands() {
         ),
         ("forget", Command::Forget { before: Index(300) }),
     ];
+    values.extend(session_commands());
+    let values: Vec<_> = values.into_iter().chain(stream_commands()).collect();
     check("command", &values, Command::encode, Command::decode);
+}
+
+fn stream_commands() -> Vec<(&'static str, Command)> {
+    let (stream, group) = (|| "orders".to_owned(), || "billing".to_owned());
+    let settings = StreamSettings {
+        partitions: 2,
+        retention: StreamRetention {
+            age: Some(Duration::from_secs(100)),
+            bytes: None,
+            records: Some(1_000),
+        },
+        duplicates: DuplicateWindow {
+            count: 100,
+            age: Duration::from_secs(60),
+        },
+    };
+    let record = NewRecord {
+        key: Some(Bytes::from_static(b"key")),
+        id: Some(Bytes::from_static(b"id")),
+        priority: 4,
+        value: Bytes::from_static(b"value"),
+    };
+    let commands = [
+        (
+            "stream-create",
+            StreamCommand::Create {
+                name: stream(),
+                settings,
+            },
+        ),
+        ("stream-delete", StreamCommand::Delete { name: stream() }),
+        (
+            "stream-append",
+            StreamCommand::Append(Append {
+                stream: stream(),
+                partition: Some(1),
+                time: WallTime(1_700_000_000_000),
+                records: vec![record, NewRecord::new("other")],
+            }),
+        ),
+        (
+            "stream-trim",
+            StreamCommand::Trim {
+                term: Term(4),
+                cuts: vec![Cut {
+                    stream: StreamId(Index(300)),
+                    partition: 1,
+                    before: Offset(7),
+                    policy: Policy::Records,
+                }],
+                forget: vec![(StreamId(Index(300)), Index(301))],
+            },
+        ),
+        (
+            "stream-group-create",
+            StreamCommand::CreateGroup {
+                stream: stream(),
+                group: group(),
+                start: Start::Next,
+            },
+        ),
+        (
+            "stream-group-delete",
+            StreamCommand::DeleteGroup {
+                stream: stream(),
+                group: group(),
+            },
+        ),
+        (
+            "stream-commit",
+            StreamCommand::Commit {
+                stream: stream(),
+                group: group(),
+                cursors: vec![(1, Offset(7))],
+            },
+        ),
+        (
+            "stream-pause",
+            StreamCommand::Pause {
+                stream: stream(),
+                group: group(),
+                paused: true,
+            },
+        ),
+    ];
+    commands
+        .map(|(name, command)| (name, Command::Stream(command)))
+        .into()
+}
+
+fn stream_replies() -> Vec<(&'static str, Reply)> {
+    let (partition, partitions) = (1, 1);
+    let runs = vec![Run {
+        partition,
+        first: Offset(7),
+        count: 2,
+        duplicate: true,
+    }];
+    let (records, bytes) = (2, 300);
+    let replies = [
+        StreamReply::Created {
+            id: StreamId(Index(300)),
+        },
+        StreamReply::Deleted { records, bytes },
+        StreamReply::Appended { runs },
+        StreamReply::Trimmed {
+            records,
+            bytes,
+            ids: 3,
+        },
+        StreamReply::Group {
+            cursors: vec![Offset(7)],
+            paused: true,
+        },
+        StreamReply::GroupDeleted,
+    ];
+    let refusals = [
+        StreamRefusal::Malformed(StreamMalformed::Name),
+        StreamRefusal::Malformed(StreamMalformed::Key),
+        StreamRefusal::NoSuchStream,
+        StreamRefusal::StreamExists,
+        StreamRefusal::TooManyStreams,
+        StreamRefusal::NoSuchPartition {
+            partition,
+            partitions,
+        },
+        StreamRefusal::NoSuchGroup,
+        StreamRefusal::GroupExists,
+        StreamRefusal::TooManyGroups,
+        StreamRefusal::CursorAhead {
+            partition,
+            offset: Offset(8),
+            next: Offset(7),
+        },
+    ];
+    let refused = |refusal| ("stream-refused", Reply::Refused(Refusal::Stream(refusal)));
+    let done = replies.map(|reply| ("stream", Reply::Stream(reply)));
+    done.into_iter().chain(refusals.map(refused)).collect()
 }
 
 #[test]
@@ -239,6 +453,13 @@ fn replies() {
         Refusal::NoSuchClient(ClientId(Index(300))),
         Refusal::AnswerForgotten,
         Refusal::TooManyAnswers,
+        Refusal::Session(SessionRefusal::NoSuchSession),
+        Refusal::Session(SessionRefusal::SessionExists),
+        Refusal::Session(SessionRefusal::StaleEpoch {
+            current: Epoch(Revision(300)),
+        }),
+        Refusal::Session(SessionRefusal::NoRoom),
+        Refusal::Session(SessionRefusal::TooManySessions),
     ];
     let previous = None;
     let mut values = vec![
@@ -295,7 +516,23 @@ fn replies() {
             },
         ),
     ];
+    values.extend([
+        ("session", Reply::Session(SessionReply::Session(session()))),
+        (
+            "session-deleted",
+            Reply::Session(SessionReply::Deleted { revision }),
+        ),
+        (
+            "placement",
+            Reply::Session(SessionReply::Placement {
+                revision,
+                moved: 3,
+                due: 4,
+            }),
+        ),
+    ]);
     values.extend(refusals.map(|refusal| ("refused", Reply::Refused(refusal))));
+    values.extend(stream_replies());
     check("reply", &values, Reply::encode, Reply::decode);
 }
 
@@ -327,10 +564,18 @@ fn rows() {
         }),
         Command::put("other", ""),
         Command::delete("key"),
+        sight(),
+        create_session(),
+        Command::Session(SessionCommand::Rebalance),
         Command::Compact {
             revision: Revision(3),
         },
     ];
+    let of_streams = stream_commands().into_iter().map(|(_, command)| command);
+    // Retention and groups before the stream goes.
+    let (mut last, others): (Vec<_>, Vec<_>) =
+        of_streams.partition(|command| matches!(command, Command::Stream(StreamCommand::Delete { .. })));
+    let commands: Vec<Command> = commands.into_iter().chain(others).chain(last.pop()).collect();
     let mut state = StateMachine::new();
     let mut today = String::new();
     for (index, command) in (1..).zip(&commands) {
@@ -340,7 +585,11 @@ fn rows() {
         };
         let applied = state.apply(position, &command.encode()).expect("a known command");
         for row in applied.rows {
-            let value = row.value.map_or("gone".to_owned(), |value| hex(&value));
+            let value = match &row.change {
+                RowChange::Written(value) => hex(value),
+                RowChange::Gone => "gone".to_owned(),
+                RowChange::RangeGone { last } => format!("gone-to-{}", hex(last)),
+            };
             today.push_str(&format!("{} {value}\n", hex(&row.key)));
         }
     }
@@ -351,13 +600,16 @@ fn rows() {
     for line in file.lines() {
         let (key, value) = line.split_once(' ').expect("a key and a value");
         match value {
-            "gone" => stored.remove(&unhex(key)),
-            value => stored.insert(unhex(key), unhex(value)),
-        };
+            "gone" => drop(stored.remove(&unhex(key))),
+            value => match value.strip_prefix("gone-to-") {
+                Some(last) => stored.retain(|found, _| *found < unhex(key) || *found > unhex(last)),
+                None => drop(stored.insert(unhex(key), unhex(value))),
+            },
+        }
     }
     let restored = StateMachine::restore(stored.into_iter(), state.applied()).expect("golden rows");
     assert_eq!(restored.fingerprint(), state.fingerprint());
-    assert_eq!(restored.revision(), Revision(4));
+    assert_eq!(restored.revision(), Revision(5));
     assert_eq!(restored.get(b"other"), state.get(b"other"));
     assert_eq!(restored.len(), 1);
 }

@@ -35,6 +35,10 @@ pub enum Concern {
     ForcedStart = 11,
     /// Which nodes are healed first, and what ails the others for good.
     Recovery = 12,
+    /// What clients, owners and operators do with sessions.
+    Sessions = 14,
+    /// What clients do with streams.
+    Streams = 13,
 }
 
 /// An endless stream of draws.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{DeleteRange, LeaseId, Put, RequestId, Revision, Transaction};
+use super::{DeleteRange, LeaseId, Put, RequestId, Revision, SessionCommand, StreamCommand, Transaction};
 use crate::raft::{Index, Term};
 use crate::wire::{self, DecodeError, Kind};
 
@@ -60,6 +60,10 @@ pub enum Command {
         /// That entry.
         before: Index,
     },
+    /// Change sessions, or where they may go.
+    Session(SessionCommand),
+    /// Change event streams.
+    Stream(StreamCommand),
 }
 
 impl Command {

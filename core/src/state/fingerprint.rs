@@ -3,7 +3,7 @@
 //! Two nodes that applied the same commands at the same indexes have the same fingerprint, and a node that once
 //! differed differs for ever. It guards against mistakes and damage, not against an adversary who crafts collisions.
 
-use super::{Reply, Row};
+use super::{Reply, Row, RowChange};
 use crate::raft::Index;
 use crate::wire::{self, Kind};
 
@@ -38,9 +38,10 @@ impl Fingerprint {
         hash = hash.bytes(scratch);
         for row in rows {
             hash = hash.bytes(&row.key);
-            hash = match &row.value {
-                Some(value) => hash.word(1).bytes(value),
-                None => hash.word(0),
+            hash = match &row.change {
+                RowChange::Written(value) => hash.word(1).bytes(value),
+                RowChange::Gone => hash.word(0),
+                RowChange::RangeGone { last } => hash.word(2).bytes(last),
             };
         }
         hash

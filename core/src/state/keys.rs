@@ -1,15 +1,17 @@
-//! The key space: what every key was at every revision that can still be read.
+//! The key space: what every key was at every revision that can still be read, in each [`Space`].
 //!
 //! Invariants: `scavenged <= compacted <= revision`; the versions with a revision above `scavenged` are exactly
 //! `changes`, in order; of a revision up to `scavenged` a key has at most one version, and that one did not remove it;
-//! every key has at least one version; `live` counts the keys that exist, and `bytes` what all versions take.
+//! every key has at least one version; `live` counts the keys that exist in each space, and `bytes` what all versions take.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 
 use bytes::Bytes;
 
 use super::history::{History, Pair, Place, Version};
 use super::row::Row;
+use super::space::Space;
 use super::{Event, Found, KeyRange, KeyValue, LeaseId, Query, ReadError, Revision};
 
 /// Superseded versions that a compaction removes at once; the rest goes with the commands after it.
@@ -23,12 +25,39 @@ const VERSION_BYTES: u64 = 128;
 /// All keys.
 #[derive(Clone, Debug, Default)]
 pub(super) struct KeySpace {
-    keys: BTreeMap<Bytes, History>,
+    spaces: [BTreeMap<Bytes, History>; Space::COUNT],
     /// Which key changed when, ascending; what was scavenged is left out.
-    changes: VecDeque<(Place, Bytes)>,
-    live: usize,
+    changes: VecDeque<Changed>,
+    live: [usize; Space::COUNT],
     bytes: u64,
     counters: Counters,
+}
+
+/// That a key changed: its place and its space with no room wasted between them.
+#[derive(Clone, Debug)]
+struct Changed {
+    revision: Revision,
+    order: u32,
+    space: Space,
+    key: Bytes,
+}
+
+impl Changed {
+    fn new(place: Place, space: Space, key: &Bytes) -> Changed {
+        Changed {
+            revision: place.revision,
+            order: place.order,
+            space,
+            key: key.clone(),
+        }
+    }
+
+    fn place(&self) -> Place {
+        Place {
+            revision: self.revision,
+            order: self.order,
+        }
+    }
 }
 
 /// What a version takes, about.
@@ -62,6 +91,11 @@ impl Change {
         self.changes == 0
     }
 
+    /// The revision that what is changed gets.
+    pub(super) fn revision(&self) -> Revision {
+        self.revision
+    }
+
     fn next_place(&mut self) -> Place {
         let order = self.changes;
         self.changes += 1;
@@ -81,9 +115,9 @@ impl KeySpace {
         self.counters.revision
     }
 
-    /// How many keys exist.
-    pub(super) fn live(&self) -> usize {
-        self.live
+    /// How many keys exist in a space.
+    pub(super) fn live(&self, space: Space) -> usize {
+        self.live[space.number()]
     }
 
     /// What all versions take in memory, about.
@@ -95,7 +129,7 @@ impl KeySpace {
     pub(super) fn backlog(&self) -> usize {
         let compacted = self.counters.compacted;
         self.changes
-            .partition_point(|(place, _)| place.revision <= compacted)
+            .partition_point(|changed| changed.revision <= compacted)
     }
 
     pub(super) fn begin(&self) -> Change {
@@ -115,35 +149,37 @@ impl KeySpace {
     }
 
     /// What a key is, if it exists.
-    pub(super) fn get(&self, key: &[u8]) -> Option<KeyValue> {
-        let (key, history) = self.keys.get_key_value(key)?;
+    pub(super) fn get(&self, space: Space, key: &[u8]) -> Option<KeyValue> {
+        let (key, history) = self.spaces[space.number()].get_key_value(key)?;
         history.latest().with_key(key)
     }
 
     /// The pair of a key that exists.
-    pub(super) fn pair(&self, key: &[u8]) -> Option<&Pair> {
-        self.keys.get(key)?.latest().pair.as_ref()
+    pub(super) fn pair(&self, space: Space, key: &[u8]) -> Option<&Pair> {
+        self.spaces[space.number()].get(key)?.latest().pair.as_ref()
     }
 
     /// Gives a key a value; returns what it was.
     pub(super) fn put(
         &mut self,
         change: &mut Change,
+        space: Space,
         key: &Bytes,
         value: Bytes,
         lease: Option<LeaseId>,
     ) -> Option<KeyValue> {
         let place = change.next_place();
-        let Some(history) = self.keys.get_mut(key) else {
+        let keys = &mut self.spaces[space.number()];
+        let Some(history) = keys.get_mut(key) else {
             let version = Version {
                 place,
                 pair: Some(Pair::first(value, place.revision, lease)),
             };
-            change.rows.push(Row::version(key, &version));
+            change.rows.push(Row::version(space, key, &version));
             self.bytes += size(key, &version);
-            self.changes.push_back((place, key.clone()));
-            self.keys.insert(key.clone(), History::new(version));
-            self.live += 1;
+            self.changes.push_back(Changed::new(place, space, key));
+            keys.insert(key.clone(), History::new(version));
+            self.live[space.number()] += 1;
             return None;
         };
         let pair = match &history.latest().pair {
@@ -157,48 +193,57 @@ impl KeySpace {
         };
         let pair = Some(pair);
         let version = Version { place, pair };
-        change.rows.push(Row::version(key, &version));
+        change.rows.push(Row::version(space, key, &version));
         self.bytes += size(key, &version);
-        self.changes.push_back((place, key.clone()));
+        self.changes.push_back(Changed::new(place, space, key));
         let previous = history.latest().with_key(key);
-        self.live += usize::from(previous.is_none());
+        self.live[space.number()] += usize::from(previous.is_none());
         history.push(version);
         previous
     }
 
     /// Removes a key; returns what it was, if it existed.
-    pub(super) fn delete(&mut self, change: &mut Change, key: &[u8]) -> Option<KeyValue> {
-        let (key, _) = self.keys.get_key_value(key)?;
+    pub(super) fn delete(&mut self, change: &mut Change, space: Space, key: &[u8]) -> Option<KeyValue> {
+        let keys = &mut self.spaces[space.number()];
+        let (key, _) = keys.get_key_value(key)?;
         let key = key.clone();
-        let history = self.keys.get_mut(&key)?;
+        let history = keys.get_mut(&key)?;
         let previous = history.latest().with_key(&key)?;
         let place = change.next_place();
         let version = Version { place, pair: None };
-        change.rows.push(Row::version(&key, &version));
+        change.rows.push(Row::version(space, &key, &version));
         self.bytes += size(&key, &version);
         history.push(version);
-        self.changes.push_back((place, key));
-        self.live -= 1;
+        self.changes.push_back(Changed::new(place, space, &key));
+        self.live[space.number()] -= 1;
         Some(previous)
     }
 
     /// The keys of a range that exist.
-    pub(super) fn keys_in(&self, range: &KeyRange) -> Vec<Bytes> {
-        self.histories(range)
+    pub(super) fn keys_in(&self, space: Space, range: &KeyRange) -> Vec<Bytes> {
+        self.histories(space, range)
             .filter(|(_, history)| history.latest().pair.is_some())
             .map(|(key, _)| key.clone())
             .collect()
     }
 
     /// The keys of a range as they are now. Shares the bytes.
-    pub(super) fn pairs_in(&self, range: &KeyRange) -> impl Iterator<Item = KeyValue> {
-        self.histories(range)
+    pub(super) fn pairs_in(&self, space: Space, range: &KeyRange) -> impl Iterator<Item = KeyValue> {
+        self.histories(space, range)
+            .filter_map(|(key, history)| history.latest().with_key(key))
+    }
+
+    /// The keys of a space after one, or all, as they are now. Shares the bytes.
+    pub(super) fn pairs_after(&self, space: Space, key: Option<&[u8]>) -> impl Iterator<Item = KeyValue> {
+        let start = key.map_or(Bound::Unbounded, Bound::Excluded);
+        self.spaces[space.number()]
+            .range::<[u8], _>((start, Bound::Unbounded))
             .filter_map(|(key, history)| history.latest().with_key(key))
     }
 
     /// Reads, and answers about `bytes_max` bytes.
-    pub(super) fn read(&self, query: &Query, bytes_max: usize) -> Result<Found, ReadError> {
-        let histories = self.histories(&query.range);
+    pub(super) fn read(&self, space: Space, query: &Query, bytes_max: usize) -> Result<Found, ReadError> {
+        let histories = self.histories(space, &query.range);
         let exists = |version: &Version| version.pair.is_some();
         let Some(revision) = query.revision else {
             let versions = histories.map(|(key, history)| (key, history.latest()));
@@ -225,50 +270,58 @@ impl KeySpace {
         }
     }
 
-    fn histories(&self, range: &KeyRange) -> impl Iterator<Item = (&Bytes, &History)> {
+    fn histories(&self, space: Space, range: &KeyRange) -> impl Iterator<Item = (&Bytes, &History)> {
+        let keys = &self.spaces[space.number()];
         range
             .bounds()
             .into_iter()
-            .flat_map(|bounds| self.keys.range::<[u8], _>(bounds))
+            .flat_map(|bounds| keys.range::<[u8], _>(bounds))
     }
 
     /// The changes from a place on that are still known, ascending.
-    pub(super) fn changes_from(&self, from: Place) -> impl Iterator<Item = (Place, &Bytes)> {
-        let first = self.changes.partition_point(|(place, _)| *place < from);
-        self.changes.range(first..).map(|(place, key)| (*place, key))
+    pub(super) fn changes_from(&self, from: Place) -> impl Iterator<Item = (Place, Space, &Bytes)> {
+        let first = self.changes.partition_point(|changed| changed.place() < from);
+        let changes = self.changes.range(first..);
+        changes.map(|changed| (changed.place(), changed.space, &changed.key))
     }
 
     /// The changes of the latest revision or one that is not compacted, and whether each gave the key a value.
-    pub(super) fn changes_of(&self, revision: Revision) -> impl Iterator<Item = (Place, &Bytes, bool)> {
+    pub(super) fn changes_of(
+        &self,
+        revision: Revision,
+    ) -> impl Iterator<Item = (Place, Space, &Bytes, bool)> {
         self.changes_from(Place::first_of(revision))
-            .take_while(move |(place, _)| place.revision == revision)
-            .map(|(place, key)| (place, key, self.is_put(place, key)))
+            .take_while(move |(place, ..)| place.revision == revision)
+            .map(|(place, space, key)| (place, space, key, self.is_put(place, space, key)))
     }
 
     /// Whether a change that is still known gave the key a value.
-    pub(super) fn is_put(&self, place: Place, key: &Bytes) -> bool {
-        self.version(place, key).pair.is_some()
+    pub(super) fn is_put(&self, place: Place, space: Space, key: &Bytes) -> bool {
+        self.version(place, space, key).pair.is_some()
     }
 
     /// What a change that is not compacted did. Shares the bytes.
-    pub(super) fn event(&self, place: Place, key: &Bytes) -> Event {
+    pub(super) fn event(&self, place: Place, space: Space, key: &Bytes) -> Event {
         assert!(
             place.revision > self.counters.compacted,
             "what was before a compacted change is not known"
         );
-        let history = &self.keys[key];
+        let history = &self.spaces[space.number()][key];
         let before = history.at(Revision(place.revision.0 - 1));
         Event {
             revision: place.revision,
             order: place.order,
+            space,
             key: key.clone(),
-            current: self.version(place, key).with_key(key),
+            current: self.version(place, space, key).with_key(key),
             previous: before.and_then(|before| before.with_key(key)),
         }
     }
 
-    fn version(&self, place: Place, key: &Bytes) -> &Version {
-        let history = self.keys.get(key).expect("a key that changed has a version");
+    fn version(&self, place: Place, space: Space, key: &Bytes) -> &Version {
+        let history = self.spaces[space.number()]
+            .get(key)
+            .expect("a key that changed has a version");
         let version = history.at(place.revision);
         version
             .filter(|version| version.place == place)
@@ -300,15 +353,14 @@ impl KeySpace {
         };
         let mut looked_at = 0;
         // All changes of a revision go together.
-        while let Some(revision) = self.changes.front().map(|(place, _)| place.revision)
+        while let Some(revision) = self.changes.front().map(|changed| changed.revision)
             && revision <= counters.compacted
         {
             if looked_at >= most {
                 return;
             }
-            while let Some((place, key)) = self.changes.pop_front_if(|(place, _)| place.revision == revision)
-            {
-                self.drop_superseded(place, &key, rows);
+            while let Some(changed) = self.changes.pop_front_if(|changed| changed.revision == revision) {
+                self.drop_superseded(&changed, rows);
                 looked_at += 1;
             }
             self.counters.scavenged = revision;
@@ -317,8 +369,10 @@ impl KeySpace {
     }
 
     /// Removes what a compacted change superseded, and the change itself when it removed the key.
-    fn drop_superseded(&mut self, place: Place, key: &Bytes, rows: &mut Vec<Row>) {
-        let history = self.keys.get_mut(key).expect("a key that changed has a version");
+    fn drop_superseded(&mut self, changed: &Changed, rows: &mut Vec<Row>) {
+        let (place, key) = (changed.place(), &changed.key);
+        let keys = &mut self.spaces[changed.space.number()];
+        let history = keys.get_mut(key).expect("a key that changed has a version");
         if history.first().place < place {
             rows.push(Row::version_gone(history.first().place));
             self.bytes -= size(key, history.first());
@@ -333,40 +387,44 @@ impl KeySpace {
             rows.push(Row::version_gone(place));
             self.bytes -= size(key, first);
             if !history.forget_first() {
-                self.keys.remove(key);
+                keys.remove(key);
             }
         }
     }
 
     /// A version that was stored; they come ascending. False when it cannot be a version of this key.
-    pub(super) fn load(&mut self, key: Bytes, version: Version) -> bool {
+    pub(super) fn load(&mut self, space: Space, key: Bytes, version: Version) -> bool {
         let place = version.place;
         let exists = version.pair.is_some();
-        let existed = self.pair(&key).is_some();
+        let existed = self.pair(space, &key).is_some();
+        let keys = &mut self.spaces[space.number()];
         if place.revision > self.counters.scavenged {
-            self.changes.push_back((place, key.clone()));
-        } else if !exists || self.keys.contains_key(&key) {
+            self.changes.push_back(Changed::new(place, space, &key));
+        } else if !exists || keys.contains_key(&key) {
             return false;
         }
         let bytes = size(&key, &version);
-        match self.keys.get_mut(&key) {
+        match keys.get_mut(&key) {
             Some(history) if history.latest().place.revision == place.revision => return false,
             Some(history) => history.push(version),
             None => {
-                self.keys.insert(key, History::new(version));
+                keys.insert(key, History::new(version));
             }
         }
         self.bytes += bytes;
-        self.live = self.live + usize::from(exists) - usize::from(existed);
+        let live = &mut self.live[space.number()];
+        *live = *live + usize::from(exists) - usize::from(existed);
         true
     }
 
     /// The keys that go with a lease.
     pub(super) fn attached(&self) -> impl Iterator<Item = (&Bytes, LeaseId)> {
-        self.keys.iter().filter_map(|(key, history)| {
-            let pair = history.latest().pair.as_ref()?;
-            Some((key, pair.lease?))
-        })
+        self.spaces[Space::Keys.number()]
+            .iter()
+            .filter_map(|(key, history)| {
+                let pair = history.latest().pair.as_ref()?;
+                Some((key, pair.lease?))
+            })
     }
 
     /// How far the stored key space is; known before any of its versions.
@@ -374,11 +432,12 @@ impl KeySpace {
         self.counters = counters;
     }
 
-    /// All versions with their keys, in the order of their keys.
-    pub(super) fn versions(&self) -> impl Iterator<Item = (&Bytes, &Version)> {
-        self.keys
-            .iter()
-            .flat_map(|(key, history)| history.versions().map(move |version| (key, version)))
+    /// All versions with their spaces and keys, in the order of those.
+    pub(super) fn versions(&self) -> impl Iterator<Item = (Space, &Bytes, &Version)> {
+        Space::ALL.into_iter().flat_map(|space| {
+            let keys = self.spaces[space.number()].iter();
+            keys.flat_map(move |(key, history)| history.versions().map(move |version| (space, key, version)))
+        })
     }
 }
 

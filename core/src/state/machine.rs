@@ -11,12 +11,17 @@ use super::keys::KeySpace;
 use super::lease::{LEASES_MAX, LeaseTable, TTL_MAX};
 use super::once::{Answer, Known, OnceTable};
 use super::row::{Row, Summary};
+use super::session::{SessionTable, SessionWriter};
+use super::space::Space;
+use super::stream::StreamTable;
 use super::writer::Writer;
 use super::{
-    Command, Found, Grant, KeyValue, Lease, LeaseEvent, LeaseId, Malformed, Put, Query, ReadError, Refusal,
-    Reply, RequestId, Revision, Transacted, Transaction,
+    Command, Cut, Found, Grant, GroupView, KeyValue, Lease, LeaseEvent, LeaseId, Malformed, Offset,
+    PartitionEnds, Put, Query, ReadError, Refusal, Reply, RequestId, Revision, StreamCommand, StreamId,
+    StreamView, Transacted, Transaction,
 };
 use crate::raft::{Index, Planted, PlantedBug, Position, Term};
+use crate::time::WallTime;
 use crate::wire::DecodeError;
 
 /// The whole replicated state, in memory.
@@ -24,7 +29,9 @@ use crate::wire::DecodeError;
 pub struct StateMachine {
     pub(super) keys: KeySpace,
     pub(super) leases: LeaseTable,
+    pub(super) sessions: SessionTable,
     pub(super) once: OnceTable,
+    pub(super) streams: StreamTable,
     pub(super) applied: Position,
     pub(super) fingerprint: Fingerprint,
     /// The index of the last command, which wrote the summary row; 0 before the first.
@@ -90,7 +97,9 @@ impl StateMachine {
         StateMachine {
             keys: KeySpace::default(),
             leases: LeaseTable::default(),
+            sessions: SessionTable::default(),
             once: OnceTable::default(),
+            streams: StreamTable::default(),
             applied: Position::default(),
             fingerprint: Fingerprint::EMPTY,
             summary_index: Index::default(),
@@ -157,11 +166,12 @@ impl StateMachine {
         Ok(())
     }
 
-    /// The whole state as rows, for a snapshot; in the order of their keys.
+    /// The whole state as rows, for a snapshot; in the order of their keys. The records of streams come after them, from
+    /// the driver.
     pub fn rows(&self) -> impl Iterator<Item = Row> {
         let summary = (self.summary_index > Index::default()).then(|| self.summary_row());
         let mut versions: Vec<_> = self.keys.versions().collect();
-        versions.sort_by_key(|(_, version)| version.place);
+        versions.sort_by_key(|(.., version)| version.place);
         let leases = self.leases.grants().map(|(id, grant)| Row::lease(id, grant));
         let forgets = self.planted.is(PlantedBug::DuplicatesAreNotInTheSnapshot);
         let once = self.once.rows().filter(move |_| !forgets);
@@ -170,15 +180,17 @@ impl StateMachine {
             .chain(
                 versions
                     .into_iter()
-                    .map(|(key, version)| Row::version(key, version)),
+                    .map(|(space, key, version)| Row::version(space, key, version)),
             )
             .chain(leases)
             .chain(once)
+            .chain(self.sessions.rows())
+            .chain(self.streams.rows())
     }
 
     /// What `key` is, if it exists. Shares the bytes.
     pub fn get(&self, key: &[u8]) -> Option<KeyValue> {
-        self.keys.get(key)
+        self.keys.get(Space::Keys, key)
     }
 
     /// Reads a range of keys, and answers at most about `bytes_max` bytes of keys and values, but at least one key.
@@ -187,12 +199,12 @@ impl StateMachine {
     /// # Errors
     /// When it is not known what the keys were at the revision that is asked for.
     pub fn read(&self, query: &Query, bytes_max: usize) -> Result<Found, ReadError> {
-        self.keys.read(query, bytes_max)
+        self.keys.read(Space::Keys, query, bytes_max)
     }
 
     /// How many keys exist.
     pub fn len(&self) -> usize {
-        self.keys.live()
+        self.keys.live(Space::Keys)
     }
 
     /// Whether no key exists.
@@ -200,10 +212,10 @@ impl StateMachine {
         self.len() == 0
     }
 
-    /// What keys and values take in memory, in bytes and about, with the revisions of them that are kept. It shrinks when
-    /// what was compacted is removed.
+    /// What keys and values take in memory, in bytes and about, with the revisions of them that are kept, and what is
+    /// known of streams. It shrinks when what was compacted is removed.
     pub fn bytes(&self) -> u64 {
-        self.keys.bytes()
+        self.keys.bytes() + self.streams.bytes()
     }
 
     /// The last entry that was applied.
@@ -249,6 +261,47 @@ impl StateMachine {
     /// The entry that used the request key or the client that was used least lately.
     pub fn oldest_request(&self) -> Option<Index> {
         self.once.oldest()
+    }
+
+    /// A stream, if it exists.
+    pub fn stream(&self, name: &str) -> Option<StreamView> {
+        self.streams.view(name)
+    }
+
+    /// The streams whose names begin with `prefix` and come after `after`, by name.
+    pub fn streams<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: Option<&'a str>,
+    ) -> impl Iterator<Item = StreamView> {
+        self.streams.views(prefix, after)
+    }
+
+    /// Where the partitions of streams begin and end whose names begin with `prefix`, by name.
+    pub fn stream_ends<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = PartitionEnds<'a>> {
+        self.streams.ends(prefix)
+    }
+
+    /// An offset of a partition that no record of `time` or later comes before; near the first one. None when there is
+    /// no such stream or partition.
+    pub fn stream_offset_at(&self, stream: &str, partition: u32, time: WallTime) -> Option<Offset> {
+        self.streams.offset_at(stream, partition, time)
+    }
+
+    /// A consumer group of a stream, if it exists.
+    pub fn stream_group(&self, stream: &str, group: &str) -> Option<GroupView> {
+        self.streams.group(stream, group)
+    }
+
+    /// The consumer groups of a stream, by name.
+    pub fn stream_groups(&self, stream: &str) -> Vec<GroupView> {
+        self.streams.groups(stream)
+    }
+
+    /// What retention no longer keeps at this time of a leader's wall clock, and up to which entries streams need not
+    /// remember message ids; a part of it when there is much.
+    pub fn streams_overdue(&self, now: WallTime) -> (Vec<Cut>, Vec<(StreamId, Index)>) {
+        self.streams.overdue(now)
     }
 
     /// A hash over every index, reply and changed row so far: the same on all nodes that have applied the same
@@ -303,6 +356,16 @@ impl StateMachine {
                     answers: dropped.answers,
                     clients: dropped.clients,
                 })
+            }
+            Command::Session(command) => {
+                let writer = SessionWriter::new(&mut self.keys, &mut self.sessions);
+                let (reply, rows) = writer.carry_out(position, command)?;
+                effects.rows.extend(rows);
+                Ok(Reply::Session(reply))
+            }
+            Command::Stream(command) => {
+                let reply = self.streams.carry_out(position, command, &mut effects.rows)?;
+                Ok(Reply::Stream(reply))
             }
         }
     }
@@ -400,7 +463,12 @@ impl StateMachine {
         if matches!(command, Command::Once { .. } | Command::Register) {
             return Err(Malformed::NotOnce.into());
         }
-        let digest = digest(encoded);
+        // A repetition comes at another time.
+        let digest = match &command {
+            Command::Session(session) => digest(&Command::Session(session.without_time()).encode()),
+            Command::Stream(StreamCommand::Append(append)) => append.digest(),
+            _ => digest(encoded),
+        };
         let index = position.index;
         match self.once.look_up(&request, digest, index, &mut effects.rows)? {
             Known::Answered(reply) => {

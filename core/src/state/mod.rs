@@ -7,7 +7,8 @@
 //! Invariants:
 //! - the same commands at the same indexes give the same state, replies, rows and fingerprint on every machine:
 //!   nothing here depends on time, chance, the machine or the order of a hash map;
-//! - the state is exactly its rows and the position up to which it was applied;
+//! - the state is exactly its rows and the position up to which it was applied; of these, the rows of stream records are
+//!   not in memory but with the driver alone;
 //! - a command that this build cannot read is never skipped: the node halts instead.
 
 mod command;
@@ -23,6 +24,9 @@ mod range;
 mod reply;
 mod restore;
 mod row;
+mod session;
+mod space;
+mod stream;
 mod transaction;
 mod watch;
 mod writer;
@@ -36,7 +40,20 @@ pub use query::{Detail, Found, Query, ReadError, Sort, SortBy, Span};
 pub use range::KeyRange;
 pub use reply::{Malformed, Refusal, Reply};
 pub use restore::RestoreError;
-pub use row::Row;
+pub use row::{Row, RowChange};
+pub use session::{
+    CAPACITY_DEFAULT, Drain, Epoch, MOVED_AT_ONCE, NodeLoad, Place, Presence, SESSION_ID_BYTES_MAX,
+    SESSIONS_MAX, Session, SessionCommand, SessionEvent, SessionId, SessionRefusal, SessionReply,
+    SessionStatus,
+};
+pub use space::Space;
+pub use stream::{
+    ALL_PARTITIONS_MAX, APPEND_RECORDS_MAX, Append, Cut, DUPLICATES_MAX, Dropped, DuplicateWindow,
+    GROUPS_MAX, GroupView, MESSAGE_ID_BYTES_MAX, NewRecord, Offset, PARTITIONS_MAX, PRIORITY_MAX,
+    PartitionEnds, PartitionView, Policy, RECORD_KEY_BYTES_MAX, Record, RecordBatch, Run,
+    STREAM_NAME_BYTES_MAX, STREAMS_MAX, Start, StreamCommand, StreamId, StreamMalformed, StreamRefusal,
+    StreamReply, StreamRetention, StreamSettings, StreamView, is_stream_name, record_key,
+};
 pub use transaction::{
     Attach, Block, BlockDone, Compare, DEPTH_MAX, DeleteRange, OPERATIONS_MAX, Operand, Operation, Put,
     READ_BYTES_MAX, Relation, Response, Transacted, Transaction,

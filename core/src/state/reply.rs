@@ -6,7 +6,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{ClientId, KeyValue, LeaseId, ReadError, Revision, Transacted};
+use super::{
+    ClientId, KeyValue, LeaseId, ReadError, Revision, SessionRefusal, SessionReply, StreamRefusal,
+    StreamReply, Transacted,
+};
 use crate::wire::{self, DecodeError, Kind};
 
 /// The result of an applied [`Command`](super::Command), the same on every node.
@@ -67,6 +70,10 @@ pub enum Reply {
     },
     /// Nothing changed.
     Refused(Refusal),
+    /// Sessions, or where they may go, changed.
+    Session(SessionReply),
+    /// Event streams changed.
+    Stream(StreamReply),
 }
 
 /// Why a command changed nothing.
@@ -105,6 +112,12 @@ pub enum Refusal {
     /// The client leaves too many answers unacknowledged.
     #[error("too many answers of this client are not acknowledged")]
     TooManyAnswers,
+    /// A session cannot be changed so.
+    #[error(transparent)]
+    Session(#[from] SessionRefusal),
+    /// It is about event streams.
+    #[error(transparent)]
+    Stream(#[from] StreamRefusal),
 }
 
 /// Why a command makes no sense.

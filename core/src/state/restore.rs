@@ -1,9 +1,10 @@
 //! A state made of its rows, after a restart or from a snapshot.
 
+use bytes::Bytes;
 use thiserror::Error;
 
 use super::row::{self, Decoded, Summary};
-use super::{Revision, StateMachine};
+use super::{Revision, Row, StateMachine};
 use crate::raft::{Index, Position};
 use crate::wire::DecodeError;
 
@@ -65,6 +66,15 @@ pub enum RestoreError {
         /// The revision of the state.
         revision: Revision,
     },
+    /// What is kept of a session or of its node makes no sense, or the node is missing.
+    #[error(
+        "the session or node {} of the state cannot be read, or has no node",
+        hex(key)
+    )]
+    NoSession {
+        /// Its key.
+        key: Vec<u8>,
+    },
     /// A row belongs to something that no row tells of, or two rows claim the same place.
     #[error("row {} of the state contradicts other rows", hex(key))]
     Contradiction {
@@ -74,7 +84,8 @@ pub enum RestoreError {
 }
 
 impl StateMachine {
-    /// The state made of `rows`, in the order of their keys, as of `applied`.
+    /// The state made of `rows`, in the order of their keys, as of `applied`. The records of streams may be left out:
+    /// they are not part of the state in memory.
     ///
     /// # Errors
     /// When a row cannot be read, or the rows contradict each other or `applied`.
@@ -98,6 +109,12 @@ impl StateMachine {
             last = Some(key);
         }
         state.attach_keys()?;
+        let no_session = |key: Bytes| RestoreError::NoSession { key: key.to_vec() };
+        state.sessions.load_owners(&state.keys).map_err(no_session)?;
+        if let Some(stream) = state.streams.inconsistent() {
+            let key = Row::stream_gone(stream).key;
+            return Err(RestoreError::Contradiction { key });
+        }
         assert!(
             state.once.is_consistent(),
             "rows that contradict each other are refused"
@@ -113,7 +130,7 @@ impl StateMachine {
             Decoded::BadKey => return Err(RestoreError::BadKey { key: key() }),
             // The summary is the first row.
             _ if self.summary_index == Index::default() => return Err(RestoreError::NoSummary),
-            Decoded::Version(name, version) => {
+            Decoded::Version(space, name, version) => {
                 let (found, revision) = (version.place.revision, self.keys.revision());
                 if found > revision {
                     return Err(RestoreError::RevisionAhead {
@@ -122,7 +139,7 @@ impl StateMachine {
                         revision,
                     });
                 }
-                if !self.keys.load(name, version) {
+                if !self.keys.load(space, name, version) {
                     return Err(RestoreError::Contradiction { key: key() });
                 }
             }
@@ -139,13 +156,34 @@ impl StateMachine {
                 }
                 self.once.load_client(id, client);
             }
+            Decoded::Rebalancing => self.sessions.load_rebalancing(),
+            Decoded::Place(node, place) => self.sessions.load_place(node, place),
             Decoded::ClientAnswer(id, number, answer) => {
                 if !self.once.load_client_answer(id, number, answer) {
                     return Err(RestoreError::Contradiction { key: key() });
                 }
             }
+            of_stream => {
+                if !self.take_in_stream(of_stream) {
+                    return Err(RestoreError::Contradiction { key: key() });
+                }
+            }
         }
         Ok(())
+    }
+
+    /// A row about streams. False when it contradicts those before it.
+    fn take_in_stream(&mut self, decoded: Decoded) -> bool {
+        let streams = &mut self.streams;
+        match decoded {
+            Decoded::Stream(id, row) => streams.load_stream(id, row),
+            Decoded::Partition(id, number, row) => streams.load_partition(id, number, row),
+            Decoded::Mark(id, number, begins, mark) => streams.load_mark(id, number, begins, mark),
+            Decoded::MessageIds(id, index, row) => streams.load_ids(id, index, row),
+            Decoded::Group(id, name, row) => streams.load_group(id, name, row),
+            Decoded::Records(id, number, last) => streams.expects_records(id, number, last),
+            _ => false,
+        }
     }
 
     fn adopt(&mut self, summary: Summary) -> Result<(), RestoreError> {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::keys::{Change, KeySpace};
 use super::lease::LeaseTable;
 use super::row::Row;
+use super::space::Space;
 use super::transaction::READ_BYTES_MAX;
 use super::{
     Attach, BlockDone, Compare, DeleteRange, KeyValue, Malformed, Operand, Operation, Put, Query, Refusal,
@@ -45,7 +46,7 @@ impl<'a> Writer<'a> {
             return Err(Malformed::EmptyKey.into());
         }
         let keeps = put.value.is_none() || put.lease == Attach::Keep;
-        if keeps && self.keys.pair(&put.key).is_none() {
+        if keeps && self.keys.pair(Space::Keys, &put.key).is_none() {
             return Err(Refusal::NothingToKeep);
         }
         match put.lease {
@@ -62,7 +63,7 @@ impl<'a> Writer<'a> {
             lease,
             previous: wanted,
         } = put;
-        let before = self.keys.pair(&key);
+        let before = self.keys.pair(Space::Keys, &key);
         let lease_before = before.and_then(|pair| pair.lease);
         let value = value.or_else(|| before.map(|pair| pair.value.clone()));
         let value = value.expect("a put that keeps the value was checked");
@@ -71,7 +72,7 @@ impl<'a> Writer<'a> {
             Attach::Keep => lease_before,
             Attach::Lease(lease) => Some(lease),
         };
-        let previous = self.keys.put(&mut self.change, &key, value, lease);
+        let previous = self.keys.put(&mut self.change, Space::Keys, &key, value, lease);
         if lease != lease_before {
             if let Some(before) = lease_before {
                 self.leases.detach(before, &key);
@@ -94,10 +95,10 @@ impl<'a> Writer<'a> {
     /// Removes the keys of a range; returns how many there were, and what they were as far as that is asked for and
     /// there is room.
     pub(super) fn delete(&mut self, delete: &DeleteRange) -> (u64, Vec<KeyValue>) {
-        let keys = self.keys.keys_in(&delete.range);
+        let keys = self.keys.keys_in(Space::Keys, &delete.range);
         let mut previous = Vec::new();
         for key in &keys {
-            let Some(before) = self.keys.delete(&mut self.change, key) else {
+            let Some(before) = self.keys.delete(&mut self.change, Space::Keys, key) else {
                 continue;
             };
             if let Some(lease) = before.lease {
@@ -114,7 +115,7 @@ impl<'a> Writer<'a> {
     pub(super) fn delete_keys(&mut self, keys: impl IntoIterator<Item = Bytes>) -> u64 {
         let deleted = keys
             .into_iter()
-            .filter_map(|key| self.keys.delete(&mut self.change, &key));
+            .filter_map(|key| self.keys.delete(&mut self.change, Space::Keys, &key));
         deleted.count() as u64
     }
 
@@ -196,7 +197,7 @@ impl<'a> Writer<'a> {
         };
         let found = self
             .keys
-            .read(&query, self.room)
+            .read(Space::Keys, &query, self.room)
             .expect("the revision was checked");
         let bytes: usize = found
             .items
@@ -208,7 +209,7 @@ impl<'a> Writer<'a> {
     }
 
     fn holds(&self, compare: &Compare) -> bool {
-        let mut found = self.keys.pairs_in(&compare.range).peekable();
+        let mut found = self.keys.pairs_in(Space::Keys, &compare.range).peekable();
         if found.peek().is_none() {
             return !matches!(compare.with, Operand::Value(_)) && compare.holds_for(None);
         }

@@ -8,6 +8,8 @@ mod model;
 mod once;
 mod restore;
 mod rules;
+mod sessions;
+mod streams;
 mod transactions;
 mod watches;
 
@@ -17,7 +19,7 @@ use bytes::Bytes;
 use quorate_core::raft::{Index, Position, Term};
 use quorate_core::state::{
     Applied, Attach, Command, DeleteRange, KeyRange, KeyValue, LeaseId, Put, Refusal, Reply, Revision, Row,
-    StateMachine,
+    RowChange, StateMachine,
 };
 
 /// The position of an entry in term 1.
@@ -90,17 +92,19 @@ fn stored_rows(state: &StateMachine) -> BTreeMap<Vec<u8>, Vec<u8>> {
         .map(|row| {
             assert!(last < row.key, "rows come in the order of their keys");
             last = row.key.clone();
-            (row.key, row.value.expect("a row of the state has a value"))
+            let value = row.value().expect("a row of the state has a value").to_vec();
+            (row.key, value)
         })
         .collect()
 }
 
 fn merge(rows: &mut BTreeMap<Vec<u8>, Vec<u8>>, changed: Vec<Row>) {
     for row in changed {
-        match row.value {
-            Some(value) => rows.insert(row.key, value),
-            None => rows.remove(&row.key),
-        };
+        match row.change {
+            RowChange::Written(value) => drop(rows.insert(row.key, value.to_vec())),
+            RowChange::Gone => drop(rows.remove(&row.key)),
+            RowChange::RangeGone { last } => rows.retain(|key, _| *key < row.key || *key > last),
+        }
     }
 }
 

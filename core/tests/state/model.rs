@@ -7,8 +7,8 @@ use bytes::Bytes;
 use quorate_core::raft::{Index, Term};
 use quorate_core::state::{
     Attach, Block, BlockDone, Command, Compare, Detail, Event, Found, KeyRange, KeyValue, LeaseId, Operand,
-    Operation, Query, ReadError, Refusal, Relation, Reply, RequestId, Response, Revision, SortBy, Span,
-    StateMachine, Transacted, Transaction,
+    Operation, Query, ReadError, Refusal, Relation, Reply, RequestId, Response, Revision, SortBy, Space,
+    Span, StateMachine, Transacted, Transaction,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -49,6 +49,7 @@ impl Model {
             .map(|key| Event {
                 revision: Revision(revision),
                 order: 0,
+                space: Space::Keys,
                 key: Bytes::copy_from_slice(key),
                 current: after.get(key).cloned(),
                 previous: before.get(key).cloned(),

@@ -1,7 +1,7 @@
 //! Watchers hear of every change that they want: in order, once, whole, and up to where they were compacted away.
 
 use quorate_core::state::{
-    Event, Interest, KeyRange, Kinds, Page, PageLimits, Revision, StateMachine, Taken, WatchError,
+    Event, Interest, KeyRange, Kinds, Page, PageLimits, Revision, Space, StateMachine, Taken, WatchError,
     WatchLimits, WatcherId, Watches,
 };
 use rand_chacha::ChaCha8Rng;
@@ -22,6 +22,7 @@ const LIMITS: WatchLimits = WatchLimits {
 
 fn all() -> Interest {
     Interest {
+        space: Space::Keys,
         range: KeyRange::all(),
         kinds: Kinds::ALL,
     }
@@ -97,6 +98,7 @@ fn event(revision: u64, key: &str) -> Event {
     Event {
         revision: Revision(revision),
         order: 0,
+        space: Space::Keys,
         key: bytes(key),
         current: None,
         previous: None,
@@ -135,7 +137,11 @@ fn a_watcher_hears_of_puts_and_removals_with_what_was_before() {
 #[test]
 fn only_those_who_watch_a_key_are_woken() {
     let mut world = World::new(LIMITS);
-    let only = |kinds, range| Interest { range, kinds };
+    let only = |kinds, range| Interest {
+        space: Space::Keys,
+        range,
+        kinds,
+    };
     let puts = Kinds {
         deletes: false,
         ..Kinds::ALL
@@ -464,6 +470,7 @@ fn run(seed: u64, met: &mut Met) {
     let mut clients: Vec<Client> = (0..6)
         .map(|_| Client {
             interest: Interest {
+                space: Space::Keys,
                 range: draws.range(),
                 kinds: Kinds {
                     puts: draws.below(4) > 0,

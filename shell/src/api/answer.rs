@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use quorate_api::{PROBLEM_CONTENT_TYPE, Problem, ProblemCode};
-use quorate_core::state::{LEASES_MAX, Malformed, ReadError, Refusal};
+use quorate_core::state::{LEASES_MAX, Malformed, ReadError, Refusal, SESSIONS_MAX, SessionRefusal};
 use serde::Serialize;
 
 use super::backend::{BackendError, Oversized};
@@ -216,6 +216,32 @@ fn declined(refusal: Refusal) -> Problem {
             ProblemCode::IdempotencyKeyReused,
             "nothing changed; use each idempotency key for one request only",
         ),
+        Refusal::Session(refusal) => match refusal {
+            SessionRefusal::NoSuchSession => problem(
+                ProblemCode::SessionNotFound,
+                "nothing changed; GET /v1/sessions lists the sessions",
+            ),
+            SessionRefusal::SessionExists => problem(
+                ProblemCode::SessionExists,
+                "nothing changed; leave the id out to get one that is free",
+            ),
+            SessionRefusal::StaleEpoch { current } => {
+                let action = "nothing changed; stop serving the session: its owner of this epoch does";
+                let mut problem = problem(ProblemCode::StaleEpoch, action);
+                problem.current_revision = Some(current.0.0);
+                problem
+            }
+            SessionRefusal::NoRoom => problem(
+                ProblemCode::NoRoom,
+                "nothing changed; GET /v1/sessions/nodes shows the nodes: raise a capacity, end a drain, or add a node",
+            ),
+            SessionRefusal::TooManySessions => problem(
+                ProblemCode::QuotaReached,
+                "nothing changed; GET /v1/sessions lists the sessions, DELETE /v1/sessions/{id} ends one",
+            )
+            .with_limit(SESSIONS_MAX as u64),
+        },
+        Refusal::Stream(refusal) => super::streams::problem(refusal),
         Refusal::StaleTerm
         | Refusal::NoSuchClient(_)
         | Refusal::AnswerForgotten

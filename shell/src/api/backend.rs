@@ -9,11 +9,14 @@ use std::time::Duration;
 use quorate_api::{
     AddMember, ClusterStatus, Consistency, Leadership, MemberChanged, NodeName, NodesAnswer, Readiness,
 };
-use quorate_core::Instant;
+use quorate_core::raft::{Membership, NodeId};
 use quorate_core::state::{
-    Command, Found, Grant, Interest, Lease, LeaseId, Query, ReadError, Refusal, Reply, Revision,
+    Command, Found, Grant, GroupView, Interest, Lease, LeaseId, NodeLoad, Offset, PartitionEnds, Query,
+    ReadError, RecordBatch, Refusal, Reply, Revision, Session, SessionId, StateMachine, StreamId, StreamView,
 };
+use quorate_core::{Instant, WallTime};
 use thiserror::Error;
+use tokio::sync::watch;
 
 use crate::port::BoxFuture;
 use crate::watch::{WatchEnd, Watching};
@@ -57,8 +60,75 @@ pub trait Backend: Send + Sync {
         deadline: Instant,
     ) -> BoxFuture<'_, Result<Vec<Option<Duration>>, BackendError>>;
 
+    /// Reads a session; none when there is no such session.
+    fn session(
+        &self,
+        session: SessionId,
+        options: ReadOptions,
+    ) -> BoxFuture<'_, Result<Option<Session>, BackendError>>;
+
+    /// Reads at most `limit` sessions and about `bytes_max` bytes of them, but at least one: those after `after`, by id, of
+    /// one owner or of all.
+    fn sessions(
+        &self,
+        after: Option<SessionId>,
+        owner: Option<NodeId>,
+        limit: usize,
+        bytes_max: usize,
+        options: ReadOptions,
+    ) -> BoxFuture<'_, Result<Sessions, BackendError>>;
+
+    /// Reads where sessions go.
+    fn placement(&self, options: ReadOptions) -> BoxFuture<'_, Result<Placement, BackendError>>;
+
+    /// The members, as this node knows them.
+    fn members(&self) -> Result<Membership, BackendError>;
+
     /// Watches changes from a revision on, or of all that are yet to come, as this node hears of them.
     fn watch(&self, interest: Interest, from: Option<Revision>) -> Result<Watching, BackendError>;
+
+    /// Reads a stream; none when there is no such stream.
+    fn stream(
+        &self,
+        name: &str,
+        options: ReadOptions,
+    ) -> BoxFuture<'_, Result<Option<StreamView>, BackendError>>;
+
+    /// Reads at most `limit` streams whose names begin with `prefix`, those after `after`, by name.
+    fn streams(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+        options: ReadOptions,
+    ) -> BoxFuture<'_, Result<Vec<StreamView>, BackendError>>;
+
+    /// Reads a stream with its consumer groups; none when there is no such stream.
+    fn stream_groups(
+        &self,
+        name: &str,
+        options: ReadOptions,
+    ) -> BoxFuture<'_, Result<Option<StreamGroups>, BackendError>>;
+
+    /// An offset of a partition that no record of `time` or later comes before, as this node knows; near the first one.
+    fn stream_offset_at(&self, name: &str, partition: u32, time: WallTime) -> Option<Offset>;
+
+    /// Reads records that this node has applied: about `bytes_max` bytes of whole batches that follow each other, at least
+    /// one if there is one. When the first one begins after `from`, retention dropped what was before it.
+    fn records(
+        &self,
+        stream: StreamId,
+        partition: u32,
+        from: Offset,
+        bytes_max: usize,
+        deadline: Instant,
+    ) -> BoxFuture<'_, Result<Vec<RecordBatch>, BackendError>>;
+
+    /// Where the partitions of streams end whose names begin with `prefix`, as this node knows.
+    fn stream_ends(&self, prefix: &str) -> Result<Vec<StreamEnd>, BackendError>;
+
+    /// Changes whenever streams did.
+    fn stream_changes(&self) -> watch::Receiver<StreamChanges>;
 
     /// Completes when this node knows a leader, or has lost the quorum; at once when that is so.
     fn leader_known(&self) -> BoxFuture<'_, ()>;
@@ -98,6 +168,45 @@ pub trait Backend: Send + Sync {
     fn metrics_text(&self) -> String;
 }
 
+/// A stream with its consumer groups.
+pub type StreamGroups = (StreamView, Vec<GroupView>);
+
+/// Where a partition of a stream begins and ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamEnd {
+    /// The stream's name.
+    pub name: String,
+    /// The stream.
+    pub stream: StreamId,
+    /// The partition.
+    pub partition: u32,
+    /// The first offset that is kept.
+    pub first: Offset,
+    /// The offset of the next record.
+    pub next: Offset,
+}
+
+impl From<PartitionEnds<'_>> for StreamEnd {
+    fn from(ends: PartitionEnds<'_>) -> StreamEnd {
+        StreamEnd {
+            name: ends.name.to_owned(),
+            stream: ends.stream,
+            partition: ends.partition,
+            first: ends.first,
+            next: ends.next,
+        }
+    }
+}
+
+/// What whoever follows streams has to know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamChanges {
+    /// How often records came or went, as this node applied it.
+    pub applied: u64,
+    /// The node stops, and nothing more will come.
+    pub stopping: bool,
+}
+
 /// How a write is carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WriteOptions {
@@ -125,6 +234,75 @@ pub struct ReadReply {
     pub revision: Revision,
     /// The keys.
     pub found: Found,
+}
+
+/// Some sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sessions {
+    /// The state's revision when it was read.
+    pub revision: Revision,
+    /// The sessions, by id.
+    pub sessions: Vec<Session>,
+    /// Whether there was no room for more.
+    pub more: bool,
+}
+
+impl Sessions {
+    /// Reads them from a state.
+    pub fn read(
+        state: &StateMachine,
+        after: Option<&SessionId>,
+        owner: Option<NodeId>,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Sessions {
+        let revision = state.revision();
+        match owner {
+            Some(owner) => Sessions::take(revision, state.sessions_of(owner, after), limit, bytes_max),
+            None => Sessions::take(revision, state.sessions_after(after), limit, bytes_max),
+        }
+    }
+
+    fn take(
+        revision: Revision,
+        found: impl Iterator<Item = Session>,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Sessions {
+        let (mut sessions, mut bytes, mut more) = (Vec::new(), 0, false);
+        for session in found.take(limit) {
+            bytes += session.payload.len();
+            if bytes > bytes_max && !sessions.is_empty() {
+                more = true;
+                break;
+            }
+            sessions.push(session);
+        }
+        Sessions {
+            revision,
+            sessions,
+            more,
+        }
+    }
+}
+
+/// Where sessions go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// The nodes with what they have, by id.
+    pub nodes: Vec<NodeLoad>,
+    /// How many moves are due.
+    pub due: u64,
+}
+
+impl Placement {
+    /// Reads it from a state.
+    pub fn read(state: &StateMachine) -> Placement {
+        Placement {
+            nodes: state.session_nodes().collect(),
+            due: state.session_moves_due(),
+        }
+    }
 }
 
 /// Why the node did not do it.

@@ -4,18 +4,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
+use bytes::Bytes;
 use quorate_api::{
     AddMember, ClusterHealth, ClusterStatus, Leadership, MemberChanged, Mode, NodeHealth, NodeName, NodeView,
     NodesAnswer, PeerStatus, Readiness, Role,
 };
-use quorate_core::Instant;
-use quorate_core::raft::{Position, Term};
+use quorate_core::raft::{DirectoryId, Lineage, Member, Membership, NodeId, Position, Term};
 use quorate_core::state::{
-    Command, Grant, Interest, Lease, LeaseId, Query, ReadError, Reply, Revision, StateMachine,
+    Command, Grant, Interest, Lease, LeaseId, Offset, Query, ReadError, RecordBatch, Reply, Revision, Row,
+    RowChange, Session, SessionId, StateMachine, StreamId, StreamView, record_key,
 };
+use quorate_core::{Instant, WallTime};
 use tokio::sync::watch;
 
-use super::backend::{Backend, BackendError, ReadOptions, ReadReply, WriteOptions};
+use super::backend::{
+    Backend, BackendError, Placement, ReadOptions, ReadReply, Sessions, StreamChanges, StreamEnd,
+    StreamGroups, WriteOptions,
+};
 use crate::metrics::Metrics;
 use crate::port::BoxFuture;
 use crate::watch::{Hub, Watching, Woken};
@@ -25,6 +30,9 @@ pub(super) struct FakeBackend {
     leader: watch::Sender<bool>,
     /// What is read, written and watched.
     state: Arc<RwLock<StateMachine>>,
+    /// The records of streams.
+    records: Mutex<BTreeMap<Vec<u8>, Bytes>>,
+    stream_changes: watch::Sender<StreamChanges>,
     pub(super) hub: Arc<Hub>,
 }
 
@@ -49,6 +57,8 @@ impl FakeBackend {
         FakeBackend {
             store: Mutex::default(),
             leader: watch::Sender::new(true),
+            records: Mutex::default(),
+            stream_changes: watch::Sender::default(),
             hub: Arc::new(Hub::new(Arc::clone(&state), WATCHERS_MAX, 1, metrics)),
             state,
         }
@@ -65,10 +75,33 @@ impl FakeBackend {
             };
             let applied = state.apply(position, &command.encode()).expect("a command");
             self.hub.follow(&state, &mut woken);
+            self.store_records(applied.rows);
             applied.reply
         };
         woken.wake();
+        self.stream_changes.send_modify(|changes| changes.applied += 1);
         reply
+    }
+
+    fn store_records(&self, rows: Vec<Row>) {
+        let mut records = self.records.lock().expect("no test panics with the records");
+        for row in rows.into_iter().filter(|row| Row::holds_records(&row.key)) {
+            match row.change {
+                RowChange::Written(value) => drop(records.insert(row.key, value)),
+                RowChange::Gone => drop(records.remove(&row.key)),
+                RowChange::RangeGone { last } => records.retain(|key, _| *key < row.key || *key > last),
+            }
+        }
+    }
+
+    /// Whoever follows streams is told that the node stops.
+    pub(super) fn stop(&self) {
+        self.stream_changes.send_modify(|changes| changes.stopping = true);
+    }
+
+    /// Whether a leader would have sessions moved.
+    pub(super) fn wants_session_step(&self) -> bool {
+        self.state().wants_session_step()
     }
 
     fn state(&self) -> RwLockReadGuard<'_, StateMachine> {
@@ -193,8 +226,116 @@ impl Backend for FakeBackend {
         })
     }
 
+    fn session(
+        &self,
+        session: SessionId,
+        _: ReadOptions,
+    ) -> BoxFuture<'_, Result<Option<Session>, BackendError>> {
+        self.answer(true, |_| Ok(self.state().session(&session)))
+    }
+
+    fn sessions(
+        &self,
+        after: Option<SessionId>,
+        owner: Option<NodeId>,
+        limit: usize,
+        bytes_max: usize,
+        _: ReadOptions,
+    ) -> BoxFuture<'_, Result<Sessions, BackendError>> {
+        self.answer(true, |_| {
+            Ok(Sessions::read(
+                &self.state(),
+                after.as_ref(),
+                owner,
+                limit,
+                bytes_max,
+            ))
+        })
+    }
+
+    fn placement(&self, _: ReadOptions) -> BoxFuture<'_, Result<Placement, BackendError>> {
+        self.answer(true, |_| Ok(Placement::read(&self.state())))
+    }
+
+    fn members(&self) -> Result<Membership, BackendError> {
+        let member = |number: u64| {
+            let directory = DirectoryId(u128::from(number));
+            let (cluster, client) = (format!("10.0.0.{number}:9100"), format!("10.0.0.{number}:9000"));
+            (
+                NodeId(number),
+                Member::new(number.to_string(), directory, &cluster, &client),
+            )
+        };
+        let members = [1, 2, 3].map(member);
+        Ok(Membership::bootstrap(Lineage(1), members.into()))
+    }
+
     fn watch(&self, interest: Interest, from: Option<Revision>) -> Result<Watching, BackendError> {
         Ok(self.hub.watch(interest, from)?)
+    }
+
+    fn stream(&self, name: &str, _: ReadOptions) -> BoxFuture<'_, Result<Option<StreamView>, BackendError>> {
+        let found = self.state().stream(name);
+        self.answer(true, |_| Ok(found))
+    }
+
+    fn streams(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+        _: ReadOptions,
+    ) -> BoxFuture<'_, Result<Vec<StreamView>, BackendError>> {
+        let found = self.state().streams(prefix, after).take(limit).collect();
+        self.answer(true, |_| Ok(found))
+    }
+
+    fn stream_groups(
+        &self,
+        name: &str,
+        _: ReadOptions,
+    ) -> BoxFuture<'_, Result<Option<StreamGroups>, BackendError>> {
+        let state = self.state();
+        let found = state
+            .stream(name)
+            .map(|stream| (stream, state.stream_groups(name)));
+        drop(state);
+        self.answer(true, |_| Ok(found))
+    }
+
+    fn stream_offset_at(&self, name: &str, partition: u32, time: WallTime) -> Option<Offset> {
+        self.state().stream_offset_at(name, partition, time)
+    }
+
+    fn records(
+        &self,
+        stream: StreamId,
+        partition: u32,
+        from: Offset,
+        bytes_max: usize,
+        _: Instant,
+    ) -> BoxFuture<'_, Result<Vec<RecordBatch>, BackendError>> {
+        let records = self.records.lock().expect("no test panics with the records");
+        let last = record_key(stream, partition, Offset(u64::MAX));
+        let mut bytes = 0;
+        let batches = records
+            .range(record_key(stream, partition, from)..=last)
+            .take_while(|(_, value)| {
+                let more = bytes < bytes_max;
+                bytes += value.len();
+                more
+            })
+            .filter_map(|(key, value)| RecordBatch::of_row(key, value).expect("a row"))
+            .collect();
+        Box::pin(std::future::ready(Ok(batches)))
+    }
+
+    fn stream_ends(&self, prefix: &str) -> Result<Vec<StreamEnd>, BackendError> {
+        Ok(self.state().stream_ends(prefix).map(StreamEnd::from).collect())
+    }
+
+    fn stream_changes(&self) -> watch::Receiver<StreamChanges> {
+        self.stream_changes.subscribe()
     }
 
     fn leader_known(&self) -> BoxFuture<'_, ()> {
@@ -251,6 +392,7 @@ impl Backend for FakeBackend {
                 active_sessions: 0,
                 max_sessions: 0,
                 available_capacity: 0,
+                draining: false,
                 load_score: None,
                 last_heartbeat: None,
                 joined_at: None,

@@ -18,6 +18,7 @@ use super::answer::{Failure, json};
 use super::backend::BackendError;
 use super::query::Query;
 use super::requests::{Change, Read, misdirected};
+use super::words::milliseconds;
 
 /// Leases in a listing that names no limit, and the most it may name.
 const LIMIT_DEFAULT: usize = 1000;
@@ -209,8 +210,4 @@ fn lease_answer(lease: LeaseId, ttl: Duration) -> LeaseAnswer {
         id: lease.get(),
         ttl_ms: milliseconds(ttl),
     }
-}
-
-fn milliseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

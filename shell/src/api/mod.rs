@@ -15,7 +15,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::middleware;
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method, Uri};
@@ -38,10 +38,16 @@ mod data_tests;
 mod fake;
 mod kv;
 mod leases;
+mod placement;
 mod query;
 mod ranges;
 mod requests;
 pub mod server;
+#[cfg(test)]
+mod session_tests;
+mod session_watch;
+mod sessions;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod txn;
@@ -73,6 +79,7 @@ struct Shared {
     timeouts: Timeouts,
     in_flight: Arc<Semaphore>,
     keep_alives: Arc<Semaphore>,
+    bytes_out: streams::BytesOut,
 }
 
 /// Every path of the client port, answered by `backend`.
@@ -90,6 +97,7 @@ pub fn router(
         timeouts,
         in_flight: Arc::new(Semaphore::new(IN_FLIGHT_KIB)),
         keep_alives: Arc::new(Semaphore::new(KEEP_ALIVES_IN_FLIGHT)),
+        bytes_out: streams::BytesOut::default(),
     });
     Router::new()
         .route("/v1/kv/{*key}", get(kv::get).put(kv::put).delete(kv::delete))
@@ -101,7 +109,17 @@ pub fn router(
         .route("/v1/leases/keep-alive", post(leases::keep_many_alive))
         .route("/v1/leases/{id}", get(leases::show).delete(leases::revoke))
         .route("/v1/leases/{id}/keep-alive", post(leases::keep_alive))
+        .route("/v1/sessions", get(sessions::list).post(sessions::create))
+        .route("/v1/sessions/{id}", get(sessions::show).delete(sessions::delete))
+        .route("/v1/sessions/{id}/touch", post(sessions::touch))
+        .route("/v1/sessions/{id}/route", get(sessions::route))
+        .route("/sessions", get(sessions::list).post(sessions::create))
+        .route("/sessions/{id}", get(sessions::show).delete(sessions::delete))
+        .route("/sessions/{id}/touch", post(sessions::touch))
+        .route("/sessions/{id}/route", get(sessions::route))
         .route("/v1/watch", get(watch::watch))
+        .merge(streams::routes())
+        .route("/v1/watch/sessions", get(session_watch::watch))
         .route("/health", get(cluster::health))
         .route("/livez", get(cluster::live))
         .route("/readyz", get(cluster::ready))
@@ -112,6 +130,11 @@ pub fn router(
         .route("/cluster/nodes", get(cluster::nodes))
         .route("/cluster/members", get(cluster::nodes).post(cluster::add_member))
         .route("/cluster/members/{name}", delete(cluster::remove_member))
+        .route("/cluster/nodes/{id}/drain", post(placement::drain))
+        .route("/cluster/nodes/{id}/undrain", post(placement::undrain))
+        .route("/cluster/nodes/{id}/capacity", put(placement::set_capacity))
+        .route("/cluster/rebalance", post(placement::rebalance))
+        .route("/cluster/sessions", get(sessions::list))
         .route("/cluster/step-down", post(cluster::step_down))
         .fallback(no_such_path)
         .method_not_allowed_fallback(wrong_method)
@@ -120,7 +143,8 @@ pub fn router(
 }
 
 async fn no_such_path(uri: Uri) -> Failure {
-    let paths = "keys are under /v1/kv, transactions at /v1/txn, leases under /v1/leases, watches at /v1/watch, the cluster under /health, \
+    let paths = "keys are under /v1/kv, transactions at /v1/txn, leases under /v1/leases, watches at /v1/watch, \
+                 sessions under /v1/sessions, event streams under /v1/streams, tails of them at /v1/tail, the cluster under /health, \
                  /cluster/status, /cluster/nodes and /metrics";
     Failure::new(
         ProblemCode::NotFound,

@@ -83,6 +83,7 @@ impl Port {
             request: Duration::from_millis(500),
             leader_wait: Duration::from_millis(200),
             shutdown: PATIENCE,
+            ..Timeouts::default()
         };
         let server = Server {
             router: router(

@@ -18,7 +18,7 @@ use quorate_api::{
     EVENT_STREAM_CONTENT_TYPE, KeyName, KeyValue, Problem, ProblemCode, WatchChange, WatchEvent, WatchMark,
     events,
 };
-use quorate_core::state::{self, Event, Interest, KeyRange, Kinds, Page, Revision};
+use quorate_core::state::{self, Event, Interest, KeyRange, Kinds, Page, Revision, Space};
 use serde::Serialize;
 
 use super::Shared;
@@ -56,24 +56,38 @@ pub(super) async fn watch(
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let query = Query::parse(uri.query(), &PARAMETERS)?;
+    let interest = Interest {
+        space: Space::Keys,
+        range: range(&query)?,
+        kinds: kinds(&query)?,
+    };
+    let previous = query.switch("previous")?;
+    stream(&shared, interest, &query, &headers, KeyWords { previous })
+}
+
+/// A stream of what happens to `interest`, told in some words. Its query has the parameters `from_revision` and
+/// `progress_ms`.
+pub(super) fn stream(
+    shared: &Shared,
+    interest: Interest,
+    query: &Query<'_>,
+    headers: &HeaderMap,
+    words: impl Words,
+) -> Result<Response, Failure> {
     let expected = format!("a number of milliseconds from {PROGRESS_MIN} to {PROGRESS_MAX}");
     let progress = query.value("progress_ms", &expected)?.unwrap_or(PROGRESS_DEFAULT);
     if !(PROGRESS_MIN..=PROGRESS_MAX).contains(&progress) {
         let detail = format!("the parameter `progress_ms` is {progress}");
         return Err(Failure::bad_request(detail, format!("expected {expected}")));
     }
-    let interest = Interest {
-        range: range(&query)?,
-        kinds: kinds(&query)?,
-    };
-    let watching = shared.backend.watch(interest, from(&query, &headers)?)?;
+    let watching = shared.backend.watch(interest, from(query, headers)?)?;
     let feed = Feed {
         mark: shared.clock.sleep_until(shared.clock.now()),
         clock: Arc::clone(&shared.clock),
-        previous: query.switch("previous")?,
         progress: Duration::from_millis(progress),
         stage: Stage::Beginning,
         watching,
+        words,
     };
     let stream = futures_util::stream::unfold(feed, async |mut feed| {
         let text = feed.next().await?;
@@ -152,11 +166,54 @@ fn from(query: &Query<'_>, headers: &HeaderMap) -> Result<Option<Revision>, Fail
     })
 }
 
+/// How events are told to the client of a stream.
+pub(super) trait Words: Send + 'static {
+    /// What is told of one revision, or of a part of it. Its parts are told one after the other.
+    type Change: Serialize;
+
+    /// The change of a revision; none when nothing of it is told.
+    fn change(&self, revision: Revision, events: &[Arc<Event>], partial: bool) -> Option<Self::Change>;
+}
+
+/// What becomes of keys.
+struct KeyWords {
+    /// Whether what was there before is told.
+    previous: bool,
+}
+
+impl Words for KeyWords {
+    type Change = WatchChange;
+
+    fn change(&self, revision: Revision, events: &[Arc<Event>], partial: bool) -> Option<WatchChange> {
+        Some(WatchChange {
+            revision: revision.0,
+            events: events.iter().map(|event| self.event(event)).collect(),
+            partial,
+        })
+    }
+}
+
+impl KeyWords {
+    fn event(&self, event: &Event) -> WatchEvent {
+        let previous = event.previous.as_ref().filter(|_| self.previous).map(key_value);
+        match &event.current {
+            Some(pair) => WatchEvent::Put {
+                entry: key_value(pair),
+                previous,
+            },
+            None => WatchEvent::Delete {
+                entry: KeyName(event.key.clone()),
+                previous,
+            },
+        }
+    }
+}
+
 /// One stream on its way to a client.
-struct Feed {
+struct Feed<W> {
     watching: Watching,
     clock: Arc<dyn Clock>,
-    previous: bool,
+    words: W,
     progress: Duration,
     /// When a mark of progress is due.
     mark: BoxFuture<'static, ()>,
@@ -176,7 +233,7 @@ enum Heard {
     End(WatchEnd),
 }
 
-impl Feed {
+impl<W: Words> Feed<W> {
     /// The next part of the stream; none at its end.
     async fn next(&mut self) -> Option<Bytes> {
         let mut text = Vec::new();
@@ -218,12 +275,11 @@ impl Feed {
         let last = page.events.last().map(|last| last.revision);
         for changes in page.events.chunk_by(|one, other| one.revision == other.revision) {
             let revision = changes[0].revision;
-            let change = WatchChange {
-                revision: revision.0,
-                events: changes.iter().map(|event| self.words(event)).collect(),
-                partial: page.torn && last == Some(revision),
+            let partial = page.torn && last == Some(revision);
+            let Some(change) = self.words.change(revision, changes, partial) else {
+                continue;
             };
-            let id = (!change.partial).then_some(revision.0);
+            let id = (!partial).then_some(revision.0);
             write_event(text, events::CHANGE, id, &change);
         }
     }
@@ -235,20 +291,6 @@ impl Feed {
                 write_event(text, events::PROGRESS, Some(revision), &WatchMark { revision });
             }
             None => text.extend_from_slice(b": not there yet\n\n"),
-        }
-    }
-
-    fn words(&self, event: &Event) -> WatchEvent {
-        let previous = event.previous.as_ref().filter(|_| self.previous).map(key_value);
-        match &event.current {
-            Some(pair) => WatchEvent::Put {
-                entry: key_value(pair),
-                previous,
-            },
-            None => WatchEvent::Delete {
-                entry: KeyName(event.key.clone()),
-                previous,
-            },
         }
     }
 }

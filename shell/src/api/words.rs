@@ -1,5 +1,7 @@
 //! Keys, values and orders of the API in the words of the replicated state, and back.
 
+use std::time::Duration;
+
 use quorate_api::{Order, SortBy};
 use quorate_core::state::{self, Sort};
 
@@ -27,4 +29,8 @@ pub(super) fn sort(by: SortBy, order: Order) -> Option<Sort> {
         descending: order == Order::Descending,
     };
     ((by, order) != (SortBy::default(), Order::default())).then_some(sort)
+}
+
+pub(super) fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

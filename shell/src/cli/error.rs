@@ -12,6 +12,8 @@ pub(super) enum CliError {
     Client(Error),
     /// The arguments or the environment are wrong.
     Usage(String),
+    /// The cluster did it in part only.
+    Refused(String),
     /// What was asked for is not there.
     NotFound(String),
     /// Something of this machine failed: what was tried, and how it failed.
@@ -33,7 +35,13 @@ impl CliError {
             CliError::Io(..) | CliError::Other(_) => 1,
             CliError::Usage(_) | CliError::Client(Error::Endpoint { .. }) => 2,
             CliError::Client(Error::Connection { .. } | Error::TimedOut { .. } | Error::Protocol { .. }) => 3,
-            CliError::Client(Error::Conflict { .. } | Error::Refused(_) | Error::Compacted { .. }) => 4,
+            CliError::Client(
+                Error::Conflict { .. }
+                | Error::Refused(_)
+                | Error::Compacted { .. }
+                | Error::OffsetDeleted { .. },
+            ) => 4,
+            CliError::Refused(_) => 4,
             CliError::NotFound(_) | CliError::Client(Error::NotFound(_)) => 5,
             CliError::Client(Error::UnknownOutcome { .. }) => 6,
         }
@@ -47,9 +55,10 @@ impl CliError {
                 )
             }
             CliError::Client(error) => error.to_string(),
-            CliError::Usage(message) | CliError::NotFound(message) | CliError::Other(message) => {
-                message.clone()
-            }
+            CliError::Usage(message)
+            | CliError::Refused(message)
+            | CliError::NotFound(message)
+            | CliError::Other(message) => message.clone(),
             CliError::Io(what, error) => format!("cannot {what}: {error}"),
             CliError::BrokenPipe => String::new(),
         }

@@ -138,7 +138,7 @@ pub(super) fn id(text: &str) -> Result<u64, String> {
 }
 
 /// A time with its unit.
-fn time(text: &str) -> Result<Duration, String> {
+pub(super) fn time(text: &str) -> Result<Duration, String> {
     let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
     let found = units
         .into_iter()

@@ -20,8 +20,10 @@ mod nodes;
 mod output;
 mod secret;
 pub mod serve;
+mod sessions;
 mod status;
 mod step_down;
+mod stream;
 mod txn;
 mod version;
 mod watch;
@@ -76,9 +78,15 @@ enum Command {
     /// Grant leases, keep them alive, and end them with their keys
     #[command(subcommand, after_help = lease::EXAMPLES)]
     Lease(lease::LeaseCommand),
+    /// Event streams: append, read, follow, and consume in groups
+    #[command(subcommand, after_help = stream::EXAMPLES)]
+    Stream(stream::StreamSubcommand),
     /// Tell what becomes of keys, as it happens
     #[command(after_help = watch::EXAMPLES)]
     Watch(watch::WatchArgs),
+    /// Make sessions, see where they are served, and move them
+    #[command(subcommand, visible_alias = "session", after_help = sessions::EXAMPLES)]
+    Sessions(sessions::SessionsCommand),
     /// Take in and remove members
     #[command(subcommand, after_help = members::EXAMPLES)]
     Members(members::MembersCommand),
@@ -105,6 +113,10 @@ enum ClusterCommand {
     Status(status::StatusArgs),
     /// Show every node with its addresses and load
     Nodes(nodes::NodesArgs),
+    /// List sessions
+    Sessions(sessions::ListArgs),
+    /// Move sessions until the nodes are level
+    Rebalance(sessions::RebalanceArgs),
     /// Hand the leadership to another node
     StepDown(step_down::StepDownArgs),
 }
@@ -124,7 +136,15 @@ pub fn main() -> ExitCode {
         Command::Kv(command) => block_on(kv::run(command)),
         Command::Txn(args) => block_on(txn::run(args)),
         Command::Lease(command) => block_on(lease::run(command)),
+        Command::Stream(command) => block_on(stream::run(command)),
         Command::Watch(args) => block_on(watch::run(args)),
+        Command::Sessions(command) => block_on(sessions::run(command)),
+        Command::Cluster(ClusterCommand::Sessions(args)) => {
+            block_on(sessions::run(sessions::SessionsCommand::List(args)))
+        }
+        Command::Cluster(ClusterCommand::Rebalance(args)) => {
+            block_on(sessions::run(sessions::SessionsCommand::Rebalance(args)))
+        }
         Command::ForceStart(args) => block_on(force_start::run(args)),
         Command::Members(command) => block_on(members::run(command)),
         Command::Secret(command) => secret::run(&command),

@@ -157,6 +157,9 @@ pub struct ServeArgs {
     /// How long requests may take to finish when the node stops [QUORATE_SHUTDOWN_TIMEOUT, default 10000]
     #[arg(long, value_name = "MS")]
     shutdown_timeout: Option<String>,
+    /// How long a node may be silent before its sessions go to others [QUORATE_SESSION_GRACE, default 5000]
+    #[arg(long, value_name = "MS")]
+    session_grace: Option<String>,
     /// What to log: error, warn, info, debug, trace, off, or such for targets [QUORATE_LOG, default info]
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
@@ -213,6 +216,7 @@ impl ServeArgs {
             ("--request-timeout", &self.request_timeout),
             ("--leader-wait", &self.leader_wait),
             ("--shutdown-timeout", &self.shutdown_timeout),
+            ("--session-grace", &self.session_grace),
             ("--log-level", &self.log_level),
             ("--log-format", &self.log_format),
         ];

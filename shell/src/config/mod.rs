@@ -251,6 +251,8 @@ pub struct Timeouts {
     pub leader_wait: Duration,
     /// How long requests in flight may take to finish when the node stops.
     pub shutdown: Duration,
+    /// How long a node may be silent before its sessions go to others.
+    pub session_grace: Duration,
 }
 
 impl Default for Timeouts {
@@ -259,6 +261,7 @@ impl Default for Timeouts {
             request: Duration::from_secs(5),
             leader_wait: Duration::from_secs(2),
             shutdown: Duration::from_secs(10),
+            session_grace: Duration::from_secs(5),
         }
     }
 }

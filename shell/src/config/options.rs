@@ -221,6 +221,11 @@ pub(super) fn timeouts(reader: &mut Reader) -> Timeouts {
     let wait = milliseconds(default.leader_wait).min(milliseconds(request.value));
     let leader_wait = reader.milliseconds("timeouts.leader_wait", wait, 0..=600_000);
     let shutdown = reader.milliseconds("timeouts.shutdown", milliseconds(default.shutdown), 0..=600_000);
+    let session_grace = reader.milliseconds(
+        "timeouts.session_grace",
+        milliseconds(default.session_grace),
+        100..=3_600_000,
+    );
     if leader_wait.value > request.value {
         let message = format!(
             "the wait for a leader ({} ms) is longer than a request may take ({} ms, {})",
@@ -234,6 +239,7 @@ pub(super) fn timeouts(reader: &mut Reader) -> Timeouts {
         request: request.value,
         leader_wait: leader_wait.value,
         shutdown: shutdown.value,
+        session_grace: session_grace.value,
     }
 }
 

@@ -120,6 +120,11 @@ pub static SETTINGS: &[Setting] = &[
         "QUORATE_SHUTDOWN_TIMEOUT",
         "--shutdown-timeout",
     ),
+    setting(
+        "timeouts.session_grace",
+        "QUORATE_SESSION_GRACE",
+        "--session-grace",
+    ),
     setting("log.level", "QUORATE_LOG", "--log-level"),
     setting("log.format", "QUORATE_LOG_FORMAT", "--log-format"),
 ];

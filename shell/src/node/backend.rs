@@ -4,25 +4,32 @@
 //! What the node knows of the cluster comes from the last published view, so that it can be asked while consensus is
 //! stuck.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, TryLockError};
 use std::time::Duration;
 
 use quorate_api::{
-    AddMember, ClusterStatus, Consistency, Leadership, MemberChanged, NodeName, NodesAnswer, Readiness,
+    AddMember, ClusterStatus, Consistency, Leadership, MemberChanged, NodeName, NodeView, NodesAnswer,
+    Readiness,
 };
-use quorate_core::Instant;
 use quorate_core::raft::{Index, Membership, NodeId, ReadMode, Role};
 use quorate_core::state::{
-    Command, Grant, Interest, Lease, LeaseId, Operation, Query, ReadError, Reply, Revision, StateMachine,
+    Command, Grant, Interest, Lease, LeaseId, NodeLoad, Offset, Operation, Query, ReadError, RecordBatch,
+    Reply, Revision, Session, SessionCommand, SessionId, StateMachine, StreamCommand, StreamId, StreamView,
 };
+use quorate_core::{Instant, WallTime};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::inbox::{AdminOutcome, LeaseOutcome, ReadOutcome, Request, WriteOutcome};
 use super::lanes::apply::SharedState;
+use super::lanes::records::RecordsOrder;
 use super::show;
 use super::view::View;
-use crate::api::backend::{Backend, BackendError, ReadOptions, ReadReply, WriteOptions};
+use crate::api::backend::{
+    Backend, BackendError, Placement, ReadOptions, ReadReply, Sessions, StreamChanges, StreamEnd,
+    StreamGroups, WriteOptions,
+};
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::planted::{Planted, PlantedBug};
@@ -46,6 +53,9 @@ pub(super) struct NodeBackend {
     pub(super) state_bytes: Arc<AtomicU64>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) watches: Arc<Hub>,
+    /// Told by the apply lane, and when the node stops.
+    pub(super) stream_changes: Arc<watch::Sender<StreamChanges>>,
+    pub(super) record_reads: mpsc::Sender<RecordsOrder>,
     /// The mistake that the node makes.
     pub(super) planted: Planted,
 }
@@ -309,6 +319,27 @@ impl NodeBackend {
         view.membership.clone().ok_or(BackendError::NoCluster)
     }
 
+    /// Shows what the state of this node says of sessions, unless it is being changed at the moment: whoever looks at the
+    /// cluster never waits.
+    fn show_sessions(&self, nodes: &mut [NodeView]) {
+        let state = match self.state.try_read() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(state)) => state.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        let view = self.view.borrow();
+        let Some(membership) = &view.membership else {
+            return;
+        };
+        let loads: BTreeMap<NodeId, NodeLoad> = state.session_nodes().map(|load| (load.node, load)).collect();
+        for node in nodes {
+            let member = membership.by_name(node.node_id.as_str());
+            if let Some(load) = member.and_then(|(id, _)| loads.get(&id)) {
+                show::sessions(node, load);
+            }
+        }
+    }
+
     fn shown(&self) -> show::Shown<'_> {
         show::Shown {
             config: &self.config,
@@ -365,6 +396,34 @@ impl Backend for NodeBackend {
         Box::pin(self.ask_of_leases(leases, renew, deadline))
     }
 
+    fn session(
+        &self,
+        session: SessionId,
+        options: ReadOptions,
+    ) -> BoxFuture<'_, Result<Option<Session>, BackendError>> {
+        Box::pin(self.read_state(options, move |state| state.session(&session)))
+    }
+
+    fn sessions(
+        &self,
+        after: Option<SessionId>,
+        owner: Option<NodeId>,
+        limit: usize,
+        bytes_max: usize,
+        options: ReadOptions,
+    ) -> BoxFuture<'_, Result<Sessions, BackendError>> {
+        let read = move |state: &StateMachine| Sessions::read(state, after.as_ref(), owner, limit, bytes_max);
+        Box::pin(self.read_state(options, read))
+    }
+
+    fn placement(&self, options: ReadOptions) -> BoxFuture<'_, Result<Placement, BackendError>> {
+        Box::pin(self.read_state(options, Placement::read))
+    }
+
+    fn members(&self) -> Result<Membership, BackendError> {
+        self.membership()
+    }
+
     fn watch(&self, interest: Interest, from: Option<Revision>) -> Result<Watching, BackendError> {
         self.membership()?;
         self.check_quorum()?;
@@ -381,6 +440,84 @@ impl Backend for NodeBackend {
         Ok(self.watches.watch(interest, from)?)
     }
 
+    fn stream(
+        &self,
+        name: &str,
+        options: ReadOptions,
+    ) -> BoxFuture<'_, Result<Option<StreamView>, BackendError>> {
+        let name = name.to_owned();
+        Box::pin(self.read_state(options, move |state| state.stream(&name)))
+    }
+
+    fn streams(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+        options: ReadOptions,
+    ) -> BoxFuture<'_, Result<Vec<StreamView>, BackendError>> {
+        let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
+        let read = move |state: &StateMachine| state.streams(&prefix, after.as_deref()).take(limit).collect();
+        Box::pin(self.read_state(options, read))
+    }
+
+    fn stream_groups(
+        &self,
+        name: &str,
+        options: ReadOptions,
+    ) -> BoxFuture<'_, Result<Option<StreamGroups>, BackendError>> {
+        let name = name.to_owned();
+        let read = move |state: &StateMachine| Some((state.stream(&name)?, state.stream_groups(&name)));
+        Box::pin(self.read_state(options, read))
+    }
+
+    fn stream_offset_at(&self, name: &str, partition: u32, time: WallTime) -> Option<Offset> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.stream_offset_at(name, partition, time)
+    }
+
+    fn records(
+        &self,
+        stream: StreamId,
+        partition: u32,
+        from: Offset,
+        bytes_max: usize,
+        deadline: Instant,
+    ) -> BoxFuture<'_, Result<Vec<RecordBatch>, BackendError>> {
+        Box::pin(async move {
+            let (reply, answer) = oneshot::channel();
+            let order = RecordsOrder {
+                stream,
+                partition,
+                from,
+                bytes_max,
+                reply,
+            };
+            self.record_reads.try_send(order).map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => BackendError::Busy,
+                mpsc::error::TrySendError::Closed(_) => {
+                    BackendError::Unavailable("the node is starting or stopping".to_owned())
+                }
+            })?;
+            let found = self.answer(answer, deadline, BackendError::TimedOut).await?;
+            found.map_err(|error| BackendError::Unavailable(error.to_string()))
+        })
+    }
+
+    fn stream_ends(&self, prefix: &str) -> Result<Vec<StreamEnd>, BackendError> {
+        self.membership()?;
+        self.check_quorum()?;
+        if self.config.witness {
+            return Err(BackendError::Witness);
+        }
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(state.stream_ends(prefix).map(StreamEnd::from).collect())
+    }
+
+    fn stream_changes(&self) -> watch::Receiver<StreamChanges> {
+        self.stream_changes.subscribe()
+    }
+
     fn leader_known(&self) -> BoxFuture<'_, ()> {
         let mut view = self.view.clone();
         Box::pin(async move {
@@ -392,11 +529,15 @@ impl Backend for NodeBackend {
     }
 
     fn status(&self) -> ClusterStatus {
-        self.shown().status(&self.view.borrow())
+        let mut status = self.shown().status(&self.view.borrow());
+        self.show_sessions(&mut status.nodes);
+        status
     }
 
     fn nodes(&self) -> NodesAnswer {
-        self.shown().nodes(&self.view.borrow())
+        let mut answer = self.shown().nodes(&self.view.borrow());
+        self.show_sessions(&mut answer.nodes);
+        answer
     }
 
     fn readiness(&self) -> Readiness {
@@ -500,6 +641,10 @@ fn adds(command: &Command) -> bool {
             let mut operations = block.then.iter().chain(&block.otherwise);
             operations.any(|operation| matches!(operation, Operation::Put(_)))
         }),
+        Command::Session(command) => matches!(
+            command,
+            SessionCommand::Create { .. } | SessionCommand::Touch { payload: Some(_), .. }
+        ),
         Command::Once { command, .. } => Command::decode(command).is_ok_and(|inner| adds(&inner)),
         Command::Delete(_)
         | Command::Compact { .. }
@@ -507,5 +652,9 @@ fn adds(command: &Command) -> bool {
         | Command::Expire { .. }
         | Command::Register
         | Command::Forget { .. } => false,
+        Command::Stream(command) => matches!(
+            command,
+            StreamCommand::Create { .. } | StreamCommand::Append(_) | StreamCommand::CreateGroup { .. }
+        ),
     }
 }

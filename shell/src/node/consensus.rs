@@ -78,6 +78,8 @@ pub(super) struct Surroundings {
     pub(super) state: SharedState,
     /// How long is kept what can be forgotten.
     pub(super) retention: Retention,
+    /// How long a node may be silent before its sessions go to others.
+    pub(super) session_grace: Duration,
     /// Where readers see what this node knows.
     pub(super) view: watch::Sender<View>,
     pub(super) directory: DataDirectory,
@@ -132,6 +134,7 @@ impl Consensus {
             completions,
             state,
             retention,
+            session_grace,
             view,
             directory,
         } = surroundings;
@@ -145,7 +148,7 @@ impl Consensus {
             metrics,
             lanes,
             measured: Measured::default(),
-            state_duties: StateDuties::new(state, retention),
+            state_duties: StateDuties::new(state, retention, session_grace),
             confirmed: Confirmed::default(),
             effects: Effects::default(),
             duties_due: now,

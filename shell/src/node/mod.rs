@@ -52,11 +52,12 @@ use self::formation::{Blank, FormationError, Seeker};
 use self::inbox::{Completion, Request};
 use self::lanes::Lanes;
 use self::lanes::apply::{ApplyLane, SharedState};
+use self::lanes::records::RecordsOrder;
 use self::lanes::snapshot::{SnapshotLane, SnapshotOrder};
 use self::peers::Peers;
 use self::view::View;
 use self::whereabouts::Whereabouts;
-use crate::api::backend::Backend;
+use crate::api::backend::{Backend, StreamChanges};
 use crate::api::server::{self, Server};
 use crate::config::{Config, Formation};
 use crate::metrics::Metrics;
@@ -184,6 +185,8 @@ pub async fn run_as(
     let (applied, applied_out) = watch::channel(durable.applied);
     let (alive, mut all_ended) = mpsc::channel::<()>(1);
     let watches = Arc::new(watchers(&config, &ports, &durable, &metrics)?);
+    let stream_changes = Arc::new(watch::Sender::default());
+    let (record_reads, record_reads_in) = mpsc::channel(lanes::records::READS_MAX);
     tokio::spawn(end_with_the_quorum(
         views.clone(),
         Arc::clone(&watches),
@@ -199,6 +202,8 @@ pub async fn run_as(
         state_bytes: Arc::clone(&durable.state_bytes),
         metrics: Arc::clone(&metrics),
         watches: Arc::clone(&watches),
+        stream_changes: Arc::clone(&stream_changes),
+        record_reads,
         planted: ports.planted,
     });
     let bind = resolve(&config, &ports).await?;
@@ -209,6 +214,10 @@ pub async fn run_as(
         metrics,
         durable,
         watches: Arc::clone(&watches),
+        streams: StreamReaders {
+            changes: Arc::clone(&stream_changes),
+            reads: record_reads_in,
+        },
         bind,
         view,
         applied,
@@ -253,12 +262,14 @@ pub async fn run_as(
     let result = match early {
         Some(result) => {
             watches.close(WatchEnd::Stopping);
+            stream_changes.send_modify(|changes| changes.stopping = true);
             let _ = drain.send(());
             result
         }
         None => {
             hand_over(&backend, &ports.clock, &mut serving).await;
             watches.close(WatchEnd::Stopping);
+            stream_changes.send_modify(|changes| changes.stopping = true);
             let _ = drain.send(());
             serving.await;
             let _ = requests.send(Request::Stop).await;
@@ -326,6 +337,12 @@ async fn resolve(config: &Config, ports: &Ports) -> Result<SocketAddr, NodeError
         .into_iter()
         .next();
     first.ok_or_else(|| NodeError::Address(format!("{} has no address", listen.address())))
+}
+
+/// What those who read streams share with the lanes.
+struct StreamReaders {
+    changes: Arc<watch::Sender<StreamChanges>>,
+    reads: mpsc::Receiver<RecordsOrder>,
 }
 
 /// What a node recovered from its data directory.
@@ -420,6 +437,7 @@ struct CoreLane {
     metrics: Arc<Metrics>,
     durable: Durable,
     watches: Arc<Hub>,
+    streams: StreamReaders,
     bind: SocketAddr,
     view: watch::Sender<View>,
     applied: watch::Sender<Index>,
@@ -436,6 +454,7 @@ impl CoreLane {
             metrics,
             mut durable,
             watches,
+            streams,
             bind,
             view,
             applied,
@@ -478,6 +497,7 @@ impl CoreLane {
             metrics,
             durable,
             watches,
+            streams,
             view,
             applied,
             alive,
@@ -502,6 +522,7 @@ struct Running {
     metrics: Arc<Metrics>,
     durable: Durable,
     watches: Arc<Hub>,
+    streams: StreamReaders,
     view: watch::Sender<View>,
     applied: watch::Sender<Index>,
     alive: mpsc::Sender<()>,
@@ -520,6 +541,7 @@ impl Running {
             metrics,
             durable,
             watches,
+            streams,
             view,
             applied,
             alive,
@@ -565,6 +587,8 @@ impl Running {
             membership_changed: base.is_none(),
             membership: base.unwrap_or_else(|| raft.status().base.clone()).membership,
             store: store_sender.clone(),
+            unwritten: store.unwritten(),
+            stream_changes: streams.changes,
             applied_bytes: Arc::clone(&applied_bytes),
             state_bytes,
             snapshots: snapshots.clone(),
@@ -576,6 +600,8 @@ impl Running {
             planted: ports.planted,
         };
         spawn.lane("apply", move || apply.run(apply_in))?;
+        let reader = store.reader();
+        spawn.lane("records", move || lanes::records::run(reader, streams.reads))?;
         let snapshot = SnapshotLane {
             snapshots,
             state: store.reader(),
@@ -617,6 +643,7 @@ impl Running {
             completions: reports,
             state: shared,
             retention: config.storage.retention,
+            session_grace: config.timeouts.session_grace,
             view,
             directory,
         };

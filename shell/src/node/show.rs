@@ -8,6 +8,7 @@ use quorate_api::{
     Role as ApiRole,
 };
 use quorate_core::raft::{Member, Membership, NodeId, Role};
+use quorate_core::state::NodeLoad;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -94,9 +95,6 @@ impl Shown<'_> {
         } else {
             peer.and_then(|peer| peer.heard)
         };
-        let sessions = report.map_or((0, 0), |report| {
-            (report.sessions.into(), report.max_sessions.into())
-        });
         Some(NodeView {
             node_id: NodeName::new(member.name.clone()).ok()?,
             api_address: member.client_address.clone(),
@@ -105,10 +103,11 @@ impl Shown<'_> {
             role: member_role(view, id),
             cpu_percent: report.map(|report| f64::from(report.cpu_percent)),
             memory_percent: report.map(|report| f64::from(report.memory_percent)),
-            active_sessions: sessions.0,
-            max_sessions: sessions.1,
-            available_capacity: sessions.1.saturating_sub(sessions.0),
-            load_score: report.map(load_score),
+            active_sessions: 0,
+            max_sessions: 0,
+            available_capacity: 0,
+            draining: false,
+            load_score: None,
             last_heartbeat: heard.and_then(|heard| rfc3339(self.now.checked_sub(heard)?)),
             joined_at: None,
             metadata: BTreeMap::new(),
@@ -204,9 +203,19 @@ fn health(view: &View) -> ClusterHealth {
     }
 }
 
-/// What placement compares: the busier of processor and memory, 0 to 1.
-fn load_score(report: &NodeReport) -> f64 {
-    f64::from(report.cpu_percent.max(report.memory_percent).clamp(0.0, 100.0)) / 100.0
+/// What the placement of sessions knows of a node.
+pub(super) fn sessions(node: &mut NodeView, load: &NodeLoad) {
+    let max = u64::from(load.place.capacity);
+    node.active_sessions = load.sessions;
+    node.max_sessions = max;
+    node.available_capacity = if load.is_open() {
+        max.saturating_sub(load.sessions)
+    } else {
+        0
+    };
+    node.draining = load.place.drain.is_on();
+    // A rounded number for people: placement itself compares without rounding.
+    node.load_score = (max > 0).then(|| load.sessions as f64 / max as f64);
 }
 
 fn rfc3339(time: SystemTime) -> Option<String> {

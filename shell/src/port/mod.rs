@@ -11,9 +11,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use quorate_core::Instant;
 use quorate_core::raft::{Effects, Raft};
 use quorate_core::state::StateMachine;
+use quorate_core::{Instant, WallTime};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::planted::Planted;
@@ -79,6 +79,15 @@ pub trait Clock: Send + Sync {
     fn wall(&self) -> SystemTime;
     /// Completes at `deadline`, or soon after.
     fn sleep_until(&self, deadline: Instant) -> BoxFuture<'static, ()>;
+}
+
+/// What a wall clock shows, as the core writes it into commands.
+pub fn wall_time(clock: &dyn Clock) -> WallTime {
+    let since_1970 = clock
+        .wall()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    WallTime(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// A source of secrets.

@@ -309,6 +309,7 @@ fn a_row_and_a_manifest() {
         applied: position(4, 304),
         membership: Some(membership()),
         sum,
+        records: Sum { rows: 2, digest: 9 },
     };
     let bytes = golden("manifest.bin", &row::encode_manifest(&manifest));
     assert_eq!(row::decode_manifest(&bytes), Ok(manifest));

@@ -6,7 +6,7 @@
 //! lock                the claim of the running process
 //! identity            who the directory belongs to               [`DataDirectory`]
 //! log/*.log           entries, term and vote                     [`Log`]
-//! state.redb          the rows of the state machine, written behind the log  [`StateStore`]
+//! state.redb          the state machine's rows and the records of streams, written behind the log  [`StateStore`]
 //! snapshots/*         immutable copies of the rows, for transfer and install  [`Snapshots`]
 //! ```
 //!
@@ -56,5 +56,6 @@ pub use snapshot::{
     SnapshotWriter, Snapshots, should_snapshot,
 };
 pub use state::{
-    Loaded, Row, RowBatch, StateLane, StateReader, StateSender, StateStore, run_state_lane, state_lane,
+    Loaded, Row, RowBatch, RowChange, StateLane, StateReader, StateSender, StateStore, Unwritten,
+    run_state_lane, state_lane,
 };

@@ -82,7 +82,7 @@ impl Found {
     fn is_whole(&self, expected: &Found) -> bool {
         let rows: Rows = rows_up_to(self.applied.index.0)
             .into_iter()
-            .filter_map(|row| Some((row.key, row.value?)))
+            .filter_map(|row| Some((row.key.clone(), row.value()?.to_vec())))
             .collect();
         let begins = self.entries.first().map_or(0, |entry| entry.position.index.0);
         let log = if let Some(until) = self.repair {
@@ -172,10 +172,7 @@ async fn start(disk: &Disk) -> Result<Found, String> {
 }
 
 fn rows_up_to(index: u64) -> Vec<Row> {
-    let row = |key: u64| Row {
-        key: format!("key {key:05}").into_bytes(),
-        value: Some(vec![key as u8; 60]),
-    };
+    let row = |key: u64| Row::written(format!("key {key:05}"), vec![key as u8; 60]);
     (1..=index).map(row).collect()
 }
 

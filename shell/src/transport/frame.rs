@@ -99,10 +99,6 @@ pub struct NodeReport {
     pub memory_percent: f32,
     /// The load average of one minute.
     pub load: f32,
-    /// Sessions that the node carries.
-    pub sessions: u32,
-    /// How many sessions it would carry at most.
-    pub max_sessions: u32,
     /// The version of Quorate.
     pub version: String,
     /// `host:port` where it takes connections of clients.

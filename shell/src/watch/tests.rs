@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use quorate_api::NodeName;
 use quorate_core::raft::{Index, Position, Term};
-use quorate_core::state::{Command, KeyRange, Kinds};
+use quorate_core::state::{Command, KeyRange, Kinds, Space};
 use tokio::time::timeout;
 
 use super::*;
@@ -44,6 +44,7 @@ impl Node {
 
     fn watch(&self, prefix: &'static str, from: Option<u64>) -> Result<Watching, WatchEnd> {
         let interest = Interest {
+            space: Space::Keys,
             range: KeyRange::prefix(prefix),
             kinds: Kinds::ALL,
         };

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_core::Instant;
-use quorate_core::duties::{Housekeeping, Leases, Retention};
+use quorate_core::duties::{Host, Housekeeping, Leases, Placement, Retention, Trimming};
 use quorate_core::raft::{Entry, Index, Input, Outcome, Payload, ReadMode, Role, Term, Token};
 use quorate_core::state::{Attach, ClientId, Command, LeaseEvent, LeaseId, Put, Refusal, Reply, RequestId};
 
@@ -43,6 +43,10 @@ const RETENTION: Retention = Retention {
 pub(super) enum DataEvent {
     /// A client asks something.
     Request,
+    /// A client or an owner asks something about sessions.
+    Session,
+    /// A client asks something about streams.
+    StreamRequest,
     /// An attempt of a request.
     Attempt(Bytes),
     /// Leaders see to their duties.
@@ -73,6 +77,8 @@ struct Client {
 pub(super) struct DataDuties {
     leases: Leases,
     housekeeping: Housekeeping,
+    placement: Placement,
+    trimming: Trimming,
     /// Keep-alives that wait until it is confirmed that this node led when they came,
     asked: BTreeMap<Token, KeepAlive>,
     /// or until the state has caught up with the confirmed index.
@@ -98,10 +104,12 @@ impl Data {
 }
 
 impl DataDuties {
-    pub(super) fn new() -> DataDuties {
+    pub(super) fn new(placement: Placement) -> DataDuties {
         DataDuties {
             leases: Leases::default(),
             housekeeping: Housekeeping::new(RETENTION),
+            placement,
+            trimming: Trimming::default(),
             asked: BTreeMap::new(),
             confirmed: Vec::new(),
         }
@@ -111,12 +119,15 @@ impl DataDuties {
 impl World {
     pub(super) fn begin_data(&mut self) {
         self.schedule.after(REQUEST_MEAN, Event::Data(DataEvent::Request));
+        self.begin_streams();
         self.schedule.after(TICK, Event::Data(DataEvent::Tick));
     }
 
     pub(super) fn data(&mut self, event: DataEvent) -> Verdict {
         match event {
             DataEvent::Request => self.data_request(),
+            DataEvent::Session => self.session_request(),
+            DataEvent::StreamRequest => self.stream_request(),
             DataEvent::Attempt(command) => self.data_attempt(command),
             DataEvent::Tick => self.data_tick(),
             DataEvent::Decided(run, command) => {
@@ -191,7 +202,7 @@ impl World {
         self.data_attempt(command)
     }
 
-    fn data_attempt(&mut self, command: Bytes) -> Verdict {
+    pub(super) fn data_attempt(&mut self, command: Bytes) -> Verdict {
         match self.data_choice() {
             Some(run) if self.recovery.is_none() => self.put(run, Attempt::first(command)),
             _ => Ok(()),
@@ -317,7 +328,13 @@ impl World {
             self.statistics.stale_expiries += 1;
         }
         self.checkers.grants.applied(now, index, &command, leases)?;
-        self.checkers.once.applied(now, index, &command, reply)
+        self.checkers.once.applied(now, index, &command, reply)?;
+        self.checkers.streams.applied(index, &command, reply)?;
+        let [records, known, dropped] = self.checkers.streams.counts;
+        self.statistics.records = records;
+        self.statistics.known_messages = known;
+        self.statistics.dropped_records = dropped;
+        Ok(())
     }
 
     /// What the client learns from a reply, if it hears it.
@@ -368,9 +385,13 @@ impl World {
             return;
         }
         process.data.housekeeping.reset();
+        process.data.trimming.reset();
         match leads {
             Some(term) => process.data.leases.lead(term, shown, process.machine.leases()),
-            None => process.data.leases.follow(),
+            None => {
+                process.data.leases.follow();
+                process.data.placement.follow();
+            }
         }
     }
 
@@ -398,17 +419,21 @@ impl World {
     fn decide(&mut self, run: Run) -> Vec<Command> {
         let now = self.schedule.now();
         let recovering = self.recovery.is_some();
+        let wall = self.wall_time(run.node);
         let Some(live) = self.nodes.live(run) else {
             return Vec::new();
         };
         let shown = live.clock.shows(now);
         let process = live.process;
-        if process.data.leases.term().is_none() {
+        let Some(term) = process.data.leases.term() else {
             return Vec::new();
-        }
+        };
         let mut decided: Vec<Command> = std::iter::from_fn(|| process.data.leases.due(shown)).collect();
+        let hosts = Host::all(&process.raft.status());
+        decided.extend(process.data.placement.due(shown, term, &hosts, &process.machine));
         if !recovering {
             decided.extend(process.data.housekeeping.due(shown, &process.machine));
+            decided.extend(process.data.trimming.due(shown, wall, term, &process.machine));
         }
         decided
     }

@@ -214,6 +214,7 @@ impl World {
         self.checkers.handovers.clock_steps();
         self.checkers.grants.clock_steps(self.schedule.now());
         self.checkers.once.clock_steps();
+        self.checkers.streams.clock_steps();
         self.arm(run);
     }
 

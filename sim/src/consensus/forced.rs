@@ -101,11 +101,13 @@ impl World {
         let checkers = &mut self.checkers;
         // Requests that were lost may be carried out again.
         checkers.once.clock_steps();
+        checkers.streams.lineage_ends();
         let lost_from = checkers.committed.ends_with(log, term);
         checkers.entries.end_after(log.last().index);
         checkers.states.end_before(lost_from);
         checkers.elections.begin_anew();
         checkers.grants.lost_from(now, lost_from);
+        checkers.sessions.lost_from(lost_from);
         self.statistics.lost_writes += checkers.clients.lost_from(lost_from);
     }
 

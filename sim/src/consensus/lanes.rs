@@ -175,6 +175,9 @@ impl World {
         live.store.applied(position, rows);
         if let Some((reply, leases)) = told {
             self.data_applied(run, entry, token.is_some(), &reply, &leases)?;
+            if checks {
+                self.sessions_applied(run, entry, &reply)?;
+            }
         }
         let Some(token) = token else {
             return Ok(());
@@ -211,7 +214,8 @@ impl World {
         live.process.machine.plant(self.knobs.raft.planted);
         live.process.membership = base.membership;
         live.store.installed(base.position, rows);
-        self.checkers.states.reached(run.node, &live.process.machine)
+        self.checkers.states.reached(run.node, &live.process.machine)?;
+        self.check_records(run)
     }
 
     fn finish_reads(&mut self, run: Run) {

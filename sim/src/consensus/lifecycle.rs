@@ -14,6 +14,7 @@ use super::marks::Mark;
 use super::network::Cut;
 use super::node::{Node, Process, Run};
 use super::schedule::{MILLISECOND, SECOND};
+use super::sessions::placement;
 use super::sightings::Seen;
 use super::transfer::Transfers;
 use super::world::{Draws, Event, World};
@@ -154,7 +155,7 @@ impl World {
             membership,
             to_apply: std::collections::VecDeque::new(),
             reads: Vec::new(),
-            data: DataDuties::new(),
+            data: DataDuties::new(placement(&self.knobs)),
             transfers: Transfers::default(),
             progress,
             contact: Contact::default(),
@@ -165,6 +166,7 @@ impl World {
             flush_scheduled: false,
         });
         let run = node.run();
+        self.check_records(run)?;
         self.tell_started(run);
         self.links_change(id, LinkEvent::Connected);
         self.drain(run)

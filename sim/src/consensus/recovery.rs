@@ -333,6 +333,11 @@ impl World {
         {
             return Some(wanting);
         }
+        if recovery.healed.is_some()
+            && let Some(forsaken) = self.forsaken_session(leader)
+        {
+            return Some(forsaken);
+        }
         if status.commit != status.last.index {
             return Some(format!("{} of {} is committed", status.commit, status.last.index));
         }
@@ -348,6 +353,9 @@ impl World {
     fn what_the_whole_wants(&self, membership: &Membership, leader: NodeId) -> Option<String> {
         if let Some(level) = self.unused_features(membership) {
             return Some(format!("the feature level is not raised to {level}"));
+        }
+        if let Some(wanting) = self.what_sessions_want(leader) {
+            return Some(wanting);
         }
         if let Some(lease) = self.lasting_lease() {
             return Some(format!("lease {lease}, which nobody keeps alive, is not over"));
@@ -414,6 +422,9 @@ impl World {
 
     /// At the end: all members have the same state. The checkers compared each index as it was applied.
     pub(super) fn check_end(&self) -> Verdict {
+        for (node, _) in self.nodes.processes() {
+            self.check_records(node.run())?;
+        }
         if self.conditions.checks {
             let followers = (self.nodes.iter().count() as u64).saturating_sub(1);
             let entries = self.checkers.committed.last().0;

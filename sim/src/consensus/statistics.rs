@@ -51,6 +51,14 @@ statistics! {
     keep_alives: "keep-alives",
     /// Times that a node refused an expiry that was decided in an earlier term.
     stale_expiries: "refused expiries of an earlier term",
+    /// Sessions that moved to another node.
+    session_moves: "moves of sessions",
+    /// Records of streams that were appended.
+    records: "records appended",
+    /// Messages that were appended again and known.
+    known_messages: "repeated messages",
+    /// Records that retention dropped.
+    dropped_records: "records dropped by retention",
     /// Messages sent.
     messages: "messages",
     /// Appends sent, with entries or without.

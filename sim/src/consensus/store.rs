@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use quorate_core::raft::{Base, Index, Lineage, Position};
-use quorate_core::state::{RestoreError, Row, StateMachine};
+use quorate_core::state::{RestoreError, Row, RowChange, StateMachine};
 
 /// Rows of a whole state.
 pub(super) type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -106,6 +106,35 @@ impl Store {
     /// Notes that the state was replaced, to be written behind.
     pub(super) fn installed(&mut self, position: Position, rows: Rows) {
         self.behind.push_back(Batch::Installed { position, rows });
+    }
+
+    /// All rows of the state that `machine` has come to: its own, and the records of streams, of which only the store
+    /// knows.
+    pub(super) fn rows_of(&self, machine: &StateMachine) -> Rows {
+        let mut rows = self.records();
+        merge(&mut rows, machine.rows());
+        rows
+    }
+
+    /// The records of streams, written or not.
+    pub(super) fn records(&self) -> Rows {
+        let of_records = |rows: &Rows| -> Rows {
+            let found = rows.range(Row::RECORDS_FROM.to_vec()..);
+            found.map(|(key, value)| (key.clone(), value.clone())).collect()
+        };
+        let mut records = of_records(&self.rows);
+        for batch in &self.behind {
+            match batch {
+                Batch::Applied { rows, .. } => {
+                    merge(
+                        &mut records,
+                        rows.iter().filter(|row| holds_records(row)).cloned(),
+                    );
+                }
+                Batch::Installed { rows, .. } => records = of_records(rows),
+            }
+        }
+        records
     }
 
     /// Whether a node that starts with a log that was purged up to there finds what was purged: in its rows, or in a
@@ -254,18 +283,19 @@ pub(super) fn restore(rows: &Rows, applied: Position) -> Result<StateMachine, Re
     )
 }
 
-/// All rows of a state machine.
-pub(super) fn rows_of(machine: &StateMachine) -> Rows {
-    let mut rows = Rows::new();
-    merge(&mut rows, machine.rows());
-    rows
+fn holds_records(change: &Row) -> bool {
+    Row::holds_records(&change.key)
 }
 
 fn merge(rows: &mut Rows, changed: impl IntoIterator<Item = Row>) {
     for row in changed {
-        match row.value {
-            Some(value) => rows.insert(row.key, value),
-            None => rows.remove(&row.key),
-        };
+        match row.change {
+            RowChange::Written(value) => drop(rows.insert(row.key, value.to_vec())),
+            RowChange::Gone => drop(rows.remove(&row.key)),
+            RowChange::RangeGone { last } => {
+                let gone: Vec<Vec<u8>> = rows.range(row.key..=last).map(|(key, _)| key.clone()).collect();
+                gone.iter().for_each(|key| drop(rows.remove(key)));
+            }
+        }
     }
 }

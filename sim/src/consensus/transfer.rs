@@ -15,7 +15,7 @@ use super::checker::{Verdict, demand};
 use super::marks::Mark;
 use super::node::Run;
 use super::schedule::{MICROSECOND, MILLISECOND};
-use super::store::{self, Begun, Snapshot};
+use super::store::{Begun, Snapshot};
 use super::world::{Event, World};
 use crate::trace::{self, Loss};
 
@@ -75,7 +75,7 @@ impl World {
         live.process.transfers.sending.push(to);
         let position = live.process.machine.applied();
         if !live.store.has_kept(position) {
-            let rows = store::rows_of(&live.process.machine);
+            let rows = live.store.rows_of(&live.process.machine);
             let most = *self.random.disk.pick(&PIECES);
             let base = Base {
                 position,

@@ -1,7 +1,9 @@
 //! Commands as people write them, for those who read what a run did.
 
 use bytes::Bytes;
-use quorate_core::state::{Command, Operand, Operation, RequestId, Transaction};
+use quorate_core::state::{
+    Command, Operand, Operation, RequestId, SessionCommand, StreamCommand, Transaction,
+};
 
 use super::checker::client::Serial;
 
@@ -51,6 +53,65 @@ fn in_words(command: &Command) -> String {
             }
         }
         Command::Forget { before } => format!("forget what was last used before {before}"),
+        Command::Session(command) => session_in_words(command),
+        Command::Stream(command) => stream_in_words(command),
+    }
+}
+
+fn session_in_words(command: &SessionCommand) -> String {
+    match command {
+        SessionCommand::Create { session, .. } => match session {
+            Some(session) => format!("create session {session}"),
+            None => "create a session".to_owned(),
+        },
+        SessionCommand::Touch { session, epoch, .. } => match epoch {
+            Some(epoch) => format!("touch session {session} in epoch {epoch}"),
+            None => format!("touch session {session}"),
+        },
+        SessionCommand::Delete { session, .. } => format!("end session {session}"),
+        SessionCommand::SetCapacity { node, capacity } => format!("let {node} have {capacity} sessions"),
+        SessionCommand::Drain { node, drain } => format!("drain {node}: {drain:?}"),
+        SessionCommand::Rebalance => "rebalance sessions".to_owned(),
+        SessionCommand::Sight { term, nodes } => {
+            let nodes = nodes
+                .iter()
+                .map(|(node, presence)| format!("{node} {presence:?}"));
+            let nodes: Vec<String> = nodes.collect();
+            format!("sighted in term {term}: {}", nodes.join(", "))
+        }
+        SessionCommand::Step { term } => format!("move a few sessions as decided in term {term}"),
+    }
+}
+
+fn stream_in_words(command: &StreamCommand) -> String {
+    match command {
+        StreamCommand::Create { name, .. } => format!("create stream {name}"),
+        StreamCommand::Delete { name } => format!("delete stream {name}"),
+        StreamCommand::Append(append) => {
+            format!(
+                "append {} records to stream {}",
+                append.records.len(),
+                append.stream
+            )
+        }
+        StreamCommand::Trim { term, cuts, forget } => format!(
+            "trim {} partitions and the ids of {} streams as decided in term {term}",
+            cuts.len(),
+            forget.len()
+        ),
+        StreamCommand::CreateGroup { stream, group, .. } => {
+            format!("create group {group} of stream {stream}")
+        }
+        StreamCommand::DeleteGroup { stream, group } => format!("delete group {group} of stream {stream}"),
+        StreamCommand::Commit { stream, group, .. } => format!("commit group {group} of stream {stream}"),
+        StreamCommand::Pause {
+            stream,
+            group,
+            paused,
+        } => {
+            let what = if *paused { "pause" } else { "resume" };
+            format!("{what} group {group} of stream {stream}")
+        }
     }
 }
 

@@ -19,6 +19,8 @@ use super::operator::{DUTIES_INTERVAL, Operator};
 use super::plan::{Fault, Knobs, Operation, Plan};
 use super::recovery::Recovery;
 use super::schedule::{MICROSECOND, Schedule, Time};
+use super::sessions::Sessions;
+use super::streams::StreamClients;
 use super::told::Told;
 use super::trace::Trace;
 use super::transfer::{Offer, Transfer};
@@ -189,6 +191,8 @@ pub(super) struct World {
     /// Lineages that ended with a forced start.
     pub(super) ended: Ended,
     pub(super) data: Data,
+    pub(super) sessions: Sessions,
+    pub(super) stream_clients: StreamClients,
     /// Set when the phase with faults is over.
     pub(super) recovery: Option<Recovery>,
     pub(super) statistics: Statistics,
@@ -228,6 +232,8 @@ impl World {
             nodes: Nodes::default(),
             checkers: Checkers::new(conditions.checks, plan.knobs.clock_skew),
             data: Data::new(stream(Concern::Data)),
+            sessions: Sessions::new(stream(Concern::Sessions)),
+            stream_clients: StreamClients::new(stream(Concern::Streams)),
             random: Streams {
                 disk: stream(Concern::Disk),
                 clients: stream(Concern::Clients),
@@ -285,6 +291,7 @@ impl World {
         self.schedule.after(0, Event::Request);
         self.schedule.after(DUTIES_INTERVAL, Event::Duties);
         self.begin_data();
+        self.begin_sessions();
         for (place, fault) in self.faults.iter().enumerate() {
             self.schedule.at(fault.at, Event::Fault(place));
         }

@@ -112,6 +112,16 @@ fn the_examples_for_leases_are_true() {
 }
 
 #[test]
+fn the_examples_for_streams_are_true() {
+    check("streams.md", 25);
+}
+
+#[test]
+fn the_examples_for_sessions_are_true() {
+    check("sessions.md", 17);
+}
+
+#[test]
 fn the_examples_for_the_command_line_are_true() {
     check("cli.md", 15);
 }

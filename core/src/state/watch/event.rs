@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::super::history::Place;
+use super::super::space::Space;
 use super::super::{KeyRange, KeyValue, Revision};
 
 /// A change of one key.
@@ -12,6 +13,8 @@ pub struct Event {
     pub revision: Revision,
     /// Its place among the changes of that revision.
     pub order: u32,
+    /// What kind of key it is.
+    pub space: Space,
     /// The key.
     pub key: Bytes,
     /// What the key is now; none when it was removed.
@@ -58,9 +61,11 @@ impl Kinds {
 /// What a watcher wants to hear of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interest {
-    /// Changes of these keys.
+    /// Changes in this space,
+    pub space: Space,
+    /// of these keys,
     pub range: KeyRange,
-    /// Changes of these kinds.
+    /// and of these kinds.
     pub kinds: Kinds,
 }
 
@@ -76,6 +81,8 @@ impl Interest {
 
     /// Whether the watcher hears of `event`.
     pub(super) fn wants(&self, event: &Event) -> bool {
-        self.wants_kind(event.current.is_some()) && self.range.contains(&event.key)
+        self.space == event.space
+            && self.wants_kind(event.current.is_some())
+            && self.range.contains(&event.key)
     }
 }

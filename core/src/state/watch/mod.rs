@@ -30,6 +30,7 @@ use self::index::RangeIndex;
 pub use self::page::{Page, PageLimits};
 use self::recent::Recent;
 use super::history::Place;
+use super::space::Space;
 use super::{Revision, StateMachine};
 
 /// Names a watcher; never used again.
@@ -112,7 +113,8 @@ pub struct HistoryPage {
 #[derive(Clone, Debug)]
 pub struct Watches {
     watchers: BTreeMap<WatcherId, Watcher>,
-    index: RangeIndex,
+    /// One a space.
+    index: [RangeIndex; Space::COUNT],
     recent: Recent,
     latest: Revision,
     next: WatcherId,
@@ -149,7 +151,7 @@ impl Watches {
         );
         Watches {
             watchers: BTreeMap::new(),
-            index: RangeIndex::new(seed),
+            index: std::array::from_fn(|_| RangeIndex::new(seed)),
             recent: Recent::new(limits.recent_bytes, state.revision()),
             latest: state.revision(),
             next: WatcherId(0),
@@ -181,7 +183,7 @@ impl Watches {
         };
         let id = self.next;
         self.next = WatcherId(id.0 + 1);
-        self.index.insert(&interest.range, id);
+        self.index[interest.space.number()].insert(&interest.range, id);
         let watcher = Watcher {
             interest: Arc::new(interest),
             start,
@@ -197,7 +199,7 @@ impl Watches {
         let Some(watcher) = self.watchers.remove(&id) else {
             return;
         };
-        self.index.remove(&watcher.interest.range, id);
+        self.index[watcher.interest.space.number()].remove(&watcher.interest.range, id);
         if self.watchers.is_empty() {
             self.recent.restart(self.latest);
         }
@@ -244,10 +246,10 @@ impl Watches {
 
     /// Keeps the events of a revision that somebody wants, and tells who.
     fn announce(&mut self, state: &StateMachine, revision: Revision, woken: &mut Vec<WatcherId>) {
-        for (place, key, is_put) in state.keys.changes_of(revision) {
+        for (place, space, key, is_put) in state.keys.changes_of(revision) {
             let mut wanted = false;
             let watchers = &mut self.watchers;
-            self.index.visit(key, &mut |id| {
+            self.index[space.number()].visit(key, &mut |id| {
                 let watcher = watchers.get_mut(&id).expect("the index knows watchers only");
                 if revision < watcher.start || !watcher.interest.wants_kind(is_put) {
                     return;
@@ -259,7 +261,7 @@ impl Watches {
                 }
             });
             if wanted {
-                self.recent.push(Arc::new(state.keys.event(place, key)));
+                self.recent.push(Arc::new(state.keys.event(place, space, key)));
             }
         }
     }
@@ -357,9 +359,13 @@ impl StateMachine {
     pub fn events(&self, query: &HistoryQuery) -> Result<HistoryPage, WatchError> {
         self.check_watchable(query.from.revision)?;
         let interest = &query.interest;
-        let page = Page::fill(self.keys.changes_from(query.from), query.limits, |place, key| {
-            let wanted = interest.range.contains(key) && interest.wants_kind(self.keys.is_put(place, key));
-            wanted.then(|| Arc::new(self.keys.event(place, key)))
+        let changes = self.keys.changes_from(query.from);
+        let candidates = changes.map(|(place, space, key)| (place, (space, key)));
+        let page = Page::fill(candidates, query.limits, |place, (space, key)| {
+            let wanted = interest.space == space
+                && interest.range.contains(key)
+                && interest.wants_kind(self.keys.is_put(place, space, key));
+            wanted.then(|| Arc::new(self.keys.event(place, space, key)))
         });
         Ok(HistoryPage {
             page,

@@ -1,9 +1,10 @@
 //! Watches as streams of server-sent events.
 
 use hyper::body::Incoming;
-use quorate_api::{WatchChange, WatchEvent, WatchMark, events};
+use quorate_api::{SessionChange, SessionNews, WatchChange, WatchEvent, WatchMark, events};
 use quorate_client::{EventParser, ServerEvent};
-use quorate_core::state::{Command, DeleteRange, KeyRange, Revision};
+use quorate_core::raft::{NodeId, Term};
+use quorate_core::state::{Command, DeleteRange, KeyRange, Presence, Revision, SessionCommand, SessionId};
 
 use super::super::fake::WATCHERS_MAX;
 use super::*;
@@ -52,12 +53,16 @@ impl Stream {
 
 impl Port {
     async fn watch(&self, query: &str, headers: &[(&str, &str)]) -> Result<Stream, Answer> {
+        self.stream(&format!("/v1/watch?{query}"), headers).await
+    }
+
+    async fn stream(&self, path: &str, headers: &[(&str, &str)]) -> Result<Stream, Answer> {
         let stream = TcpStream::connect(self.address).await.expect("it listens");
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .expect("it speaks HTTP");
         tokio::spawn(connection);
-        let mut request = Request::get(format!("/v1/watch?{query}")).header("host", "test");
+        let mut request = Request::get(path).header("host", "test");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -243,4 +248,57 @@ async fn a_stopping_node_ends_its_watches_with_a_reason() {
         .await
         .expect("the server ends at once")
         .expect("no panic");
+}
+
+#[tokio::test]
+async fn a_watch_of_a_node_tells_what_it_is_given_and_loses_and_marks_everything_else() {
+    let port = Port::open().await;
+    let apply = |command| port.backend.apply(&Command::Session(command));
+    let term = Term(1);
+    let sight = |presence| SessionCommand::Sight {
+        term,
+        nodes: vec![(NodeId(1), presence), (NodeId(2), Presence::Present)],
+    };
+    let create = |id: &str| SessionCommand::Create {
+        session: SessionId::new(id),
+        client: String::new(),
+        payload: Bytes::new(),
+        now_ms: 0,
+    };
+    apply(sight(Presence::Present));
+    let path = "/v1/watch/sessions?node=1&from_revision=1&progress_ms=100";
+    let mut stream = port.stream(path, &[]).await.expect("a stream");
+    assert_eq!(Stream::mark(stream.next().await, events::OPEN), 0);
+    apply(create("a"));
+    apply(create("b"));
+    apply(sight(Presence::Silent));
+    apply(SessionCommand::Step { term });
+    let mut heard = Vec::new();
+    while heard.len() < 2 {
+        let event = stream.next().await.expect("an event");
+        if event.kind == events::PROGRESS {
+            continue;
+        }
+        let change: SessionChange = serde_json::from_str(&event.data).expect("a change");
+        assert_eq!(event.id, Some(change.revision.to_string()));
+        heard.push((change.revision, change.events));
+    }
+    let [(1, given), (3, lost)] = &heard[..] else {
+        panic!("{heard:?}");
+    };
+    assert!(
+        matches!(&given[..], [SessionNews::Given { session }] if session.epoch == 1),
+        "{given:?}"
+    );
+    let [
+        SessionNews::Lost {
+            session_id,
+            epoch: 1,
+            node_id: Some(node),
+        },
+    ] = &lost[..]
+    else {
+        panic!("{lost:?}");
+    };
+    assert_eq!((session_id.as_str(), node.as_str()), ("a", "2"));
 }

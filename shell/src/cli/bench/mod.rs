@@ -1,4 +1,4 @@
-//! `quorate bench put|get|watch`: a closed loop of clients against a running cluster.
+//! `quorate bench put|get|append|watch`: a closed loop of clients against a running cluster.
 //!
 //! Each client has one request under way, one operation a request. Clients are spread evenly over the endpoints that
 //! answer at the start; a client whose endpoint fails moves on to the next one. What happens during the warm-up is not
@@ -12,7 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use quorate_client::{Client, Consistency, Error, Put};
+use quorate_api::{AppendRequest, CreateStream, NewRecord, StreamRetention};
+use quorate_client::{Client, Consistency, Error, ProblemCode, Put};
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep};
 
@@ -30,11 +31,14 @@ Examples:
   quorate bench put
   quorate bench put --clients 64 --connections 64 --size 256 --keys 10000 --seconds 20
   quorate bench get --clients 64 -w json
+  quorate bench append --clients 16 --batch 100 --size 256
   quorate bench watch --watchers 1000 --rate 1000             a prefix each, of which each write concerns one
   quorate bench watch --watchers 1000 --rate 100 --shared     one prefix, of which all hear of each write";
 
 /// The pause of a client after an error, so that a broken cluster is not asked in a tight loop.
 const ERROR_PAUSE: Duration = Duration::from_millis(10);
+/// How many records the stream of `append` keeps.
+const STREAM_RECORDS: u64 = 1_000_000;
 /// How many clients write the keys that `get` reads.
 const LOADERS: usize = 64;
 /// How often a key is tried at each endpoint before `get` gives up.
@@ -48,6 +52,8 @@ enum Operation {
     Put,
     /// Read random keys
     Get,
+    /// Append batches of records to a stream
+    Append,
     /// Write at a fixed rate, and watch what is written
     Watch,
 }
@@ -89,6 +95,12 @@ pub(super) struct BenchArgs {
     /// How many seconds to run before that
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=3600))]
     warmup: u64,
+    /// Records of a batch, of `append`
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    batch: u32,
+    /// The stream that `append` makes if there is none
+    #[arg(long, default_value = "bench")]
+    stream: String,
     /// How fresh a read must be
     #[arg(long, value_enum, default_value = "linearizable")]
     consistency: ReadMode,
@@ -108,11 +120,17 @@ pub(super) struct BenchArgs {
     connect: ConnectArgs,
 }
 
+/// What an operation does.
+enum Work {
+    Put,
+    Get(Consistency),
+    /// Append this to a stream.
+    Append(String, AppendRequest),
+}
+
 /// What all clients share.
 struct Load {
-    /// Whether clients read, and do not write.
-    reads: bool,
-    consistency: Consistency,
+    work: Work,
     prefix: String,
     keys: u32,
     value: Bytes,
@@ -130,14 +148,10 @@ pub(super) async fn run(args: BenchArgs) -> Result<(), CliError> {
     if args.operation == Operation::Get {
         fill(&args, &clients).await?;
     }
+    let work = work(&args, &clients).await?;
     let begin = Instant::now() + Duration::from_secs(args.warmup);
     let load = Rc::new(Load {
-        reads: args.operation == Operation::Get,
-        consistency: match args.consistency {
-            ReadMode::Linearizable => Consistency::Linearizable,
-            ReadMode::Lease => Consistency::Lease,
-            ReadMode::Serializable => Consistency::Serializable,
-        },
+        work,
         prefix: args.prefix.clone(),
         keys: args.keys,
         value: value(args.size),
@@ -162,6 +176,40 @@ pub(super) async fn run(args: BenchArgs) -> Result<(), CliError> {
         return Err(CliError::Other("not one operation succeeded".to_owned()));
     }
     Ok(())
+}
+
+/// What each operation does; makes the stream that it needs.
+async fn work(args: &BenchArgs, clients: &Rc<[Client]>) -> Result<Work, CliError> {
+    match args.operation {
+        Operation::Get => Ok(Work::Get(match args.consistency {
+            ReadMode::Linearizable => Consistency::Linearizable,
+            ReadMode::Lease => Consistency::Lease,
+            ReadMode::Serializable => Consistency::Serializable,
+        })),
+        Operation::Put | Operation::Watch => Ok(Work::Put),
+        Operation::Append => {
+            let stream = CreateStream {
+                name: args.stream.clone(),
+                partitions: 1,
+                retention: StreamRetention {
+                    records: Some(STREAM_RECORDS),
+                    ..StreamRetention::default()
+                },
+                duplicates: None,
+            };
+            match clients[0].create_stream(&stream).await {
+                Ok(_) => {}
+                Err(error) if error.kind() == ProblemCode::StreamExists.as_str() => {}
+                Err(error) => return Err(error.into()),
+            }
+            let records = vec![NewRecord::new(value(args.size)); args.batch as usize];
+            let request = AppendRequest {
+                records,
+                partition: None,
+            };
+            Ok(Work::Append(args.stream.clone(), request))
+        }
+    }
 }
 
 /// One client for each endpoint that answers. Nothing is repeated: every failure is counted.
@@ -286,11 +334,13 @@ async fn worker(load: Rc<Load>, mut place: Place, seed: u64) {
             return;
         }
         let client = place.client();
-        let result = if load.reads {
-            client.get(key.as_bytes(), load.consistency).await.map(drop)
-        } else {
-            let put = client.put(key.as_bytes(), load.value.clone(), Put::default());
-            put.await.map(drop)
+        let result = match &load.work {
+            Work::Get(consistency) => client.get(key.as_bytes(), *consistency).await.map(drop),
+            Work::Append(stream, request) => client.append(stream, request).await.map(drop),
+            Work::Put => {
+                let put = client.put(key.as_bytes(), load.value.clone(), Put::default());
+                put.await.map(drop)
+            }
         };
         let finished = Instant::now();
         let failed = match &result {

@@ -101,6 +101,9 @@ pub(super) struct Report {
     seconds: u64,
     operations: u64,
     operations_per_second: f64,
+    /// Of `append`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    records_per_second: Option<f64>,
     errors: BTreeMap<&'static str, u64>,
     latency_ms: Latency,
     /// The longest time without a success.
@@ -117,6 +120,7 @@ impl Report {
             operation: match args.operation {
                 Operation::Put => "put",
                 Operation::Get => "get",
+                Operation::Append => "append",
                 Operation::Watch => "watch",
             },
             clients: args.clients,
@@ -126,6 +130,10 @@ impl Report {
             seconds: args.seconds,
             operations: figures.operations(),
             operations_per_second: figures.operations() as f64 / args.seconds as f64,
+            records_per_second: (args.operation == Operation::Append).then(|| {
+                let records = figures.operations() * u64::from(args.batch);
+                records as f64 / args.seconds as f64
+            }),
             errors: figures.errors.clone(),
             latency_ms: figures.latency(),
             longest_gap_ms: gap.as_secs_f64() * 1e3,
@@ -144,6 +152,9 @@ impl Report {
             self.errors.values().sum::<u64>(),
             self.longest_gap_ms
         ));
+        if let Some(records) = self.records_per_second {
+            text.push_str(&format!("  records a second  {records:.0}\n\n"));
+        }
         for (kind, count) in &self.errors {
             text.push_str(&format!("  error {kind}: {count}\n"));
         }

@@ -12,10 +12,11 @@ use quorate_core::state::{Reply, StateMachine};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::super::inbox::{Completion, WriteOutcome};
+use crate::api::backend::StreamChanges;
 use crate::metrics::Metrics;
 use crate::planted::{Planted, PlantedBug};
 use crate::port::{Clock, Observer};
-use crate::storage::{Row, RowBatch, Snapshots, StateSender};
+use crate::storage::{Row, RowBatch, Snapshots, StateSender, Unwritten};
 use crate::watch::{Hub, Woken};
 
 /// The state as readers share it with the apply lane.
@@ -57,6 +58,9 @@ pub(in super::super) struct ApplyLane {
     /// Whether the store has to be told the membership with the next rows.
     pub(in super::super) membership_changed: bool,
     pub(in super::super) store: StateSender,
+    /// Where readers find records before they are stored.
+    pub(in super::super) unwritten: Unwritten,
+    pub(in super::super) stream_changes: Arc<watch::Sender<StreamChanges>>,
     /// Bytes of entries applied since the node started.
     pub(in super::super) applied_bytes: Arc<AtomicU64>,
     /// What keys and values take, for whoever lets writes in.
@@ -106,10 +110,7 @@ impl ApplyLane {
                             .apply(entry.position, command)
                             .map_err(|error| error.to_string())?;
                         self.watches.follow(&state, &mut woken);
-                        rows.extend(applied.rows.into_iter().map(|row| Row {
-                            key: row.key,
-                            value: row.value,
-                        }));
+                        rows.extend(applied.rows);
                         leases.extend(applied.leases);
                         replies.extend(waiter.map(|(_, waiter)| (waiter, applied.reply)));
                     }
@@ -132,6 +133,8 @@ impl ApplyLane {
             self.state_bytes.store(state.bytes(), Ordering::Relaxed);
             state.applied()
         };
+        // Whoever hears that records were appended can read them.
+        let streams_changed = self.unwritten.announce(&rows);
         if self.planted.is(PlantedBug::AnswersAreSwapped)
             && let [(_, first), (_, second), ..] = &mut *replies
         {
@@ -141,6 +144,9 @@ impl ApplyLane {
             self.answer(waiter, &reply);
         }
         woken.wake();
+        if streams_changed {
+            self.streams_changed();
+        }
         let took = self.clock.now().since(begun);
         self.metrics
             .apply
@@ -163,6 +169,11 @@ impl ApplyLane {
         self.store.send(batch).await.map_err(|error| error.to_string())
     }
 
+    /// Whoever follows streams looks at them again.
+    fn streams_changed(&self) {
+        self.stream_changes.send_modify(|changes| changes.applied += 1);
+    }
+
     fn answer(&self, waiter: Waiter, reply: &Reply) {
         let reply: Bytes = reply.encode();
         match waiter {
@@ -181,7 +192,11 @@ impl ApplyLane {
         let found = self.snapshots.find(position).map_err(|error| error.to_string())?;
         let snapshot = found.ok_or_else(|| format!("the snapshot up to {position} is gone"))?;
         let mut rows = Vec::new();
-        let read = snapshot.for_each_row(|key, value| rows.push((key, value)));
+        let read = snapshot.for_each_row(|key, value| {
+            if !Row::holds_records(&key) {
+                rows.push((key, value));
+            }
+        });
         read.map_err(|error| error.to_string())?;
         let state = StateMachine::restore(rows.into_iter(), position).map_err(|error| error.to_string())?;
         self.store
@@ -197,6 +212,7 @@ impl ApplyLane {
             self.watches.follow(&shared, &mut woken);
         }
         woken.wake();
+        self.streams_changed();
         self.membership = base.membership;
         self.membership_changed = false;
         self.applied.send_replace(position.index);

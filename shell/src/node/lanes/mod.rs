@@ -13,6 +13,7 @@ use self::snapshot::SnapshotOrder;
 pub(super) mod apply;
 pub(super) mod log;
 mod pace;
+pub(super) mod records;
 pub(super) mod snapshot;
 mod transfer;
 

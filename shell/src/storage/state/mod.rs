@@ -5,7 +5,9 @@
 //! committed here, so that a commit may come late but never be lost.
 //!
 //! Invariants:
-//! - A transaction holds exactly the state after its `applied` entry.
+//! - A transaction holds exactly the state after its `applied` entry, the records of streams included: they are rows of
+//!   the same table, after all others, so that no crash and no snapshot can tear state and records apart. They alone are
+//!   not loaded when the node starts, but [read](records) when somebody asks.
 //! - Every row carries a checksum that covers its key; the manifest carries the number of rows and a digest of them.
 //!   Both are verified whenever rows are read, so that no row is wrong, missing, left over or of another commit.
 //! - Commits are two-phase: redb's single-phase commits can lose the last commits silently.
@@ -14,19 +16,19 @@
 
 mod engine;
 mod lane;
+mod records;
 pub(super) mod row;
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use quorate_core::raft::{Base, Membership, Position};
-use redb::{
-    ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition, TableError,
-};
+use redb::{ReadOnlyTable, ReadTransaction, ReadableDatabase, Table, TableDefinition, TableError};
 
 use self::engine::{Failure, Handle, Place};
 pub(super) use self::row::feed;
@@ -36,20 +38,13 @@ use super::{KeyValue, StorageError};
 use crate::port::Ports;
 
 pub use self::lane::{StateLane, StateSender, run_state_lane, state_lane};
+pub use self::records::Unwritten;
+pub use quorate_core::state::{Row, RowChange};
 
 type Bytes = &'static [u8];
 const ROWS: TableDefinition<'static, Bytes, Bytes> = TableDefinition::new("rows");
 const MANIFEST: TableDefinition<'static, Bytes, Bytes> = TableDefinition::new("manifest");
 const MANIFEST_KEY: &[u8] = b"manifest";
-
-/// A change of one row.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    /// The key; rows are kept in the order of their keys.
-    pub key: Vec<u8>,
-    /// The value, or nothing to delete the row.
-    pub value: Option<Vec<u8>>,
-}
 
 /// What applying some entries changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +54,7 @@ pub struct RowBatch {
     /// The membership in force at `applied`, when it is not that of the batch before. The first batch of a new store
     /// must have it.
     pub membership: Option<Membership>,
-    /// The changes; of several to one row the last one counts.
+    /// The changes, in order.
     pub rows: Vec<Row>,
 }
 
@@ -69,7 +64,7 @@ impl RowBatch {
         const OVERHEAD: usize = 64;
         let rows = self.rows.iter();
         let bytes: usize = rows
-            .map(|row| OVERHEAD + row.key.len() + row.value.as_ref().map_or(0, Vec::len))
+            .map(|row| OVERHEAD + row.key.len() + row.value().map_or(0, |value| value.len()))
             .sum();
         (OVERHEAD + bytes) as u64
     }
@@ -80,8 +75,13 @@ impl RowBatch {
 struct Changes {
     applied: Position,
     membership: Option<Membership>,
-    rows: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    rows: Rows,
+    /// Ranges of rows that are gone, by their first and last keys; `rows` come after them.
+    gone: Vec<(Vec<u8>, Vec<u8>)>,
 }
+
+/// Rows by their keys; none for those that are gone.
+type Rows = BTreeMap<Vec<u8>, Option<bytes::Bytes>>;
 
 impl Changes {
     fn add(&mut self, batch: RowBatch) {
@@ -89,8 +89,27 @@ impl Changes {
         if batch.membership.is_some() {
             self.membership = batch.membership;
         }
-        self.rows
-            .extend(batch.rows.into_iter().map(|row| (row.key, row.value)));
+        for Row { key, change } in batch.rows {
+            match change {
+                RowChange::Written(value) => drop(self.rows.insert(key, Some(value))),
+                RowChange::Gone => drop(self.rows.insert(key, None)),
+                RowChange::RangeGone { last } => {
+                    remove_range(&mut self.rows, &key, &last);
+                    self.gone.push((key, last));
+                }
+            }
+        }
+    }
+}
+
+/// Removes what is between two keys, which are removed as well.
+fn remove_range<T>(rows: &mut BTreeMap<Vec<u8>, T>, first: &[u8], last: &[u8]) {
+    let range = (Bound::Included(first), Bound::Included(last));
+    if first <= last {
+        let keys: Vec<Vec<u8>> = rows.range::<[u8], _>(range).map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            rows.remove(&key);
+        }
     }
 }
 
@@ -101,7 +120,7 @@ pub struct Loaded {
     pub applied: Position,
     /// The membership in force at that entry; nothing in a new store.
     pub membership: Option<Membership>,
-    /// How many rows there are.
+    /// How many rows there are, not counting the records of streams.
     pub rows: u64,
 }
 
@@ -127,6 +146,7 @@ pub struct StateStore {
     place: Place,
     shared: Shared,
     manifest: Manifest,
+    unwritten: Unwritten,
 }
 
 impl StateStore {
@@ -148,6 +168,7 @@ impl StateStore {
             place,
             shared: Arc::new(Mutex::new(handle)),
             manifest,
+            unwritten: Unwritten::default(),
         })
     }
 
@@ -192,11 +213,17 @@ impl StateStore {
         StateReader {
             place: self.place.clone(),
             shared: Arc::clone(&self.shared),
+            unwritten: self.unwritten.clone(),
         }
     }
 
-    /// Calls `each` with the key and the value of every row, by key. When it fails, what `each` was given must not be
-    /// used.
+    /// The records that are to be written here.
+    pub fn unwritten(&self) -> Unwritten {
+        self.unwritten.clone()
+    }
+
+    /// Calls `each` with the key and the value of every row, by key, but for the records of streams. When it fails, what
+    /// `each` was given must not be used.
     ///
     /// # Errors
     /// When a row is damaged, missing or left over, or the disk fails.
@@ -208,7 +235,7 @@ impl StateStore {
             let Some(rows) = &view.rows else {
                 return Ok(sum);
             };
-            for item in rows.iter()? {
+            for item in rows.range::<&[u8]>(..Row::RECORDS_FROM)? {
                 let (key, stored) = item?;
                 let (key, stored) = (key.value(), stored.value());
                 let value = row::decode_row(key, stored).ok_or_else(|| damaged_row(key))?;
@@ -217,7 +244,7 @@ impl StateStore {
             }
             Ok(sum)
         })?;
-        view.check(&self.place, sum)?;
+        check(&self.place, view.manifest.sum, sum)?;
         Ok((&view.manifest).into())
     }
 
@@ -238,9 +265,11 @@ impl StateStore {
             manifest.membership.clone_from(&changes.membership);
         }
         let handle = current(&self.shared);
-        self.place
-            .guard("write", || commit(&handle, &mut manifest, &changes.rows))?;
+        self.place.guard("write", || {
+            commit(&handle, &mut manifest, &changes.gone, &changes.rows)
+        })?;
         self.manifest = manifest;
+        self.unwritten.written(changes.rows.keys());
         Ok(())
     }
 
@@ -262,6 +291,7 @@ impl StateStore {
         let handle = Arc::new(self.place.open()?);
         self.manifest = View::open(&self.place, &handle)?.manifest;
         *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = handle;
+        self.unwritten.clear();
         Ok(())
     }
 }
@@ -287,23 +317,31 @@ fn damaged_row(key: &[u8]) -> Failure {
 fn commit(
     handle: &Handle,
     manifest: &mut Manifest,
-    rows: &BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    gone: &[(Vec<u8>, Vec<u8>)],
+    rows: &Rows,
 ) -> Result<(), Failure> {
     let mut transaction = handle.database().begin_write()?;
     transaction.set_two_phase_commit(true);
     transaction.set_quick_repair(true);
     {
         let mut table: Table<'_, Bytes, Bytes> = transaction.open_table(ROWS)?;
+        for (first, last) in gone {
+            table.retain_in::<&[u8], _>(first.as_slice()..=last.as_slice(), |key, old| {
+                manifest.sum_of(key).remove(key, old);
+                false
+            })?;
+        }
         for (key, value) in rows {
             let key = key.as_slice();
+            let sum = manifest.sum_of(key);
             if let Some(value) = value {
                 let stored = row::encode_row(key, value);
                 if let Some(old) = table.insert(key, stored.as_slice())? {
-                    manifest.sum.remove(key, old.value());
+                    sum.remove(key, old.value());
                 }
-                manifest.sum.add(key, &stored);
+                sum.add(key, &stored);
             } else if let Some(old) = table.remove(key)? {
-                manifest.sum.remove(key, old.value());
+                sum.remove(key, old.value());
             }
         }
         let mut table = transaction.open_table(MANIFEST)?;
@@ -321,7 +359,7 @@ const INSTALL_BYTES: usize = 16 << 20;
 fn build(place: &Place, snapshot: &Snapshot) -> Result<(), StorageError> {
     let handle = place.open()?;
     let mut manifest = Manifest::default();
-    let mut rows = BTreeMap::new();
+    let mut rows = Rows::new();
     let mut bytes = 0;
     for chunk in 0..snapshot.chunks() {
         let mut chunk = snapshot.read_chunk(chunk)?;
@@ -329,9 +367,9 @@ fn build(place: &Place, snapshot: &Snapshot) -> Result<(), StorageError> {
             .iter()
             .map(|(key, value)| key.len() + value.len())
             .sum::<usize>();
-        rows.extend(chunk.drain(..).map(|(key, value)| (key, Some(value))));
+        rows.extend(chunk.drain(..).map(|(key, value)| (key, Some(value.into()))));
         if bytes > INSTALL_BYTES {
-            place.guard("write", || commit(&handle, &mut manifest, &rows))?;
+            place.guard("write", || commit(&handle, &mut manifest, &[], &rows))?;
             rows.clear();
             bytes = 0;
         }
@@ -339,7 +377,7 @@ fn build(place: &Place, snapshot: &Snapshot) -> Result<(), StorageError> {
     let base = &snapshot.header().base;
     manifest.applied = base.position;
     manifest.membership = Some(base.membership.clone());
-    place.guard("write", || commit(&handle, &mut manifest, &rows))
+    place.guard("write", || commit(&handle, &mut manifest, &[], &rows))
 }
 
 /// A consistent view of the database.
@@ -370,18 +408,6 @@ impl View {
         })
     }
 
-    /// Compares what was read with what the manifest says.
-    fn check(&self, place: &Place, found: Sum) -> Result<(), StorageError> {
-        let expected = self.manifest.sum;
-        if found.rows != expected.rows {
-            return Err(place.damaged(format!("it has {} rows instead of {}", found.rows, expected.rows)));
-        }
-        if found.digest != expected.digest {
-            return Err(place.damaged("its rows are not those that were committed together"));
-        }
-        Ok(())
-    }
-
     /// About `bytes_max` bytes of rows after the key `after`, counted into `sum`; none at the end.
     fn slice(
         &self,
@@ -390,7 +416,6 @@ impl View {
         bytes_max: usize,
         sum: &mut Sum,
     ) -> Result<Vec<KeyValue>, StorageError> {
-        use std::ops::Bound;
         place.guard("read", || {
             let mut slice = Vec::new();
             let Some(rows) = &self.rows else {
@@ -414,6 +439,17 @@ impl View {
     }
 }
 
+/// Compares what was read with what the manifest says.
+fn check(place: &Place, expected: Sum, found: Sum) -> Result<(), StorageError> {
+    if found.rows != expected.rows {
+        return Err(place.damaged(format!("it has {} rows instead of {}", found.rows, expected.rows)));
+    }
+    if found.digest != expected.digest {
+        return Err(place.damaged("its rows are not those that were committed together"));
+    }
+    Ok(())
+}
+
 /// A table, or nothing when it was never written.
 fn there<T>(table: Result<T, TableError>) -> Result<Option<T>, Failure> {
     match table {
@@ -428,6 +464,7 @@ fn there<T>(table: Result<T, TableError>) -> Result<Option<T>, Failure> {
 pub struct StateReader {
     place: Place,
     shared: Shared,
+    unwritten: Unwritten,
 }
 
 /// How much is read and written between two syncs of a new snapshot, in bytes.
@@ -468,7 +505,7 @@ impl StateReader {
             writer.sync().await?;
             slice = view.slice(&self.place, Some(last), COPY_BYTES, &mut sum)?;
         }
-        view.check(&self.place, sum)?;
+        check(&self.place, view.manifest.sum.and(view.manifest.records), sum)?;
         drop(view);
         writer.finish().await.map(Some)
     }

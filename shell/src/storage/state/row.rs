@@ -9,6 +9,7 @@
 //! the manifest, committed with the rows, shows that none is missing, left over or of another commit.
 
 use quorate_core::raft::{Membership, Position};
+use quorate_core::state::Row;
 use serde::{Deserialize, Serialize};
 
 /// The version of the manifest and the rows that this build writes.
@@ -23,8 +24,22 @@ pub(in crate::storage) struct Manifest {
     pub(in crate::storage) applied: Position,
     /// The membership in force at that entry, once it is known.
     pub(in crate::storage) membership: Option<Membership>,
-    /// What the rows amount to.
+    /// What the rows amount to that are the state in memory.
     pub(in crate::storage) sum: Sum,
+    /// What the rows amount to that hold the records of streams. They are too many to be read when the node starts: each
+    /// is verified when it is read, and all of them when a snapshot is made.
+    pub(in crate::storage) records: Sum,
+}
+
+impl Manifest {
+    /// The sum that a row of this key belongs to.
+    pub(in crate::storage) fn sum_of(&mut self, key: &[u8]) -> &mut Sum {
+        if Row::holds_records(key) {
+            &mut self.records
+        } else {
+            &mut self.sum
+        }
+    }
 }
 
 /// How many rows there are, and a digest that does not depend on their order.
@@ -39,6 +54,14 @@ impl Sum {
     pub(in crate::storage) fn add(&mut self, key: &[u8], stored: &[u8]) {
         self.rows += 1;
         self.digest = self.digest.wrapping_add(digest(key, stored));
+    }
+
+    /// The sum of both.
+    pub(in crate::storage) fn and(self, other: Sum) -> Sum {
+        Sum {
+            rows: self.rows.wrapping_add(other.rows),
+            digest: self.digest.wrapping_add(other.digest),
+        }
     }
 
     /// Counts an encoded row out. One more than were counted in shows when the database is loaded.

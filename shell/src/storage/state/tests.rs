@@ -1,3 +1,5 @@
+mod records;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -28,10 +30,7 @@ fn position(index: u64) -> Position {
 }
 
 fn put(key: &str, value: &str) -> Row {
-    Row {
-        key: key.into(),
-        value: Some(value.into()),
-    }
+    Row::written(key, value.as_bytes().to_vec())
 }
 
 fn batch(index: u64, rows: Vec<Row>) -> RowBatch {
@@ -61,10 +60,11 @@ fn load(store: &StateStore) -> Result<(Position, Rows), StorageError> {
 
 fn apply(rows: &mut Rows, batch: &RowBatch) {
     for row in &batch.rows {
-        match &row.value {
-            Some(value) => rows.insert(row.key.clone(), value.clone()),
-            None => rows.remove(&row.key),
-        };
+        match &row.change {
+            RowChange::Written(value) => drop(rows.insert(row.key.clone(), value.to_vec())),
+            RowChange::Gone => drop(rows.remove(&row.key)),
+            RowChange::RangeGone { last } => remove_range(rows, &row.key, last),
+        }
     }
 }
 
@@ -72,9 +72,10 @@ fn random_batch(random: &mut Random, index: u64) -> RowBatch {
     let mut rows = Vec::new();
     for _ in 0..random.below(30) {
         let length = [0, 10, 200, 6_000][random.below(4) as usize];
-        rows.push(Row {
-            key: format!("key-{}", random.below(60)).into_bytes(),
-            value: random.chance(75).then(|| random.bytes(length)),
+        let key = format!("key-{}", random.below(60));
+        rows.push(match random.chance(75) {
+            true => Row::written(key, random.bytes(length)),
+            false => Row::gone(key),
         });
     }
     batch(index, rows)
@@ -106,10 +107,7 @@ fn rows_come_back_as_they_were_written() {
         .expect("written");
     let mut last = batch(5, vec![]);
     last.membership = None;
-    last.rows.push(Row {
-        key: b"b".into(),
-        value: None,
-    });
+    last.rows.push(Row::gone("b"));
     store.write(last).expect("written");
     drop(store);
     let store = open(&disk).expect("it opens again");

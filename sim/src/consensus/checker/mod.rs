@@ -16,7 +16,9 @@
 //! | [`handover`] | leaders hand over of their own accord seldom, and not at all when no disk is worse than another |
 //! | [`lease`] | nobody is elected while another leader holds a lease, by that leader's own clock, and no leader gets one when another was elected (Raft dissertation, section 6.4.1) |
 //! | [`grants`] | leases that are kept alive last, whoever leads (etcd#12528, etcd#15247) |
+//! | [`sessions`] | a session has one owner in an epoch, and epochs rise (Kleppmann, "How to do distributed locking") |
 //! | [`once`] | requests made several times are carried out once, and every attempt has the same answer (Raft dissertation, section 6.3) |
+//! | [`streams`] | offsets of streams are dense, a repeated message is known, cursors are never ahead, and what nodes store of streams is what was appended |
 //! | [`client`] | every request gets one answer; what was acknowledged is in the log once; reads see what was acknowledged before |
 
 pub(super) mod client;
@@ -34,7 +36,9 @@ pub(super) mod once;
 pub(crate) mod progress;
 pub(crate) mod promise;
 pub(super) mod queues;
+pub(super) mod sessions;
 pub(crate) mod state;
+pub(super) mod streams;
 
 /// A broken property.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +76,8 @@ pub(super) struct Checkers {
     pub(super) handovers: handover::Handovers,
     pub(super) grants: grants::Grants,
     pub(super) once: once::Requests,
+    pub(super) sessions: sessions::Sessions,
+    pub(super) streams: streams::Streams,
 }
 
 impl Checkers {
@@ -88,6 +94,8 @@ impl Checkers {
             handovers: handover::Handovers::default(),
             grants: grants::Grants::new(clock_skew),
             once: once::Requests::default(),
+            sessions: sessions::Sessions::default(),
+            streams: streams::Streams::default(),
         }
     }
 }

@@ -1,0 +1,179 @@
+//! Where sessions go: drain, capacity and rebalance of nodes.
+//!
+//! Each of them is one command, with which the leader's duty goes on whether or not anybody waits. A handler waits for
+//! what came of it within the time of a request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use http::{HeaderMap, Uri};
+use quorate_api::{
+    CapacityRequest, Consistency, DrainAnswer, DrainRequest, PlacementChanged, RebalanceAnswer,
+};
+use quorate_core::raft::NodeId;
+use quorate_core::state::{Command, Drain, Reply, Revision, SessionCommand, SessionReply};
+
+use super::Shared;
+use super::answer::{Failure, json};
+use super::backend::{Placement, ReadOptions};
+use super::query::Query;
+use super::requests::{Change, misdirected};
+use super::sessions::member;
+
+/// How long a handler pauses before it looks again.
+const LOOK: Duration = Duration::from_millis(50);
+/// What of the time of a request is left for the answer.
+const ANSWER: Duration = Duration::from_millis(200);
+
+/// `POST /cluster/nodes/{id}/drain`
+pub(super) async fn drain(
+    State(shared): State<Arc<Shared>>,
+    uri: Uri,
+    headers: HeaderMap,
+    Path(name): Path<String>,
+    body: Body,
+) -> Result<Response, Failure> {
+    let query = Query::parse(uri.query(), &["redirect"])?;
+    let change = Change::read(&query, &headers, &uri)?;
+    let node = member(&shared.backend.members()?, &name)?;
+    let request: DrainRequest = shared
+        .read_optional_json(&headers, body)
+        .await?
+        .unwrap_or_default();
+    let before = shared.placement(&uri).await?;
+    let drain = if request.force { Drain::Forced } else { Drain::Yes };
+    shared
+        .change_placement(SessionCommand::Drain { node, drain }, change)
+        .await?;
+    let after = shared
+        .wait_for_moves(&uri, |placement| sessions_of(placement, node) == 0)
+        .await?;
+    let left = sessions_of(&after, node);
+    let errors = match left {
+        0 => Vec::new(),
+        _ if after.due > 0 => vec![format!(
+            "{left} sessions are still being moved; the cluster goes on"
+        )],
+        _ => vec![format!(
+            "no other node has room for {left} sessions; they stay until one has, or with \"force\""
+        )],
+    };
+    Ok(json(&DrainAnswer {
+        success: left == 0,
+        migrated_sessions: sessions_of(&before, node).saturating_sub(left),
+        failed_sessions: left,
+        errors,
+    }))
+}
+
+/// `POST /cluster/nodes/{id}/undrain`
+pub(super) async fn undrain(
+    State(shared): State<Arc<Shared>>,
+    uri: Uri,
+    headers: HeaderMap,
+    Path(name): Path<String>,
+) -> Result<Response, Failure> {
+    let query = Query::parse(uri.query(), &["redirect"])?;
+    let change = Change::read(&query, &headers, &uri)?;
+    let node = member(&shared.backend.members()?, &name)?;
+    let drain = Drain::No;
+    let changed = shared
+        .change_placement(SessionCommand::Drain { node, drain }, change)
+        .await?;
+    Ok(json(&done(changed)))
+}
+
+/// `PUT /cluster/nodes/{id}/capacity`
+pub(super) async fn set_capacity(
+    State(shared): State<Arc<Shared>>,
+    uri: Uri,
+    headers: HeaderMap,
+    Path(name): Path<String>,
+    body: Body,
+) -> Result<Response, Failure> {
+    let query = Query::parse(uri.query(), &["redirect"])?;
+    let change = Change::read(&query, &headers, &uri)?;
+    let node = member(&shared.backend.members()?, &name)?;
+    let request: CapacityRequest = shared
+        .read_json(&headers, body, r#"{"max_sessions": 100}"#)
+        .await?;
+    let capacity = request.max_sessions;
+    let changed = shared
+        .change_placement(SessionCommand::SetCapacity { node, capacity }, change)
+        .await?;
+    Ok(json(&done(changed)))
+}
+
+/// `POST /cluster/rebalance`
+pub(super) async fn rebalance(
+    State(shared): State<Arc<Shared>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let query = Query::parse(uri.query(), &["redirect"])?;
+    let change = Change::read(&query, &headers, &uri)?;
+    let (_, due) = shared.change_placement(SessionCommand::Rebalance, change).await?;
+    let after = shared.wait_for_moves(&uri, |_| false).await?;
+    Ok(json(&RebalanceAnswer {
+        success: after.due == 0,
+        sessions_moved: due.saturating_sub(after.due),
+    }))
+}
+
+fn done((revision, _): (Revision, u64)) -> PlacementChanged {
+    PlacementChanged {
+        success: true,
+        revision: revision.0,
+    }
+}
+
+fn sessions_of(placement: &Placement, node: NodeId) -> u64 {
+    let mut nodes = placement.nodes.iter();
+    nodes
+        .find(|load| load.node == node)
+        .map_or(0, |load| load.sessions)
+}
+
+impl Shared {
+    /// The revision after a change, and how many moves are due then.
+    async fn change_placement(
+        &self,
+        command: SessionCommand,
+        change: Change<'_>,
+    ) -> Result<(Revision, u64), Failure> {
+        match self.change(Command::Session(command), change).await? {
+            Reply::Session(SessionReply::Placement { revision, due, .. }) => Ok((revision, due)),
+            _ => Err(Failure::unexpected_reply()),
+        }
+    }
+
+    /// Waits until nothing is to be moved, or `enough` is done, or the time of a request is nearly over.
+    async fn wait_for_moves(
+        &self,
+        uri: &Uri,
+        enough: impl Fn(&Placement) -> bool,
+    ) -> Result<Placement, Failure> {
+        let give_up = self.clock.now() + self.timeouts.request.saturating_sub(ANSWER);
+        loop {
+            let placement = self.placement(uri).await?;
+            if placement.due == 0 || enough(&placement) || self.clock.now() >= give_up {
+                return Ok(placement);
+            }
+            self.clock.sleep_until(self.clock.now() + LOOK).await;
+        }
+    }
+
+    async fn placement(&self, uri: &Uri) -> Result<Placement, Failure> {
+        let options = ReadOptions {
+            consistency: Consistency::Linearizable,
+            min_revision: Revision::ABSENT,
+            deadline: self.deadline(),
+        };
+        self.until_leader(options.deadline, false, || self.backend.placement(options))
+            .await
+            .map_err(|error| misdirected(error, uri))
+    }
+}
