@@ -143,6 +143,7 @@ impl World {
         let hosts = Host::all(&status);
         if let Some(host) = hosts
             .iter()
+            .filter(|host| self.nodes.get(host.id).is_some_and(|node| !node.gone))
             .find(|host| presence(host.id) != Some(Presence::Present))
         {
             return Some(format!("no sessions are placed on {}, which is there", host.id));
