@@ -588,7 +588,7 @@ impl Running {
             membership: base.unwrap_or_else(|| raft.status().base.clone()).membership,
             store: store_sender.clone(),
             unwritten: store.unwritten(),
-            stream_changes: streams.changes,
+            stream_changes: Arc::clone(&streams.changes),
             applied_bytes: Arc::clone(&applied_bytes),
             state_bytes,
             snapshots: snapshots.clone(),
@@ -601,7 +601,8 @@ impl Running {
         };
         spawn.lane("apply", move || apply.run(apply_in))?;
         let reader = store.reader();
-        spawn.lane("records", move || lanes::records::run(reader, streams.reads))?;
+        let changes = streams.changes.subscribe();
+        spawn.lane("records", move || lanes::records::run(reader, streams.reads, changes))?;
         let snapshot = SnapshotLane {
             snapshots,
             state: store.reader(),

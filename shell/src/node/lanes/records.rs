@@ -3,8 +3,9 @@
 //! The queue is bounded; a client that finds it full is told to come back.
 
 use quorate_core::state::{Offset, RecordBatch, StreamId};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::api::backend::StreamChanges;
 use crate::storage::{StateReader, StorageError};
 
 /// Reads that wait for the lane.
@@ -20,9 +21,19 @@ pub(in super::super) struct RecordsOrder {
     pub(in super::super) reply: oneshot::Sender<Result<Vec<RecordBatch>, StorageError>>,
 }
 
-/// Reads until the orders end.
-pub(in super::super) async fn run(reader: StateReader, mut orders: mpsc::Receiver<RecordsOrder>) {
-    while let Some(order) = orders.recv().await {
+/// Reads until the node stops. Whoever may still ask holds an end of the queue for longer than that.
+pub(in super::super) async fn run(
+    reader: StateReader,
+    mut orders: mpsc::Receiver<RecordsOrder>,
+    mut changes: watch::Receiver<StreamChanges>,
+) {
+    loop {
+        let order = tokio::select! {
+            biased;
+            _ = changes.wait_for(|changes| changes.stopping) => return,
+            order = orders.recv() => order,
+        };
+        let Some(order) = order else { return };
         if order.reply.is_closed() {
             continue;
         }
