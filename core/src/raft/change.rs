@@ -35,7 +35,8 @@ impl Raft {
             return false;
         };
         let opened = self.commit >= leader.opened_at || self.planted(PlantedBug::ChangeBeforeFirstCommit);
-        let committed = self.log.membership_position().index <= self.commit;
+        // Nor more than one that waits for this node's own disk: they are held in memory until then.
+        let committed = self.log.membership_position().index <= self.commit.min(self.log.durable());
         let idle = leader.change.is_none() && leader.transfer.is_none();
         let begun = !self.begins_before_its_lineage();
         opened && committed && idle && begun && !self.log.membership().is_joint()

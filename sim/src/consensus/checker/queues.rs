@@ -4,8 +4,9 @@ use quorate_core::raft::Load;
 
 use super::{Verdict, demand};
 
-/// Bytes that one command takes in a log at the most.
-const ENTRY_BYTES_MAX: u64 = 4 << 10;
+/// Bytes that a command takes in a log at the most, with the memberships of one change, which are never refused for
+/// what they take.
+const ENTRY_BYTES_MAX: u64 = 8 << 10;
 /// Answers of one node to one other that wait for the same write: to an append, to a request for a vote, and to both of an
 /// earlier term that was left before the write began.
 const HELD_AN_OTHER: usize = 4;
