@@ -529,11 +529,15 @@ impl World {
                 },
             )?;
         }
-        queues::bounded(
-            &live.process.raft.load(),
-            status.membership.members().len(),
-            self.knobs.raft.append_bytes_max,
-        )?;
+        // What is held lasts for more than a step.
+        if self.statistics.steps.is_multiple_of(8) {
+            let others = status.membership.members().len();
+            queues::bounded(
+                &live.process.raft.load(),
+                others,
+                self.knobs.raft.append_bytes_max,
+            )?;
+        }
         let (term, commit) = (status.term, status.commit);
         // A leader that commits its own removal leads no more at the end of the step.
         let led = self.checkers.elections.leader_of(term) == Some(run);
