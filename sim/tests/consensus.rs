@@ -119,6 +119,7 @@ fn a_disk_that_loses_what_it_has_synced_is_seen() {
         "committed entries are on the disks of a majority",
         "a node starts from what it wrote",
         "log matching",
+        "a leader knows what its followers hold",
     ];
     assert!(expected.contains(&violation.checker), "{violation}");
 }
