@@ -4,69 +4,7 @@
 //! ([`quorate_core::raft::PlantedBug`]) the switches exist only with the feature `planted-bugs`, which no production build
 //! turns on; without it [`Planted`] is empty, and every question is answered "no" when the code is compiled.
 
-/// The mistake that a node's shell makes, if any.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Planted {
-    #[cfg(feature = "planted-bugs")]
-    bug: Option<PlantedBug>,
-}
-
-impl Planted {
-    /// A shell that makes none of them.
-    pub const NONE: Planted = Planted {
-        #[cfg(feature = "planted-bugs")]
-        bug: None,
-    };
-
-    /// A shell that makes the mistake `bug`.
-    #[cfg(feature = "planted-bugs")]
-    pub const fn with(bug: PlantedBug) -> Planted {
-        Planted { bug: Some(bug) }
-    }
-
-    /// Whether the shell makes this mistake.
-    #[inline(always)]
-    pub(crate) fn is(self, bug: PlantedBug) -> bool {
-        #[cfg(feature = "planted-bugs")]
-        return self.bug == Some(bug);
-        #[cfg(not(feature = "planted-bugs"))]
-        {
-            let _ = bug;
-            false
-        }
-    }
-}
-
-macro_rules! planted_bugs {
-    ($($(#[doc = $text:literal])+ $bug:ident = $name:literal,)+) => {
-        /// A mistake in the shell that can be planted.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum PlantedBug {
-            $($(#[doc = $text])+ $bug,)+
-        }
-
-        impl PlantedBug {
-            /// All of them.
-            pub const ALL: &'static [PlantedBug] = &[$(PlantedBug::$bug),+];
-
-            /// Its name on the command line.
-            pub fn name(self) -> &'static str {
-                match self {
-                    $(PlantedBug::$bug => $name,)+
-                }
-            }
-
-            /// What goes wrong with it.
-            pub fn sentence(self) -> &'static str {
-                match self {
-                    $(PlantedBug::$bug => concat!($($text),+).trim_ascii(),)+
-                }
-            }
-        }
-    };
-}
-
-planted_bugs! {
+quorate_core::planted_bugs! {
     /// A group of writes is acknowledged without a sync of the log.
     LogIsNotSynced = "log-is-not-synced",
     /// A group of writes is acknowledged before it is written.

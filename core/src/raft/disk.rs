@@ -2,8 +2,8 @@
 //!
 //! A write is timed from when it was handed out until it was acknowledged, with the driver's `now`, without the time for
 //! which it waited behind the write before it: a busy leader's writes queue, those of a follower that is sent one entry
-//! at a time do not, and equal disks are to compare as equal. Members tell their leader in the answers to its heartbeats, which wait for no
-//! disk, so that a stuck disk is told of too.
+//! at a time do not, and equal disks are to compare as equal. Members tell their leader in the answers to its heartbeats,
+//! which wait for no disk, so that a stuck disk is told of too.
 //!
 //! Invariant: a node whose disk is stalled neither campaigns, nor promises a vote, nor is handed the leadership; its
 //! vote, and whatever it would append, could not become durable (hashicorp/raft#503: healthy heartbeats, useless

@@ -3,15 +3,15 @@
 use super::Raft;
 use super::role::Part;
 
-/// What a node holds at one moment. Each quantity stands beside its bound.
+/// What a node holds at one moment, and the bounds that its configuration sets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Load {
     /// Reads that wait: for a heartbeat round on a leader, for the leader's answer on others.
     pub reads: usize,
     /// The most of them; more are answered with [`Outcome::Busy`](super::Outcome::Busy).
     pub reads_max: usize,
-    /// On a leader, the bytes of entries that are not committed, or not on its disk; none until that is
-    /// so of its first one: what it found in its log may be more than it would have taken on.
+    /// On a leader, the bytes of entries that are not committed, or not on its disk. None before its own first entry is
+    /// both: what it found in its log may be more than it would have taken on.
     pub uncommitted_bytes: u64,
     /// Beyond so many of them a command is answered with [`Outcome::Busy`](super::Outcome::Busy).
     pub uncommitted_bytes_max: u64,

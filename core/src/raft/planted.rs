@@ -4,42 +4,46 @@
 //! only with the feature `planted-bugs`, which no production build turns on; without it [`Planted`] is empty, and every
 //! question is answered "no" when the code is compiled.
 
-/// The mistake that a node makes, if any.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Planted {
-    #[cfg(feature = "planted-bugs")]
-    bug: Option<PlantedBug>,
-}
-
-impl Planted {
-    /// A node that makes none of them.
-    pub const NONE: Planted = Planted {
-        #[cfg(feature = "planted-bugs")]
-        bug: None,
-    };
-
-    /// A node that makes the mistake `bug`.
-    #[cfg(feature = "planted-bugs")]
-    pub const fn with(bug: PlantedBug) -> Planted {
-        Planted { bug: Some(bug) }
-    }
-
-    /// Whether the node makes this mistake.
-    #[inline(always)]
-    pub(crate) fn is(self, bug: PlantedBug) -> bool {
-        #[cfg(feature = "planted-bugs")]
-        return self.bug == Some(bug);
-        #[cfg(not(feature = "planted-bugs"))]
-        {
-            let _ = bug;
-            false
-        }
-    }
-}
-
+/// The switches of one crate, for those who depend on its feature `planted-bugs`: `Planted`, the mistake that is made if any,
+/// and `PlantedBug`, all that can be. Each is documented with a sentence, and named as on the command line.
+#[doc(hidden)]
+#[macro_export]
 macro_rules! planted_bugs {
     ($($(#[doc = $text:literal])+ $bug:ident = $name:literal,)+) => {
-        /// A mistake in consensus or in the state machine that can be planted. The comments name the implementations that made it.
+        /// The mistake that is made, if any.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Planted {
+            #[cfg(feature = "planted-bugs")]
+            bug: Option<PlantedBug>,
+        }
+
+        impl Planted {
+            /// None of them.
+            pub const NONE: Planted = Planted {
+                #[cfg(feature = "planted-bugs")]
+                bug: None,
+            };
+
+            /// The mistake `bug`.
+            #[cfg(feature = "planted-bugs")]
+            pub const fn with(bug: PlantedBug) -> Planted {
+                Planted { bug: Some(bug) }
+            }
+
+            /// Whether this mistake is made.
+            #[inline(always)]
+            pub(crate) fn is(self, bug: PlantedBug) -> bool {
+                #[cfg(feature = "planted-bugs")]
+                return self.bug == Some(bug);
+                #[cfg(not(feature = "planted-bugs"))]
+                {
+                    let _ = bug;
+                    false
+                }
+            }
+        }
+
+        /// A mistake that can be planted.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum PlantedBug {
             $($(#[doc = $text])+ $bug,)+
@@ -56,7 +60,7 @@ macro_rules! planted_bugs {
                 }
             }
 
-            /// What goes wrong with it, and which implementations made it.
+            /// What goes wrong with it.
             pub fn sentence(self) -> &'static str {
                 match self {
                     $(PlantedBug::$bug => concat!($($text),+).trim_ascii(),)+

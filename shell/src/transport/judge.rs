@@ -54,11 +54,11 @@ impl Shared {
         refusal
     }
 
-    /// Logs a refusal and tells the owner, unless both happened within the last minute.
+    /// Logs a refusal unless that was done within the last minute, and tells the owner: whether a refusal stays can be
+    /// seen only from its coming again.
     pub(super) fn report(&self, refusal: &Refusal) {
-        if self.complaints.mention(refusal, self.ports.clock.now()) {
-            self.events.put_if_room(Event::Refused(refusal.clone()));
-        }
+        self.complaints.mention(refusal, self.ports.clock.now());
+        self.events.put_if_room(Event::Refused(refusal.clone()));
     }
 
     /// What the end of a connection means while it is being made.

@@ -86,14 +86,13 @@ pub(super) struct Store {
     /// Up to where the durable rows reach.
     pub(super) applied: Position,
     behind: VecDeque<Batch>,
+    /// What came and goes beyond the durable rows: the log may begin after any of them.
     snapshots: BTreeMap<Index, Arc<Snapshot>>,
     /// What was made to be sent, the newest first.
     kept: Vec<Arc<Snapshot>>,
     part: Option<Part>,
 }
 
-/// Snapshot files that are kept; only the newest can be wanted.
-const SNAPSHOTS_MAX: usize = 4;
 /// Snapshots that are kept to be sent; the one before the newest may still be on its way.
 const KEPT: usize = 2;
 
@@ -237,9 +236,6 @@ impl Store {
         let whole = rows == snapshot.rows;
         let index = snapshot.base.position.index;
         self.snapshots.insert(index, Arc::clone(snapshot));
-        while self.snapshots.len() > SNAPSHOTS_MAX {
-            self.snapshots.pop_first();
-        }
         whole
     }
 

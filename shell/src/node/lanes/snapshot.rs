@@ -123,6 +123,7 @@ impl Shared {
                 }
             }
             SnapshotOrder::StateDurable(position) => {
+                self.transfers.state_durable(position.index);
                 if let Err(error) = self.make_if_due(position).await {
                     tracing::warn!(%error, "could not make a snapshot");
                 }

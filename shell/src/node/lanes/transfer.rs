@@ -103,6 +103,8 @@ pub(super) struct Transfers {
     transport: Transport,
     clock: Arc<dyn Clock>,
     pace: Pace,
+    /// Up to where the state store is known to hold everything.
+    durable: Cell<Index>,
     parts: RefCell<BTreeMap<NodeId, Part>>,
     receiving: Cell<bool>,
 }
@@ -120,18 +122,27 @@ impl Transfers {
             transport,
             pace: Pace::new(Arc::clone(&clock), rate),
             clock,
+            durable: Cell::default(),
             parts: RefCell::default(),
             receiving: Cell::new(false),
         }
     }
 
-    /// Removes old snapshots, but none that a member has a part of.
+    /// The state store holds everything up to `index`.
+    pub(super) fn state_durable(&self, index: Index) {
+        self.durable.set(self.durable.get().max(index));
+    }
+
+    /// Removes old snapshots, but none that a member has a part of, and none that goes beyond the state on disk: the log may
+    /// begin after it, and a restart then needs it, however many newer ones came since.
     pub(super) fn retain(&self) -> Result<(), StorageError> {
         let now = self.clock.now();
         let mut parts = self.parts.borrow_mut();
         parts.retain(|_, part| part.since.is_none_or(|since| now.since(since) < KEPT_FOR_MEMBER));
-        let wanted: BTreeSet<Position> = parts.values().map(|part| part.position).collect();
-        self.snapshots.retain(KEPT, &wanted)
+        let begun: BTreeSet<Position> = parts.values().map(|part| part.position).collect();
+        let durable = self.durable.get();
+        let is_wanted = |position: &Position| begun.contains(position) || position.index > durable;
+        self.snapshots.retain(KEPT, is_wanted)
     }
 
     /// Sends a member one of `snapshots`, which come the newest first. Done when the member has it, durably.

@@ -16,7 +16,6 @@ mod receive;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -178,14 +177,14 @@ impl Snapshots {
             .map_err(StorageError::io("remove", &path))
     }
 
-    /// Removes all but the newest `keep` snapshots and those up to a position in `wanted`.
+    /// Removes all but the newest `keep` snapshots and those that end where one is wanted.
     ///
     /// # Errors
     /// When the disk fails.
-    pub fn retain(&self, keep: usize, wanted: &BTreeSet<Position>) -> Result<(), StorageError> {
+    pub fn retain(&self, keep: usize, is_wanted: impl Fn(&Position) -> bool) -> Result<(), StorageError> {
         let positions = self.list()?;
         let older = &positions[..positions.len().saturating_sub(keep)];
-        for position in older.iter().filter(|position| !wanted.contains(position)) {
+        for position in older.iter().filter(|position| !is_wanted(position)) {
             self.remove(*position)?;
         }
         Ok(())

@@ -146,7 +146,7 @@ fn vote_after_a_restart(plan: &mut Plan, random: &mut Stream, start: Time) -> Ti
 fn unwritten_beginning(plan: &mut Plan, random: &mut Stream) {
     let blank = random.below(plan.nodes);
     let cut = 320 * MILLISECOND + random.around(60 * MILLISECOND);
-    let turn = cut + random.between(140 * MILLISECOND, 290 * MILLISECOND);
+    let turn = cut + random.between(150 * MILLISECOND, 300 * MILLISECOND);
     let victim = Who::Place(blank);
     let mut fault = |at, kind| plan.faults.push(Fault { at, kind });
     let stuck = FaultKind::StalledDisk {
@@ -159,6 +159,12 @@ fn unwritten_beginning(plan: &mut Plan, random: &mut Stream) {
         duration: 300 * MILLISECOND,
     };
     fault(cut, split);
+    // It does not hear from the leader that it has followed it.
+    let unheard = FaultKind::Partition {
+        shape: Shape::Alone(Who::Leader),
+        duration: 200 * MILLISECOND,
+    };
+    fault(turn, unheard);
     let down = random.around(2 * MILLISECOND);
     fault(turn, FaultKind::Crash { victim, down });
 }

@@ -197,6 +197,7 @@ fn a_transfer_goes_on_where_it_broke_off_though_newer_snapshots_were_made() {
         let mut offer = vec![first];
         for index in [8, 9, 10] {
             offer.insert(0, write(&sender.snapshots, index, 10).await);
+            sender.transfers.state_durable(Index(index));
             sender.transfers.retain().unwrap();
         }
         let kept = sender.snapshots.list().unwrap();
@@ -247,6 +248,30 @@ fn what_a_receiver_had_whole_when_it_stopped_is_not_sent_again() {
             matches!(taken, Ok(SnapshotEvent::Received { term: TERM, .. })),
             "{taken:?}"
         );
+    });
+}
+
+#[test]
+fn a_snapshot_that_the_state_has_not_caught_up_with_stays_until_it_has() {
+    run(async {
+        let disk = Disk::default();
+        let side = side(SENDER, &secret(), &disk, 0);
+        for index in [10, 20, 30, 40, 50] {
+            write(&side.snapshots, index, 1).await;
+        }
+        let kept = || {
+            side.transfers.retain().unwrap();
+            let positions = side.snapshots.list().unwrap();
+            positions
+                .iter()
+                .map(|position| position.index.0)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(kept(), [10, 20, 30, 40, 50], "nothing is known of the state");
+        side.transfers.state_durable(Index(20));
+        assert_eq!(kept(), [30, 40, 50]);
+        side.transfers.state_durable(Index(50));
+        assert_eq!(kept(), [40, 50]);
     });
 }
 
