@@ -225,6 +225,11 @@ impl Consensus {
         self.raft.step(self.ports.clock.now(), input);
     }
 
+    /// Looks after everything in the next round.
+    pub(super) fn duties_are_due(&mut self) {
+        self.duties_due = self.ports.clock.now();
+    }
+
     fn run_due(&mut self) {
         let now = self.ports.clock.now();
         if self.raft.deadline().is_some_and(|deadline| now >= deadline) {

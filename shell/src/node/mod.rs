@@ -602,7 +602,9 @@ impl Running {
         spawn.lane("apply", move || apply.run(apply_in))?;
         let reader = store.reader();
         let changes = streams.changes.subscribe();
-        spawn.lane("records", move || lanes::records::run(reader, streams.reads, changes))?;
+        spawn.lane("records", move || {
+            lanes::records::run(reader, streams.reads, changes)
+        })?;
         let snapshot = SnapshotLane {
             snapshots,
             state: store.reader(),

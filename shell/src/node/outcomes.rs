@@ -165,7 +165,13 @@ impl Consensus {
         self.count(event);
         self.log_event(event);
         match event {
-            TraceEvent::Elected { .. } | TraceEvent::LeaderLost { .. } => {
+            TraceEvent::Elected { .. } => {
+                self.transport.watch_closely(None);
+                self.show_gauges();
+                // What only a leader sees, such as the nodes that sessions can go to, is waited for.
+                self.duties_are_due();
+            }
+            TraceEvent::LeaderLost { .. } => {
                 self.transport.watch_closely(None);
                 self.show_gauges();
             }
