@@ -254,6 +254,28 @@ impl KeySpace {
         Ok(query.choose(versions.filter(|(_, version)| exists(version)), bytes_max))
     }
 
+    /// What a key was at the revisions that can be read, the latest first; none where it was removed.
+    pub(super) fn versions_of<'a>(
+        &'a self,
+        space: Space,
+        key: &[u8],
+    ) -> impl Iterator<Item = (Revision, Option<&'a Pair>)> + use<'a> {
+        let compacted = self.counters.compacted;
+        let history = self.spaces[space.number()].get(key);
+        let mut ended = false;
+        history
+            .into_iter()
+            .flat_map(History::versions_back)
+            .take_while(move |version| {
+                // What a key was at the compacted revision may be older than that, unless it was removed by then.
+                let old = version.place.revision <= compacted;
+                let known = !ended && !(old && version.pair.is_none());
+                ended |= old;
+                known
+            })
+            .map(|version| (version.place.revision, version.pair.as_ref()))
+    }
+
     /// Whether it is known what the keys were at `revision`.
     pub(super) fn check_readable(&self, revision: Revision) -> Result<(), ReadError> {
         let Counters {
