@@ -268,10 +268,11 @@ impl KeySpace {
             .flat_map(History::versions_back)
             .take_while(move |version| {
                 // What a key was at the compacted revision may be older than that, unless it was removed by then.
-                let old = version.place.revision <= compacted;
-                let known = !ended && !(old && version.pair.is_none());
-                ended |= old;
-                known
+                if ended {
+                    return false;
+                }
+                ended = version.place.revision <= compacted;
+                version.pair.is_some() || !ended
             })
             .map(|version| (version.place.revision, version.pair.as_ref()))
     }
