@@ -57,6 +57,8 @@ enum Kind {
     /// A message arrives, and may arrive again.
     Deliver(u32),
     Timeout,
+    /// One that its receiver judges by when it heard of a leader, when it has not for long.
+    DeliverLate(u32),
     Persist,
     Propose(u8),
     Crash(u8),
@@ -145,6 +147,17 @@ impl Cluster<'_> {
             kind: Kind::Deliver(number),
         };
         let mut actions: Vec<Action> = state.messages.iter().map(deliver).collect();
+        let late = state.messages.iter().filter_map(|number| {
+            let envelope = self.envelopes.get(number);
+            let place = place(envelope.to);
+            self.node(state, place)
+                .may_be_late(&envelope.message)
+                .then_some(Action {
+                    place,
+                    kind: Kind::DeliverLate(number),
+                })
+        });
+        actions.extend(late);
         for place in 0..self.places() {
             let mut add = |kind| actions.push(Action { place, kind });
             let node = self.node(state, place);
@@ -189,7 +202,7 @@ impl Cluster<'_> {
             Kind::Timeout => next.timeouts += 1,
             Kind::Crash(_) => next.crashes += 1,
             Kind::Propose(_) => next.present.proposed += 1,
-            Kind::Slow | Kind::Deliver(_) | Kind::Persist => {}
+            Kind::Slow | Kind::Deliver(_) | Kind::DeliverLate(_) | Kind::Persist => {}
         }
         next.present.nodes[usize::from(action.place)] = played.node;
         for number in &played.sent {
@@ -223,6 +236,10 @@ impl Cluster<'_> {
             Kind::Deliver(envelope) => {
                 let envelope = self.envelopes.get(envelope);
                 Happening::Message(envelope.from, envelope.message.clone())
+            }
+            Kind::DeliverLate(envelope) => {
+                let envelope = self.envelopes.get(envelope);
+                Happening::LateMessage(envelope.from, envelope.message.clone())
             }
             Kind::Timeout => Happening::Timeout,
             Kind::Persist => Happening::Persist,
@@ -355,6 +372,10 @@ impl Cluster<'_> {
             Kind::Deliver(number) => {
                 let Envelope { from, to, message } = self.envelopes.get(number);
                 format!("{from} -> {to}: {message:?}")
+            }
+            Kind::DeliverLate(number) => {
+                let Envelope { from, to, message } = self.envelopes.get(number);
+                format!("{from} -> {to}, which has heard of no leader for long: {message:?}")
             }
             Kind::Timeout => format!("a timer of node {node} fires"),
             Kind::Persist => format!("the oldest write of node {node} is durable"),
