@@ -160,7 +160,9 @@ impl Shared {
         };
         let changes = differences(&request, &present)?;
         let count = |gone| {
-            let gone = changes.iter().filter(|change| (change.kind == DifferenceKind::Removed) == gone);
+            let gone = changes
+                .iter()
+                .filter(|change| (change.kind == DifferenceKind::Removed) == gone);
             gone.count() as u64
         };
         let (written, deleted) = match dry_run {

@@ -41,11 +41,17 @@ fn link(url: &str) -> Value {
 async fn a_setting_is_written_read_listed_and_deleted() {
     let port = Port::open().await;
     let written = port
-        .set("settings/links/docs", json!({"url": "https://a", "b": [1, 2.5, null]}))
+        .set(
+            "settings/links/docs",
+            json!({"url": "https://a", "b": [1, 2.5, null]}),
+        )
         .await;
     assert_eq!(written.json(), json!({"revision": 1, "written": 1, "deleted": 0}));
     let again = port
-        .set("settings/links/docs", json!({"b": [1, 2.5, null], "url": "https://a"}))
+        .set(
+            "settings/links/docs",
+            json!({"b": [1, 2.5, null], "url": "https://a"}),
+        )
         .await;
     assert_eq!(
         again.json()["written"],
@@ -57,9 +63,15 @@ async fn a_setting_is_written_read_listed_and_deleted() {
     let expected = json!({"section": "links", "key": "docs", "value": {"url": "https://a", "b": [1, 2.5, null]},
         "create_revision": 1, "mod_revision": 1, "version": 1});
     assert_eq!(read.json(), expected);
-    assert_eq!(port.get("/v1/settings/links/a%2Fb%20c").await.json()["key"], "a/b c");
+    assert_eq!(
+        port.get("/v1/settings/links/a%2Fb%20c").await.json()["key"],
+        "a/b c"
+    );
     let section = port.get("/v1/settings/links").await.json();
-    assert_eq!((&section["revision"], &section["mod_revision"]), (&json!(2), &json!(2)));
+    assert_eq!(
+        (&section["revision"], &section["mod_revision"]),
+        (&json!(2), &json!(2))
+    );
     assert_eq!(section["settings"].as_array().map(Vec::len), Some(2));
     let listed = port.get("/v1/settings").await.json();
     let expected = json!({"revision": 2, "sections": [
@@ -129,7 +141,11 @@ async fn settings_that_do_not_fit_the_schema_are_refused_wherever_they_come_from
     ] {
         let refused = port.set(path, body).await;
         let problem = refused.problem(422, ProblemCode::SchemaMismatch);
-        assert!(problem.detail.contains("links would not fit"), "{}", problem.detail);
+        assert!(
+            problem.detail.contains("links would not fit"),
+            "{}",
+            problem.detail
+        );
     }
     let problem = port.set("settings/links/docs", link("x")).await;
     let problem = problem.problem(422, ProblemCode::SchemaMismatch);
@@ -183,6 +199,45 @@ async fn what_is_no_schema_is_refused_and_reads_no_other_place() {
 }
 
 #[tokio::test]
+async fn a_schema_that_would_take_for_ever_is_refused() {
+    let port = Port::open().await;
+    let doubled = |number: usize| {
+        let next = json!({"$ref": format!("#/$defs/d{}", number + 1)});
+        (format!("d{number}"), json!({"anyOf": [next, next]}))
+    };
+    let mut parts: serde_json::Map<String, Value> = (0..60).map(doubled).collect();
+    parts.insert("d60".to_owned(), json!(false));
+    let doubling = json!({"$defs": parts, "$ref": "#/$defs/d0"});
+    port.set("schemas/links", doubling)
+        .await
+        .problem(422, ProblemCode::InvalidSchema);
+    let chain: Value = (0..300)
+        .map(|number| {
+            (
+                format!("d{number}"),
+                json!({"$ref": format!("#/$defs/d{}", number + 1)}),
+            )
+        })
+        .collect::<serde_json::Map<_, _>>()
+        .into();
+    port.set("schemas/links", json!({"$defs": chain}))
+        .await
+        .problem(422, ProblemCode::InvalidSchema);
+    // One that doubles with each step into the value is fine until a value goes deep.
+    let deeper = json!({"additionalProperties": {"$ref": "#"}});
+    let branching = json!({"anyOf": [deeper, deeper]});
+    assert_eq!(port.set("schemas/links", branching).await.status, StatusCode::OK);
+    assert_eq!(
+        port.set("settings/links/flat", json!({"a": 1})).await.status,
+        StatusCode::OK
+    );
+    let deep = (0..40).fold(json!(1), |value, _| json!({"a": value}));
+    port.set("settings/links/deep", deep)
+        .await
+        .problem(422, ProblemCode::InvalidSchema);
+}
+
+#[tokio::test]
 async fn an_import_is_one_change_that_can_be_tried_first() {
     let port = Port::open().await;
     port.set("settings/links/docs", json!(1)).await;
@@ -201,12 +256,8 @@ async fn an_import_is_one_change_that_can_be_tried_first() {
     ]);
     assert_eq!((&tried["dry_run"], &tried["changes"]), (&json!(true), &changes));
     assert_eq!(port.get("/v1/settings").await.json()["revision"], 3);
-    let done = port
-        .set("settings?mode=replace", document.clone())
-        .await
-        .json();
-    let expected =
-        json!({"revision": 4, "dry_run": false, "written": 2, "deleted": 2, "changes": changes});
+    let done = port.set("settings?mode=replace", document.clone()).await.json();
+    let expected = json!({"revision": 4, "dry_run": false, "written": 2, "deleted": 2, "changes": changes});
     assert_eq!(done, expected);
     let exported = port.get("/v1/settings?format=json").await.json();
     assert_eq!(exported, document);
@@ -257,12 +308,19 @@ async fn history_tells_what_is_kept_and_old_revisions_are_read() {
     ]});
     assert_eq!(first, expected);
     let rest = port.get("/v1/settings/links/docs/history?before=3").await.json();
-    assert_eq!((rest["versions"].as_array().map(Vec::len), &rest["more"]), (Some(2), &json!(false)));
+    assert_eq!(
+        (rest["versions"].as_array().map(Vec::len), &rest["more"]),
+        (Some(2), &json!(false))
+    );
     let old = port.get("/v1/settings/links/docs?revision=2").await.json();
     assert_eq!(old["value"], 2);
     let old = port.get("/v1/settings/links?revision=1").await.json();
-    assert_eq!((&old["mod_revision"], &old["settings"][0]["value"]), (&json!(1), &json!(1)));
-    port.send(Method::POST, "/v1/compact", &[], br#"{"revision": 2}"#).await;
+    assert_eq!(
+        (&old["mod_revision"], &old["settings"][0]["value"]),
+        (&json!(1), &json!(1))
+    );
+    port.send(Method::POST, "/v1/compact", &[], br#"{"revision": 2}"#)
+        .await;
     for path in ["links?revision=1", "links/docs?revision=1"] {
         let gone = port.get(&format!("/v1/settings/{path}")).await;
         gone.problem(410, ProblemCode::Compacted);
@@ -277,7 +335,8 @@ async fn a_request_under_a_key_is_answered_as_the_first_time() {
     let port = Port::open().await;
     let key = [("idempotency-key", "one")];
     let put = async |body: &'static [u8]| {
-        port.send(Method::PUT, "/v1/settings/links/docs", &key, body).await
+        port.send(Method::PUT, "/v1/settings/links/docs", &key, body)
+            .await
     };
     let first = put(b"1").await.json();
     port.remove("settings/links/docs").await;
@@ -301,7 +360,10 @@ async fn writers_of_one_section_with_a_schema_all_get_through() {
         async move { port.set(&path, link("https://a")).await.status }
     });
     let statuses = futures_util::future::join_all(writes).await;
-    assert!(statuses.iter().all(|status| *status == StatusCode::OK), "{statuses:?}");
+    assert!(
+        statuses.iter().all(|status| *status == StatusCode::OK),
+        "{statuses:?}"
+    );
     let section = port.get("/v1/settings/links").await.json();
     assert_eq!(section["settings"].as_array().map(Vec::len), Some(12));
 }
@@ -331,7 +393,9 @@ async fn what_is_over_a_bound_or_malformed_says_so() {
     let refused = port.set(&format!("settings/a/{long_key}"), json!(1)).await;
     let problem = refused.problem(413, ProblemCode::KeyTooLarge);
     assert_eq!(limit(problem), Some(SETTING_KEY_BYTES_MAX as u64));
-    let refused = port.set("settings/a/b", json!(text(SETTING_VALUE_BYTES_MAX))).await;
+    let refused = port
+        .set("settings/a/b", json!(text(SETTING_VALUE_BYTES_MAX)))
+        .await;
     let problem = refused.problem(413, ProblemCode::ValueTooLarge);
     assert_eq!(limit(problem), Some(SETTING_VALUE_BYTES_MAX as u64));
     let refused = port
@@ -339,7 +403,10 @@ async fn what_is_over_a_bound_or_malformed_says_so() {
         .await;
     refused.problem(413, ProblemCode::ValueTooLarge);
     let large = text(SETTING_VALUE_BYTES_MAX - 2);
-    let many: Value = (0..5).map(|key| (key.to_string(), json!(large))).collect::<serde_json::Map<_, _>>().into();
+    let many: Value = (0..5)
+        .map(|key| (key.to_string(), json!(large)))
+        .collect::<serde_json::Map<_, _>>()
+        .into();
     let refused = port.set("settings/a", many).await;
     refused.problem(507, ProblemCode::QuotaReached);
     let refused = port.set("settings/a", json!({"key": text(2 << 20)})).await;

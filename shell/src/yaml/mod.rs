@@ -3,6 +3,8 @@
 //! Only what a configuration needs: one document, mappings with plain keys, lists and scalars. Anchors and aliases are
 //! refused, so a small text cannot become a large tree, and so are tags; nesting is bounded.
 
+pub(crate) mod json;
+
 use std::collections::BTreeMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
