@@ -81,6 +81,7 @@ struct Shared {
     in_flight: Arc<Semaphore>,
     keep_alives: Arc<Semaphore>,
     bytes_out: streams::BytesOut,
+    settings_turns: Semaphore,
 }
 
 /// Every path of the client port, answered by `backend`.
@@ -99,6 +100,7 @@ pub fn router(
         in_flight: Arc::new(Semaphore::new(IN_FLIGHT_KIB)),
         keep_alives: Arc::new(Semaphore::new(KEEP_ALIVES_IN_FLIGHT)),
         bytes_out: streams::BytesOut::default(),
+        settings_turns: Semaphore::new(1),
     });
     Router::new()
         .route("/v1/kv/{*key}", get(kv::get).put(kv::put).delete(kv::delete))

@@ -1,6 +1,6 @@
 //! `quorate settings list|get|set|delete|history|schema|import|export|watch`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use quorate_api::{ImportAnswer, SectionDocument, SettingsChanged, SettingsDocument};
@@ -427,7 +427,7 @@ fn text_of(bytes: Vec<u8>) -> Result<String, CliError> {
 }
 
 /// What a file says, in JSON if its name says so, and in YAML otherwise, which JSON almost always is as well.
-fn read_document(file: &PathBuf) -> Result<Value, CliError> {
+fn read_document(file: &Path) -> Result<Value, CliError> {
     let bytes = if file.as_os_str() == "-" {
         read_input()?
     } else {

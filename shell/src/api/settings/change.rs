@@ -1,7 +1,8 @@
 //! Changing settings.
 //!
 //! What a section would be is compared with its schema here and not where the change is applied. So the change names
-//! what it was compared with, and is not made when that is no longer so; then it is compared anew, a few times.
+//! what it was compared with, and is not made when that is no longer so; then it is compared anew, a few times. Changes of
+//! one node that come to that take turns, so that they do not outdate each other.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -211,6 +212,7 @@ impl Shared {
         look: Look,
     ) -> Result<(SettingsReply, Present), Failure> {
         let give_up = self.deadline();
+        let mut turn = None;
         for attempt in 1.. {
             let present = self.look_at(request, uri, look).await?;
             let (judged, misfit) = match judge(request, &present, look) {
@@ -237,6 +239,13 @@ impl Shared {
             }
             if attempt >= ATTEMPTS_MAX || self.clock.now() >= give_up {
                 return Err(failure);
+            }
+            if turn.is_none() {
+                turn = tokio::select! {
+                    biased;
+                    turn = self.settings_turns.acquire() => turn.ok(),
+                    () = self.clock.sleep_until(give_up) => return Err(failure),
+                };
             }
         }
         unreachable!("attempts are counted without an end")
