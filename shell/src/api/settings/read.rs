@@ -202,8 +202,10 @@ pub(super) async fn schema(
     let name = section_name(&name)?;
     let read = Read::of(&query, &uri)?;
     let _admitted = shared.admit(0)?;
-    let (_, section) = shared.one_section(&name, read).await?;
-    let Some((schema, revision)) = section.schema else {
+    let wanted = WantedSections::One(name.clone(), read.revision);
+    let sections = shared.sections(wanted, read).await?.sections;
+    let section = sections.and_then(|mut sections| sections.remove(&name));
+    let Some((schema, revision)) = section.and_then(|section| section.schema) else {
         return Err(Failure::new(
             ProblemCode::SchemaNotFound,
             format!("section {name} has no schema: every value fits"),

@@ -57,6 +57,9 @@ impl Schema {
                 "it has more than {REFERENCES_MAX} references"
             )));
         }
+        if Turns::new(schema, false).of(schema, 0, 0) > TURNS_MAX {
+            return Err(too_intricate("its references lead through too many parts of it"));
+        }
         // Something else than an object or a boolean is no schema in any draft.
         let built = jsonschema::options()
             .with_pattern_options(PatternOptions::regex())
@@ -84,10 +87,7 @@ impl Schema {
     ) -> Result<(), Failure> {
         let settings: Map<String, Value> = settings.clone().into_iter().collect();
         let settings = Value::Object(settings);
-        let mut turns = Turns {
-            root: &self.source,
-            known: BTreeMap::new(),
-        };
+        let mut turns = Turns::new(&self.source, true);
         if turns.of(&self.source, depth(&settings), 0) > TURNS_MAX {
             return Err(too_intricate("its references lead through too many parts of it"));
         }
@@ -154,11 +154,21 @@ fn depth(value: &Value) -> usize {
 /// Counts the parts of a schema that a value may be led through, at the most.
 struct Turns<'a> {
     root: &'a Value,
+    /// Whether to go on only as deep as the value goes, or through the whole schema.
+    by_depth: bool,
     /// By the address of a part and how deep the value still is.
     known: BTreeMap<(usize, usize), u64>,
 }
 
 impl<'a> Turns<'a> {
+    fn new(root: &'a Value, by_depth: bool) -> Turns<'a> {
+        Turns {
+            root,
+            by_depth,
+            known: BTreeMap::new(),
+        }
+    }
+
     fn of(&mut self, part: &'a Value, depth: usize, level: usize) -> u64 {
         if level > SEARCH_DEPTH_MAX {
             return u64::MAX;
@@ -183,10 +193,12 @@ impl<'a> Turns<'a> {
                         Value::String(reference) if is_reference(key) => {
                             self.of(self.target(reference), depth, level + 1)
                         }
-                        value if DESCENDING.contains(&key.as_str()) => match depth.checked_sub(1) {
-                            Some(deeper) => self.of(value, deeper, level + 1),
-                            None => 0,
-                        },
+                        value if self.by_depth && DESCENDING.contains(&key.as_str()) => {
+                            match depth.checked_sub(1) {
+                                Some(deeper) => self.of(value, deeper, level + 1),
+                                None => 0,
+                            }
+                        }
                         Value::Object(_) | Value::Array(_) => self.of(value, depth, level + 1),
                         _ => 0,
                     };

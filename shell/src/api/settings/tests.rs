@@ -342,7 +342,13 @@ async fn a_request_under_a_key_is_answered_as_the_first_time() {
     port.remove("settings/links/docs").await;
     port.set("schemas/links", json!({"maxProperties": 0})).await;
     assert_eq!(put(b"1").await.json(), first, "although it would not fit by now");
-    put(b"2").await.problem(422, ProblemCode::SchemaMismatch);
+    let other = [("idempotency-key", "two")];
+    for _ in 0..2 {
+        let misfit = port
+            .send(Method::PUT, "/v1/settings/links/docs", &other, b"2")
+            .await;
+        misfit.problem(422, ProblemCode::SchemaMismatch);
+    }
     port.get("/v1/settings/links/docs")
         .await
         .problem(404, ProblemCode::SettingNotFound);
