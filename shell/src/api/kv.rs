@@ -137,14 +137,14 @@ fn attach(query: &Query) -> Result<Attach, Failure> {
 
 /// What a write says of the key as it must be.
 #[derive(Clone, Copy)]
-struct Expected {
-    revision: Option<u64>,
+pub(super) struct Expected {
+    pub(super) revision: Option<u64>,
     /// Whether it came as an HTTP precondition.
-    precondition: bool,
+    pub(super) precondition: bool,
 }
 
 impl Expected {
-    fn read(query: &Query, headers: &HeaderMap) -> Result<Expected, Failure> {
+    pub(super) fn read(query: &Query, headers: &HeaderMap) -> Result<Expected, Failure> {
         let by_query = query.value(
             "revision",
             "the number of a revision, or 0 for a key that must not exist",

@@ -81,6 +81,7 @@ struct Shared {
     in_flight: Arc<Semaphore>,
     keep_alives: Arc<Semaphore>,
     bytes_out: streams::BytesOut,
+    settings_turns: Semaphore,
 }
 
 /// Every path of the client port, answered by `backend`.
@@ -99,6 +100,7 @@ pub fn router(
         in_flight: Arc::new(Semaphore::new(IN_FLIGHT_KIB)),
         keep_alives: Arc::new(Semaphore::new(KEEP_ALIVES_IN_FLIGHT)),
         bytes_out: streams::BytesOut::default(),
+        settings_turns: Semaphore::new(1),
     });
     Router::new()
         .route("/v1/kv/{*key}", get(kv::get).put(kv::put).delete(kv::delete))
@@ -120,6 +122,7 @@ pub fn router(
         .route("/sessions/{id}/route", get(sessions::route))
         .route("/v1/watch", get(watch::watch))
         .merge(streams::routes())
+        .merge(settings::routes())
         .route("/v1/watch/sessions", get(session_watch::watch))
         .route("/health", get(cluster::health))
         .route("/livez", get(cluster::live))
@@ -145,7 +148,7 @@ pub fn router(
 
 async fn no_such_path(uri: Uri) -> Failure {
     let paths = "keys are under /v1/kv, transactions at /v1/txn, leases under /v1/leases, watches at /v1/watch, \
-                 sessions under /v1/sessions, event streams under /v1/streams, tails of them at /v1/tail, the cluster under /health, \
+                 sessions under /v1/sessions, settings under /v1/settings, event streams under /v1/streams, tails of them at /v1/tail, the cluster under /health, \
                  /cluster/status, /cluster/nodes and /metrics";
     Failure::new(
         ProblemCode::NotFound,
