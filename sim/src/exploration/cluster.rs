@@ -22,6 +22,7 @@ pub(super) struct State {
     timeouts: u8,
     /// Nodes that crashed so far.
     crashes: u8,
+    silences: u8,
     /// What was sent and may arrive.
     messages: Numbers,
 }
@@ -98,11 +99,12 @@ impl State {
     }
 
     /// Whether whatever can happen in `other` can happen here: the same nodes, at least the same messages under way, and
-    /// no fewer timers and crashes left. Nothing that was sent ever goes away, so this stays so step by step.
+    /// no fewer timers, crashes and silences left. Nothing that was sent ever goes away, so this stays so step by step.
     pub(super) fn covers(&self, other: &State) -> bool {
         self.present == other.present
             && self.timeouts <= other.timeouts
             && self.crashes <= other.crashes
+            && self.silences <= other.silences
             && self.messages.contains_all(&other.messages)
     }
 }
@@ -134,6 +136,7 @@ impl Cluster<'_> {
             present,
             timeouts: 0,
             crashes: 0,
+            silences: 0,
             messages: Numbers::default(),
         };
         (cluster, first)
@@ -147,17 +150,16 @@ impl Cluster<'_> {
             kind: Kind::Deliver(number),
         };
         let mut actions: Vec<Action> = state.messages.iter().map(deliver).collect();
-        let late = state.messages.iter().filter_map(|number| {
-            let envelope = self.envelopes.get(number);
-            let place = place(envelope.to);
-            self.node(state, place)
-                .may_be_late(&envelope.message)
-                .then_some(Action {
-                    place,
-                    kind: Kind::DeliverLate(number),
-                })
-        });
-        actions.extend(late);
+        if state.silences < bounds.silences {
+            let late = state.messages.iter().filter(|number| {
+                let Envelope { to, message, .. } = self.envelopes.get(*number);
+                self.node(state, place(*to)).may_be_late(message)
+            });
+            actions.extend(late.map(|number| Action {
+                place: place(self.envelopes.get(number).to),
+                kind: Kind::DeliverLate(number),
+            }));
+        }
         for place in 0..self.places() {
             let mut add = |kind| actions.push(Action { place, kind });
             let node = self.node(state, place);
@@ -202,7 +204,8 @@ impl Cluster<'_> {
             Kind::Timeout => next.timeouts += 1,
             Kind::Crash(_) => next.crashes += 1,
             Kind::Propose(_) => next.present.proposed += 1,
-            Kind::Slow | Kind::Deliver(_) | Kind::DeliverLate(_) | Kind::Persist => {}
+            Kind::DeliverLate(_) => next.silences += 1,
+            Kind::Slow | Kind::Deliver(_) | Kind::Persist => {}
         }
         next.present.nodes[usize::from(action.place)] = played.node;
         for number in &played.sent {
