@@ -244,7 +244,7 @@ fn declined(refusal: Refusal) -> Problem {
             }
             SessionRefusal::NoRoom => problem(
                 ProblemCode::NoRoom,
-                "nothing changed; GET /v1/sessions/nodes shows the nodes: raise a capacity, end a drain, or add a node",
+                "nothing changed; GET /cluster/nodes shows the nodes: raise a capacity, end a drain, or add a node",
             ),
             SessionRefusal::TooManySessions => problem(
                 ProblemCode::QuotaReached,
