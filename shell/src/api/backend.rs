@@ -115,6 +115,10 @@ pub trait Backend: Send + Sync {
     /// Reads where sessions go.
     fn placement(&self, options: ReadOptions) -> BoxFuture<'_, Result<Placement, BackendError>>;
 
+    /// Whether a leader has said which nodes sessions can go to, as far as this node knows. One without the state of its
+    /// cluster cannot know, and says yes.
+    fn knows_hosts(&self) -> bool;
+
     /// The members, as this node knows them.
     fn members(&self) -> Result<Membership, BackendError>;
 

@@ -303,6 +303,11 @@ impl Backend for FakeBackend {
         self.answer(true, |_| Ok(Placement::read(&self.state())))
     }
 
+    fn knows_hosts(&self) -> bool {
+        self.store().asked += 1;
+        self.state().session_nodes().next().is_some()
+    }
+
     fn members(&self) -> Result<Membership, BackendError> {
         let member = |number: u64| {
             let directory = DirectoryId(u128::from(number));

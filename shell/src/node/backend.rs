@@ -464,6 +464,14 @@ impl Backend for NodeBackend {
         Box::pin(self.read_state(options, Placement::read))
     }
 
+    fn knows_hosts(&self) -> bool {
+        if self.config.witness || self.membership().is_err() {
+            return true;
+        }
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.session_nodes().next().is_some()
+    }
+
     fn members(&self) -> Result<Membership, BackendError> {
         self.membership()
     }

@@ -41,9 +41,7 @@ pub(super) async fn put(
     Path((section, key)): Path<(String, String)>,
     body: Body,
 ) -> Result<Response, Failure> {
-    let query = Query::parse(uri.query(), &["revision", "redirect"])?;
-    let change = Change::read(&query, &headers, &uri)?;
-    let expected = Expected::read(&query, &headers)?;
+    let (change, expected) = conditional(&uri, &headers)?;
     let (section, key) = (section_name(&section)?, setting_key(&key)?);
     let limit = SETTING_VALUE_BYTES_MAX.min(shared.limits.value_bytes);
     let (body, _admitted) = shared.body(body, &headers, Oversized::Value, limit).await?;
@@ -68,9 +66,7 @@ pub(super) async fn delete(
     headers: HeaderMap,
     Path((section, key)): Path<(String, String)>,
 ) -> Result<Response, Failure> {
-    let query = Query::parse(uri.query(), &["revision", "redirect"])?;
-    let change = Change::read(&query, &headers, &uri)?;
-    let expected = Expected::read(&query, &headers)?;
+    let (change, expected) = conditional(&uri, &headers)?;
     let (section, key) = (section_name(&section)?, setting_key(&key)?);
     let _admitted = shared.admit(0)?;
     let demand = expected
@@ -93,9 +89,7 @@ pub(super) async fn delete_section(
     headers: HeaderMap,
     Path(section): Path<String>,
 ) -> Result<Response, Failure> {
-    let query = Query::parse(uri.query(), &["revision", "redirect"])?;
-    let change = Change::read(&query, &headers, &uri)?;
-    let expected = Expected::read(&query, &headers)?;
+    let (change, expected) = conditional(&uri, &headers)?;
     let _admitted = shared.admit(0)?;
     let change_of_section = SectionChange {
         section: section_name(&section)?,
@@ -117,9 +111,7 @@ pub(super) async fn put_schema(
     Path(section): Path<String>,
     body: Body,
 ) -> Result<Response, Failure> {
-    let query = Query::parse(uri.query(), &["revision", "redirect"])?;
-    let change = Change::read(&query, &headers, &uri)?;
-    let expected = Expected::read(&query, &headers)?;
+    let (change, expected) = conditional(&uri, &headers)?;
     let section = section_name(&section)?;
     let limit = SCHEMA_BYTES_MAX.min(shared.limits.value_bytes);
     let (body, _admitted) = shared.body(body, &headers, Oversized::Value, limit).await?;
@@ -141,9 +133,7 @@ pub(super) async fn delete_schema(
     headers: HeaderMap,
     Path(section): Path<String>,
 ) -> Result<Response, Failure> {
-    let query = Query::parse(uri.query(), &["revision", "redirect"])?;
-    let change = Change::read(&query, &headers, &uri)?;
-    let expected = Expected::read(&query, &headers)?;
+    let (change, expected) = conditional(&uri, &headers)?;
     let _admitted = shared.admit(0)?;
     let change_of_section = SectionChange {
         demand: expected.revision.map(Revision).map(Demand::Schema),
@@ -153,6 +143,15 @@ pub(super) async fn delete_schema(
         .change_section(change_of_section, change, expected, &uri)
         .await
         .map(schema_changed)
+}
+
+/// What the parameters and headers of a change say that may name a revision.
+fn conditional<'a>(uri: &'a Uri, headers: &HeaderMap) -> Result<(Change<'a>, Expected), Failure> {
+    let query = Query::parse(uri.query(), &["revision", "redirect"])?;
+    Ok((
+        Change::read(&query, headers, uri)?,
+        Expected::read(&query, headers)?,
+    ))
 }
 
 fn changed(reply: SettingsReply) -> Response {
