@@ -14,7 +14,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::batch::Batch;
 #[cfg(feature = "planted-bugs")]
 use crate::consensus::Mistake;
-use crate::consensus::{Conditions, Mark};
+use crate::consensus::{Conditions, Engine, Mark};
 
 /// A bar with how many of something, such as seeds, are done, and how many a second; it shows only on a terminal.
 pub fn progress(count: u64, what: &str) -> ProgressBar {
@@ -26,7 +26,7 @@ pub fn progress(count: u64, what: &str) -> ProgressBar {
 }
 
 /// The summary of a batch of seeds.
-pub fn summary(batch: &Batch, elapsed: Duration, jobs: usize) -> String {
+pub fn summary(batch: &Batch, engine: Engine, elapsed: Duration, jobs: usize) -> String {
     let (seeds, statistics) = (batch.done, &batch.statistics);
     let mut text = String::new();
     let mut row = |name: &str, value: String| {
@@ -34,7 +34,7 @@ pub fn summary(batch: &Batch, elapsed: Duration, jobs: usize) -> String {
         let _ = writeln!(text, "{name:<36}{value:>18}");
     };
     row("seeds", grouped(seeds));
-    for (name, value) in statistics.named() {
+    for (name, value) in statistics.named(engine) {
         match name {
             "simulated nanoseconds" => row("simulated seconds", grouped(value / 1_000_000_000)),
             "nanoseconds of recovery of quorums" => {
@@ -58,11 +58,18 @@ pub fn summary(batch: &Batch, elapsed: Duration, jobs: usize) -> String {
         "simulated s a wall s",
         grouped(statistics.nanoseconds / 1_000_000 / milliseconds),
     );
-    let share = batch
-        .checker_share
-        .map_or("-".to_owned(), |share| format!("{share} %"));
-    row("checkers' share of the time", share);
+    if let Some(share) = batch.checker_share {
+        row("checkers' share of the time", format!("{share} %"));
+    }
     text
+}
+
+/// What came of a batch of seeds, in a line.
+pub fn verdict(batch: &Batch) -> String {
+    match &batch.violation {
+        None => format!("no violation in {} seeds", grouped(batch.done)),
+        Some((_, violation)) => format!("VIOLATION in seed {}: {}", violation.seed, violation.checker),
+    }
 }
 
 /// The marks of a batch of runs with so many nodes: in how many seeds each came about, and the first of them.

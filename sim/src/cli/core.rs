@@ -78,16 +78,16 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
         Some(file) => run_plan(file, &conditions, arguments.verbose)?,
         None => run_seeds(arguments, &conditions, jobs, began)?,
     };
-    let summary = report::summary(&batch, began.elapsed(), jobs);
+    let summary = report::summary(&batch, Engine::Core, began.elapsed(), jobs);
     if arguments.hashes {
         for (seed, hash) in &batch.hashes {
-            println!("{seed} {hash:016x}");
+            outln!("{seed} {hash:016x}");
         }
         eprint!("{summary}");
     } else {
-        print!("{summary}");
+        out!("{summary}");
         if arguments.plan.is_none() && batch.done > 0 {
-            print!("\n{}", report::marks(&batch, arguments.nodes));
+            out!("\n{}", report::marks(&batch, arguments.nodes));
         }
     }
     if let Some(file) = &arguments.report {
@@ -185,7 +185,7 @@ fn run_plan(
 
 /// Runs a plan and prints what happens.
 fn loudly(plan: &Plan, conditions: &Conditions) -> std::io::Result<Result<Outcome, Violation>> {
-    println!("seed {}: {plan}", plan.seed());
+    outln!("seed {}: {plan}", plan.seed());
     let (result, journal) = run_with_journal(plan, conditions, Journal::lines(std::io::stdout()));
     journal.finish()?;
     Ok(result)

@@ -64,9 +64,9 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
         states_max: arguments.states,
         planted: arguments.planted()?,
     };
-    println!("{bounds}");
+    outln!("{bounds}");
     let report = explore(&bounds);
-    print!("{report}");
+    out!("{report}");
     Ok(if report.violation.is_none() {
         ExitCode::SUCCESS
     } else {

@@ -1,5 +1,8 @@
 //! One file a command.
 
+#[macro_use]
+mod output;
+
 mod core;
 mod explore;
 mod interrupt;

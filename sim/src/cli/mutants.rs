@@ -64,11 +64,11 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
         None => eprintln!("{}: not found", finding.bug.name()),
     });
     if arguments.json {
-        println!("{}", json(&findings));
+        outln!("{}", json(&findings));
     } else if arguments.markdown {
-        print!("{}", markdown(&findings));
+        out!("{}", markdown(&findings));
     } else {
-        print!("{}", table(&findings));
+        out!("{}", table(&findings));
     }
     Ok(if findings.iter().all(|finding| finding.found.is_some()) {
         ExitCode::SUCCESS

@@ -25,9 +25,9 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> CommandResult {
     let plan = Plan::draw(arguments.seed, arguments.nodes, arguments.seconds);
     if arguments.brief {
-        print!("{plan}");
+        out!("{plan}");
     } else {
-        print!("{}", plan.text());
+        out!("{}", plan.text());
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -25,9 +25,9 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
         quorate_sim::full::show_log(level)?;
     }
     let failure = Failure::load(&arguments.folder)?;
-    println!("recorded: {}", failure.recorded);
+    outln!("recorded: {}", failure.recorded);
     if let Some(warning) = failure.other_commit() {
-        println!("WARNING: {warning}");
+        outln!("WARNING: {warning}");
     }
     let journal = if arguments.verbose {
         Journal::lines(std::io::stdout())
@@ -38,18 +38,18 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
     journal.finish()?;
     match replay {
         Replay::Same => {
-            println!("REPRODUCED: the same violation at the same step, and the same trace hash");
+            outln!("REPRODUCED: the same violation at the same step, and the same trace hash");
             Ok(ExitCode::FAILURE)
         }
         Replay::Other(found) => {
-            println!("found:    {found}");
-            println!(
+            outln!("found:    {found}");
+            outln!(
                 "DIFFERS: the run does not end as it did. Either the code is another, or a run depends on more than its plan."
             );
             Ok(ExitCode::from(super::DIFFERS))
         }
         Replay::EndsWell => {
-            println!("NOT REPRODUCED: the run ends well now");
+            outln!("NOT REPRODUCED: the run ends well now");
             Ok(ExitCode::SUCCESS)
         }
     }

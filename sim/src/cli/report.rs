@@ -24,8 +24,8 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
     let page = timeline::write(&arguments.folder, &into)?;
     let [spans, messages, requests] = page.counts();
     let nodes = page.nodes.len();
-    println!("{nodes} nodes, {spans} spans, {messages} messages, {requests} requests");
-    println!("written to {}", into.display());
+    outln!("{nodes} nodes, {spans} spans, {messages} messages, {requests} requests");
+    outln!("written to {}", into.display());
     Ok(ExitCode::SUCCESS)
 }
 

@@ -90,14 +90,14 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
             batch
         }
     };
-    let summary = report::summary(&batch, began.elapsed(), workers);
+    let summary = report::summary(&batch, Engine::Nodes, began.elapsed(), workers);
     if arguments.hashes {
         for (seed, hash) in &batch.hashes {
-            println!("{seed} {hash:016x}");
+            outln!("{seed} {hash:016x}");
         }
         eprint!("{summary}");
     } else {
-        print!("{summary}");
+        out!("{summary}");
     }
     if let Some(file) = &arguments.report {
         let setting = Setting {
@@ -110,7 +110,16 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
         summary::write(&batch, &setting, began.elapsed(), file)
             .map_err(|error| format!("{}: {error}", file.display()))?;
     }
+    let verdict = report::verdict(&batch);
+    let tell_verdict = || {
+        if arguments.hashes {
+            eprintln!("{verdict}");
+        } else {
+            outln!("{verdict}");
+        }
+    };
     let Some((plan, violation)) = batch.violation else {
+        tell_verdict();
         return Ok(ExitCode::SUCCESS);
     };
     let conditions = Conditions {
@@ -119,5 +128,6 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
         ..Conditions::default()
     };
     report_violation(&arguments.failures, plan, conditions, &violation)?;
+    tell_verdict();
     Ok(ExitCode::FAILURE)
 }

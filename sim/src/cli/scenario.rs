@@ -48,7 +48,7 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
     let scenarios = load(arguments)?;
     if arguments.list {
         for scenario in &scenarios {
-            println!("{}: {}", scenario.name, scenario.story);
+            outln!("{}: {}", scenario.name, scenario.story);
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -68,7 +68,14 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
     if let Some(baseline) = &baseline {
         results.iter_mut().for_each(|result| baseline.compare(result));
     }
-    print!("{}", scenario::table(&results));
+    out!("{}", scenario::table(&results));
+    if let Some(baseline) = &baseline {
+        let changes = baseline.changes(&results);
+        if !changes.is_empty() {
+            outln!("\nOther medians than in the baseline:");
+            out!("{changes}");
+        }
+    }
     if let Some(file) = &arguments.junit {
         write(file, &scenario::junit(&results))?;
     }
@@ -84,7 +91,7 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
         return Ok(ExitCode::from(130));
     }
     let missed: Vec<&ScenarioResult> = results.iter().filter(|result| !result.is_met()).collect();
-    println!(
+    outln!(
         "\n{} of {} scenarios are met",
         results.len() - missed.len(),
         results.len()

@@ -27,9 +27,9 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> CommandResult {
     let failure = Failure::load(&arguments.folder)?;
-    println!("recorded: {}", failure.recorded);
+    outln!("recorded: {}", failure.recorded);
     if let Some(warning) = failure.other_commit() {
-        println!("WARNING: {warning}");
+        outln!("WARNING: {warning}");
     }
     let began = Instant::now();
     let limit = Duration::from_secs(arguments.limit);
@@ -42,7 +42,7 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
         complete,
     }) = shrunk
     else {
-        println!("NOT REPRODUCED: the run does not break that property now");
+        outln!("NOT REPRODUCED: the run does not break that property now");
         return Ok(ExitCode::from(super::DIFFERS));
     };
     let into = arguments
@@ -57,13 +57,13 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
     } else {
         "the time was up"
     };
-    println!("{runs} runs in {:.1} s; {how}", began.elapsed().as_secs_f64());
-    println!("before:   {}", failure.plan.size());
-    println!("after:    {}", smaller.plan);
-    println!("found:    {}", smaller.recorded);
-    println!("written to {}", into.display());
-    println!("page:     {}", super::report::write_beside(&into)?.display());
-    println!(
+    outln!("{runs} runs in {:.1} s; {how}", began.elapsed().as_secs_f64());
+    outln!("before:   {}", failure.plan.size());
+    outln!("after:    {}", smaller.plan);
+    outln!("found:    {}", smaller.recorded);
+    outln!("written to {}", into.display());
+    outln!("page:     {}", super::report::write_beside(&into)?.display());
+    outln!(
         "replay: {}",
         report::command(&smaller.conditions, "replay", &into)
     );

@@ -1,5 +1,7 @@
 //! Counts of what happened, to see that a run was not idle.
 
+use super::Engine;
+
 macro_rules! statistics {
     ($($(#[$documentation:meta])* $name:ident: $title:literal,)*) => {
         /// Counts of what happened in one run or in many.
@@ -15,7 +17,7 @@ macro_rules! statistics {
             }
 
             /// Every count with its name.
-            pub fn named(&self) -> Vec<(&'static str, u64)> {
+            fn all(&self) -> Vec<(&'static str, u64)> {
                 vec![$(($title, self.$name),)*]
             }
         }
@@ -135,4 +137,73 @@ statistics! {
     undecided: "keys not judged in time",
     /// Nanoseconds from healing everything to full agreement.
     recovery: "nanoseconds of recovery",
+}
+
+/// Counts that nobody keeps of production nodes: they are taken from within consensus or the state machine, or are about
+/// what only the core simulation does.
+const NOT_OF_NODES: [&str; 24] = [
+    "keep-alives",
+    "refused expiries of an earlier term",
+    "moves of sessions",
+    "records appended",
+    "repeated messages",
+    "records dropped by retention",
+    "appends",
+    "refused appends",
+    "hand-overs to a preferred node",
+    "vetoes",
+    "feature levels reached",
+    "old binaries refused",
+    "nodes stopped by features",
+    "fetches from disk",
+    "purges",
+    "transfers resumed",
+    "commands left out for witnesses",
+    "bases sent to witnesses",
+    "changes with too many witnesses",
+    "membership changes",
+    "promotions by duty",
+    "nodes of an ended lineage",
+    "quorums healed alone",
+    "nanoseconds of recovery of quorums",
+];
+
+/// Counts that the core simulation does not keep: it has no watchers, judges every history, and every client learns what
+/// came of its requests.
+const NOT_OF_CORE: [&str; 5] = [
+    "requests with an unknown fate",
+    "changes told to watchers",
+    "marks of progress",
+    "watches that went on",
+    "keys not judged in time",
+];
+
+impl Statistics {
+    /// Every count that is kept of what was simulated, with its name.
+    pub fn named(&self, engine: Engine) -> Vec<(&'static str, u64)> {
+        let left_out = match engine {
+            Engine::Core => &NOT_OF_CORE[..],
+            Engine::Nodes => &NOT_OF_NODES[..],
+        };
+        let mut counts = self.all();
+        counts.retain(|(name, _)| !left_out.contains(name));
+        counts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_is_there() {
+        let all: Vec<&str> = Statistics::default()
+            .all()
+            .iter()
+            .map(|(name, _)| *name)
+            .collect();
+        for name in NOT_OF_NODES.iter().chain(&NOT_OF_CORE) {
+            assert!(all.contains(name), "{name}");
+        }
+    }
 }

@@ -51,7 +51,9 @@ function distribution(title, about, counts) {
   }));
   const scale = element("div", { className: "scale" }, ...[0, 0.25, 0.5, 0.75, 1].map((share) =>
     element("span", { textContent: `${Math.round(share * bars.length * width)} ms` })));
-  const shares = [["median", 0.5], ["p90", 0.9], ["p99", 0.99], ["longest", 1]];
+  // A percentile says something when there are samples on both sides of it.
+  const says = ([, share]) => share === 1 || total(counts) * (1 - share) >= 1;
+  const shares = [["median", 0.5], ["p90", 0.9], ["p99", 0.99], ["longest", 1]].filter(says);
   const rows = shares.map(([name, share]) => [name, `${grouped(percentile(counts, share))} ms`]);
   card(title, `${about} ${grouped(total(counts))} of them.`, chart, scale, table(["", ""], rows));
 }

@@ -67,7 +67,7 @@ pub fn write(batch: &Batch, setting: &Setting, elapsed: Duration, file: &Path) -
         failovers: counts(&batch.measurements.failovers),
         recoveries: counts(&batch.recoveries),
         faults: faults.map(|(kind, count)| (kind.as_str(), *count)).collect(),
-        statistics: batch.statistics.named(),
+        statistics: batch.statistics.named(setting.engine),
         marks: marks(batch, setting),
         slowest: milliseconds(&batch.slowest),
         slowest_to_recover: milliseconds(&batch.slowest_to_recover),

@@ -169,17 +169,39 @@ impl Document {
         serde_json::to_string_pretty(self).expect("results have names and plain values") + "\n"
     }
 
+    /// The medians that are other ones than in this document, which was written before, as a table: before and now.
+    pub fn changes(&self, results: &[ScenarioResult]) -> String {
+        let shown = |figure: Option<u64>| figure.map_or("never".to_owned(), |figure| format!("{figure} ms"));
+        let mut text = String::new();
+        for result in results {
+            for row in result.rows.iter().filter(|row| row.statistic == "p50") {
+                let Some(before) = self.median(&result.name, &row.measure) else {
+                    continue;
+                };
+                let now = row.measured.value();
+                if now != before.measured {
+                    let (name, measure) = (&result.name, &row.measure);
+                    let (before, now) = (shown(before.measured), shown(now));
+                    // Writing to a string cannot fail.
+                    let _ = writeln!(text, "{name}  {measure}  p50  was {before}, is {now}");
+                }
+            }
+        }
+        text
+    }
+
+    /// A median as it was before.
+    fn median(&self, scenario: &str, measure: &str) -> Option<&EntryRow> {
+        let before = self.scenarios.iter().find(|entry| entry.name == scenario)?;
+        let mut rows = before.rows.iter();
+        rows.find(|known| known.statistic == "p50" && known.measure == measure)
+    }
+
     /// Notes where a result is slower than in this document, which was written before: where a median is more than
     /// 20 % and more than 20 ms longer, or never comes about any more.
     pub fn compare(&self, result: &mut ScenarioResult) {
-        let Some(before) = self.scenarios.iter().find(|entry| entry.name == result.name) else {
-            return;
-        };
         for row in result.rows.iter().filter(|row| row.statistic == "p50") {
-            let known = before
-                .rows
-                .iter()
-                .find(|known| known.statistic == "p50" && known.measure == row.measure);
+            let known = self.median(&result.name, &row.measure);
             let Some(before) = known.and_then(|known| known.measured) else {
                 continue;
             };
@@ -324,6 +346,15 @@ mod tests {
         assert!(!regresses(200, Some(230)), "less than a fifth");
         assert!(!regresses(200, Some(100)), "faster");
         assert!(regresses(200, None), "it never comes about");
+    }
+
+    #[test]
+    fn medians_that_are_other_ones_are_told_with_what_they_were() {
+        let before = Document::new(&[result(Some(150)), result(None)]);
+        assert_eq!(before.changes(&[result(Some(150))]), "");
+        let changes = before.changes(&[result(Some(140)), result(None)]);
+        let line = "leader-crash  2s kill leader: leader  p50  was 150 ms, is";
+        assert_eq!(changes, format!("{line} 140 ms\n{line} never\n"));
     }
 
     #[test]
