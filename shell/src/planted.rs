@@ -57,4 +57,12 @@ quorate_core::planted_bugs! {
     MarkComesTooEarly = "mark-comes-too-early",
     /// A node of another cluster is let in.
     ClusterIsNotChecked = "cluster-is-not-checked",
+    /// Whoever answers at the address of a member is taken for that member.
+    IdentityIsNotChecked = "identity-is-not-checked",
+    /// A connection that ended is not let go.
+    ConnectionIsKept = "connection-is-kept",
+    /// The task that took a connection waits on when that has ended.
+    TaskOutlivesConnection = "task-outlives-connection",
+    /// The file of a segment stays open when the log goes on in the next one.
+    SegmentStaysOpen = "segment-stays-open",
 }

@@ -123,6 +123,7 @@ enum Needs {
     Witnesses,
     SmallFiles,
     SlowTransfers,
+    Swaps,
 }
 
 impl Needs {
@@ -132,6 +133,7 @@ impl Needs {
             Needs::Leases => plan.has_leases(),
             Needs::Witnesses => plan.has_witnesses(),
             Needs::SmallFiles => plan.has_small_files(),
+            Needs::Swaps => plan.has_swaps(),
             Needs::SlowTransfers => plan.has_slow_transfers(),
         }
     }
@@ -160,7 +162,9 @@ fn focus_of_shell(bug: ShellBug) -> Focus {
         | Bug::SpareIsNotBlanked
         | Bug::SegmentIsNotSealed
         | Bug::CheckpointForgetsVote
+        | Bug::SegmentStaysOpen
         | Bug::PurgeBeyondState => Needs::SmallFiles,
+        Bug::IdentityIsNotChecked => Needs::Swaps,
         Bug::SnapshotSkipsAPiece => Needs::SlowTransfers,
         _ => Needs::Nothing,
     };

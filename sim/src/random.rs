@@ -39,6 +39,8 @@ pub enum Concern {
     Sessions = 14,
     /// What clients do with streams.
     Streams = 13,
+    /// What breaks around production nodes alone: dates, addresses, the size of packets.
+    Surroundings = 15,
 }
 
 /// An endless stream of draws.

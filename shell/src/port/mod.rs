@@ -48,6 +48,9 @@ pub struct Ports {
 
 /// Looks on while a node works: checkers, for example. It is told on the lane where it happens, and only looks.
 pub trait Observer: Send + Sync {
+    /// A connection to another node was judged: whatever comes over it counts as said by member `peer`. `certificate` is
+    /// what the other side has shown (X.509, DER).
+    fn linked(&self, peer: NodeId, certificate: &[u8]);
     /// A message of consensus has come from a member and is about to be taken in.
     fn received(&self, from: NodeId, message: &Message);
     /// Consensus has taken in a round of inputs; `effects` are about to be carried out.

@@ -38,6 +38,8 @@ pub fn ports(listener: ListenerOptions) -> Ports {
 struct Nobody;
 
 impl Observer for Nobody {
+    fn linked(&self, _peer: NodeId, _certificate: &[u8]) {}
+
     fn received(&self, _from: NodeId, _message: &Message) {}
 
     fn stepped(&self, _raft: &Raft, _effects: &Effects) {}

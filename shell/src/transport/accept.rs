@@ -15,6 +15,7 @@ use super::hello::{
 use super::link::{self, Link};
 use super::shared::Shared;
 use super::{ANSWER_TIME, GOODBYE, GREETING_TIME};
+use crate::planted::PlantedBug;
 
 /// Takes connections until the endpoint is closed.
 pub(super) async fn run(shared: Arc<Shared>) {
@@ -29,6 +30,9 @@ pub(super) async fn run(shared: Arc<Shared>) {
         shared.spawn(async move {
             task.receive(incoming).await;
             drop(room);
+            if task.ports.planted.is(PlantedBug::TaskOutlivesConnection) {
+                std::future::pending::<()>().await;
+            }
         });
     }
 }
@@ -154,6 +158,7 @@ impl Shared {
         mut stream: BulkStream,
     ) -> Result<(), MessageError> {
         let header = stream.receiver.read_header().await?;
+        self.tell_linked(connection, peer);
         self.events.put(Event::Bulk { peer, header, stream }).await;
         // The connection counts as a visitor until its dialler closes it.
         connection.closed().await;

@@ -189,6 +189,7 @@ impl Shared {
         } = self
             .dial(&address, Expected::Member(&peer.peer), Purpose::Bulk)
             .await?;
+        self.tell_linked(&connection, peer.peer.id);
         let mut stream = BulkStream::new(connection, send, receive, true);
         match stream.sender.write_message(header).await {
             Ok(()) => Ok(stream),

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use quinn::{Connection, ConnectionError, TransportErrorCode, VarInt};
+use quorate_core::raft::NodeId;
 use rustls::pki_types::CertificateDer;
 
 use super::Peer;
@@ -26,6 +27,9 @@ impl Shared {
     ) -> Result<(), Refusal> {
         self.check_names(connection, hello)?;
         self.greeted(hello);
+        if self.ports.planted.is(PlantedBug::IdentityIsNotChecked) {
+            return Ok(());
+        }
         let address = connection.remote_address();
         if let Some(name) = expected.name().filter(|name| *name != hello.name) {
             let message = format!(
@@ -178,6 +182,15 @@ impl Shared {
             return Err(refusal(RefusalCode::Certificate, message));
         }
         Ok(())
+    }
+
+    /// Tells whoever looks on as whom the node at the other end was judged.
+    pub(super) fn tell_linked(&self, connection: &Connection, peer: NodeId) {
+        let certificate = peer_certificate(connection);
+        let shown = certificate
+            .as_ref()
+            .map_or(&[][..], |certificate| certificate.as_ref());
+        self.ports.observer.linked(peer, shown);
     }
 
     /// Tells the owner who and where another node is.

@@ -21,6 +21,7 @@ use super::link::{self, Ending, Link};
 use super::queue::Queue;
 use super::shared::Shared;
 use super::{Counters, Peer};
+use crate::planted::PlantedBug;
 
 /// Bytes of consensus messages that may wait for a peer, in each direction.
 const CONSENSUS_BYTES_WAITING_MAX: usize = 16 << 20;
@@ -314,6 +315,7 @@ impl PeerHandle {
         shared.complaints.resolved(name);
         Counts::add(&self.counters.connections, 1);
         self.state().connection = Some(connection.clone());
+        shared.tell_linked(&connection, self.peer.id);
         self.consensus.open();
         self.other.open();
         let link_event = |event| Event::Link {
@@ -332,6 +334,9 @@ impl PeerHandle {
         let (code, reason) = ending.close_code();
         connection.close(VarInt::from_u32(code), reason.as_bytes());
         self.report(shared, &ending, &connection);
+        if shared.ports.planted.is(PlantedBug::ConnectionIsKept) {
+            std::mem::forget(connection);
+        }
         shared.events.put(link_event(ending.event())).await;
     }
 

@@ -13,7 +13,7 @@ use crate::random::PartsPerMillion;
 impl World {
     /// Something breaks.
     pub(super) fn fault(&mut self, fault: FaultKind) -> Verdict {
-        if self.recovery.is_some() {
+        if self.recovery.is_some() || fault.is_around_nodes() {
             return Ok(());
         }
         self.tell_fault(&fault);
@@ -93,6 +93,7 @@ impl World {
                 end_is_known,
             } => return self.fault_rot(victim, down, readable, end_is_known),
             FaultKind::Wipe { victim } => return self.fault_wipe(victim),
+            FaultKind::WrongDate { .. } | FaultKind::Swap { .. } | FaultKind::BlackHole { .. } => {}
         }
         Ok(())
     }

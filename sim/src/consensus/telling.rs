@@ -62,6 +62,19 @@ fn extent(
         } => (Network, here(at_node), nowhere(), Some(duration)),
         FaultKind::Storm { duration, .. } => (Network, Vec::new(), nowhere(), Some(duration)),
         FaultKind::ClockStep { victim, .. } => (Clock, here(victim), nowhere(), None),
+        FaultKind::WrongDate { victim, duration, .. } => (Clock, here(victim), nowhere(), Some(duration)),
+        FaultKind::Swap { one, other, duration } => (Network, vec![one, other], nowhere(), Some(duration)),
+        FaultKind::BlackHole {
+            one, other, duration, ..
+        } => {
+            let (one, other) = (find(one), find(other));
+            (
+                Network,
+                Vec::new(),
+                vec![(one, other), (other, one)],
+                Some(duration),
+            )
+        }
         FaultKind::SlowDisk { victim, duration, .. } | FaultKind::StalledDisk { victim, duration } => {
             (Disk, here(victim), nowhere(), Some(duration))
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use quorate_core::raft::NodeId;
 
-use super::machine::LOG;
+use super::machine::{LOG, address};
 use super::watch::Moment;
 use super::world::{Event, Phase, World};
 use crate::consensus::network::{Cut, Weather};
@@ -35,6 +35,8 @@ impl World {
             Event::Heal(cut) => self.wires.with_network(|network| network.heal(&cut)),
             Event::Flap { cut, period, left } => self.flap(cut, period, left),
             Event::Start(id) => self.start(id),
+            Event::RightDate(id) => self.host(id).clock.set_date(0),
+            Event::SwapBack => self.wires.swap_back(),
         }
     }
 
@@ -123,6 +125,31 @@ impl World {
             }
             FaultKind::Rot { victim, down, .. } => self.rot(victim, down),
             FaultKind::Wipe { victim } => self.wipe(victim),
+            FaultKind::WrongDate {
+                victim,
+                ahead,
+                duration,
+            } => {
+                let victim = self.find(victim);
+                self.host(victim).clock.set_date(ahead);
+                self.schedule.at(now + duration, Event::RightDate(victim));
+            }
+            FaultKind::Swap { one, other, duration } => {
+                let (one, other) = (self.find(one), self.find(other));
+                if self.wires.swap(address(one).into(), address(other).into()) {
+                    self.schedule.at(now + duration, Event::SwapBack);
+                }
+            }
+            FaultKind::BlackHole {
+                one,
+                other,
+                bytes,
+                duration,
+            } => {
+                let (one, other) = (self.find(one), self.find(other));
+                let links = [(one, other), (other, one)];
+                self.wires.narrow(&links, usize::from(bytes), now + duration);
+            }
             // Only the simulated transport of the core simulation can be told to lie.
             FaultKind::FalseAlarm { .. } => {}
         }

@@ -27,6 +27,7 @@ use super::clock::{ClockPort, MachineClock};
 use super::disk::Disk;
 use super::entropy::Seeded;
 use super::gate::{Behind, Gate};
+use super::holdings::{Holdings, Taken};
 use super::network::Wires;
 use super::ports::{Idle, LocalTasks, NetworkPort, Streams};
 use super::setup::Topology;
@@ -205,6 +206,8 @@ pub(super) struct Host {
     /// Asks the process of this life to stop.
     stop: Mutex<Arc<Notify>>,
     ended: Mutex<Option<Result<(), NodeError>>>,
+    /// What the process of this life holds.
+    taken: Mutex<Arc<Taken>>,
 }
 
 impl Host {
@@ -234,6 +237,7 @@ impl Host {
             installed: AtomicU16::new(1),
             stop: Mutex::default(),
             ended: Mutex::new(None),
+            taken: Mutex::default(),
         }
     }
 
@@ -270,6 +274,14 @@ impl Host {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
+    /// How much its process holds.
+    pub(super) fn holdings(&self) -> Holdings {
+        self.taken
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .holdings()
+    }
+
     /// Everything that the machine's runtime does: the node, if one shall run.
     pub(super) async fn live(self: Arc<Host>) {
         self.clock.start_life();
@@ -280,7 +292,10 @@ impl Host {
             let config = self.cluster.config(self.id);
             let stop = Arc::<Notify>::default();
             *self.stop.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&stop);
-            let ports = self.ports(life);
+            let taken = Arc::<Taken>::default();
+            taken.begin();
+            *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&taken);
+            let ports = self.ports(life, &taken);
             let node = async {
                 if self.forced.swap(false, Ordering::Relaxed) {
                     self.force_start(&ports).await?;
@@ -318,19 +333,23 @@ impl Host {
         }
     }
 
-    fn ports(&self, life: u64) -> Ports {
+    fn ports(&self, life: u64, taken: &Arc<Taken>) -> Ports {
         let mut random = Stream::keyed(self.cluster.noise, Concern::Machines, life << 8 | self.id.0);
         Ports {
             clock: Arc::new(ClockPort(Arc::clone(&self.clock))),
             entropy: Arc::new(Seeded::new(random.seed())),
-            executor: Arc::new(LocalTasks(Arc::clone(&self.gate))),
-            files: Arc::new(self.disk.mount()),
+            executor: Arc::new(LocalTasks {
+                gate: Arc::clone(&self.gate),
+                taken: Arc::clone(taken),
+            }),
+            files: Arc::new(self.disk.mount(taken)),
             network: Arc::new(NetworkPort {
                 wires: self.wires.clone(),
                 clock: Arc::clone(&self.clock),
                 address: address(self.id),
                 gate: Arc::clone(&self.gate),
                 streams: Arc::clone(&self.streams),
+                taken: Arc::clone(taken),
             }),
             machine: Arc::new(Idle),
             observer: Arc::new(Watch {

@@ -14,11 +14,14 @@ mod disk;
 mod entropy;
 mod faults;
 mod gate;
+mod holdings;
+mod links;
 mod log;
 mod machine;
 mod network;
 mod operator;
 mod ports;
+mod processes;
 mod recovery;
 mod requests;
 mod service;
@@ -32,6 +35,7 @@ mod world;
 
 pub use quorate_core::raft::NodeId;
 
+pub use self::holdings::Holdings;
 pub use self::log::show_log;
 pub use self::setup::{Reads, Setup, SetupError};
 pub use self::simulation::{Answer, FoundError, Request, Simulation};

@@ -18,6 +18,7 @@ use quorate_core::raft::NodeId;
 use tokio::sync::Notify;
 
 use super::clock::MachineClock;
+use super::holdings::{Mark, Taken};
 use crate::consensus::network::Network;
 use crate::consensus::schedule::{Schedule, Time};
 use crate::consensus::trace::{Trace, hash};
@@ -65,6 +66,10 @@ struct Inner {
     machines: BTreeMap<IpAddr, NodeId>,
     /// Machines without power.
     dark: BTreeSet<IpAddr>,
+    /// Which address a machine has instead of its own, and whose it is: both ways.
+    swapped: BTreeMap<IpAddr, IpAddr>,
+    /// Links on which packets longer than so many bytes are lost, and until when.
+    narrow: BTreeMap<(NodeId, NodeId), (usize, Time)>,
     trace: Trace,
     packets: u64,
 }
@@ -81,6 +86,8 @@ impl Wires {
             sockets: BTreeMap::new(),
             machines: BTreeMap::new(),
             dark: BTreeSet::new(),
+            swapped: BTreeMap::new(),
+            narrow: BTreeMap::new(),
             trace: Trace::default(),
             packets: 0,
         })))
@@ -115,6 +122,33 @@ impl Wires {
         }
     }
 
+    /// Two machines get each other's addresses, and know nothing of it; false when some have already, or it is one.
+    pub(super) fn swap(&self, one: IpAddr, other: IpAddr) -> bool {
+        let mut inner = self.inner();
+        if one == other || !inner.swapped.is_empty() {
+            return false;
+        }
+        inner.swapped = BTreeMap::from([(one, other), (other, one)]);
+        true
+    }
+
+    /// Every machine has its own address.
+    pub(super) fn swap_back(&self) {
+        self.inner().swapped.clear();
+    }
+
+    /// Packets longer than `bytes` are lost on these links until then.
+    pub(super) fn narrow(&self, links: &[(NodeId, NodeId)], bytes: usize, until: Time) {
+        let narrow = &mut self.inner().narrow;
+        narrow.extend(links.iter().map(|link| (*link, (bytes, until))));
+    }
+
+    /// Addresses are right, and packets come through whatever their size.
+    pub(super) fn mend(&self) {
+        self.swap_back();
+        self.inner().narrow.clear();
+    }
+
     /// A hash over every packet sent so far, and how many there were.
     pub(super) fn trace(&self) -> (u64, u64) {
         let inner = self.inner();
@@ -141,16 +175,32 @@ impl Inner {
         self.machines.get(&address).copied().unwrap_or(NodeId(0))
     }
 
+    /// The machine that has an address, by its own; and the address that the machine with this own one has.
+    fn at_present(&self, address: SocketAddr) -> SocketAddr {
+        let ip = self.swapped.get(&address.ip()).copied();
+        SocketAddr::new(ip.unwrap_or(address.ip()), address.port())
+    }
+
+    /// Bytes of a packet that comes through at the most.
+    fn packet_bytes_max(&self, now: Time, sender: NodeId, receiver: NodeId) -> usize {
+        match self.narrow.get(&(sender, receiver)) {
+            Some((bytes, until)) if now < *until => *bytes,
+            _ => PACKET_BYTES_MAX,
+        }
+    }
+
     fn send(&mut self, now: Time, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+        let to = self.at_present(to);
         self.packets += 1;
         let (sender, receiver) = (self.node(from.ip()), self.node(to.ip()));
         self.trace.note(now);
         self.trace.note(sender.0 << 8 | receiver.0);
         self.trace.note(hash(u64::from(to.port()), bytes));
         let arrivals = self.network.arrivals(now, sender, receiver);
-        if bytes.len() > PACKET_BYTES_MAX {
+        if bytes.len() > self.packet_bytes_max(now, sender, receiver) {
             return;
         }
+        let from = self.at_present(from);
         let bytes: Arc<[u8]> = bytes.into();
         for arrival in arrivals.into_iter().flatten() {
             let packet = Packet {
@@ -194,6 +244,7 @@ impl Inner {
 pub(super) struct Socket {
     wires: Wires,
     clock: Arc<MachineClock>,
+    taken: Arc<Taken>,
     address: SocketAddr,
     inbox: Arc<Mutex<Inbox>>,
 }
@@ -201,7 +252,12 @@ pub(super) struct Socket {
 impl Socket {
     /// # Errors
     /// When the port is in use.
-    pub(super) fn bind(wires: &Wires, clock: &Arc<MachineClock>, address: SocketAddr) -> io::Result<Socket> {
+    pub(super) fn bind(
+        wires: &Wires,
+        clock: &Arc<MachineClock>,
+        taken: &Arc<Taken>,
+        address: SocketAddr,
+    ) -> io::Result<Socket> {
         let mut inner = wires.inner();
         if inner.sockets.contains_key(&address) {
             return Err(io::ErrorKind::AddrInUse.into());
@@ -211,6 +267,7 @@ impl Socket {
         Ok(Socket {
             wires: wires.clone(),
             clock: Arc::clone(clock),
+            taken: Arc::clone(taken),
             address,
             inbox,
         })
@@ -242,7 +299,9 @@ impl Drop for Socket {
 
 impl quinn::AsyncUdpSocket for Socket {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn quinn::UdpPoller>> {
-        Box::pin(AlwaysWritable)
+        Box::pin(AlwaysWritable {
+            _counted: self.taken.connections.mark(),
+        })
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
@@ -293,9 +352,11 @@ impl quinn::AsyncUdpSocket for Socket {
     }
 }
 
-/// There is always room to send: what does not fit is lost on the way.
+/// There is always room to send: what does not fit is lost on the way. Each QUIC connection has one of these.
 #[derive(Debug)]
-struct AlwaysWritable;
+struct AlwaysWritable {
+    _counted: Mark,
+}
 
 impl quinn::UdpPoller for AlwaysWritable {
     fn poll_writable(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -310,16 +371,24 @@ pub(super) struct Connected {
     from: IpAddr,
     to: SocketAddr,
     answer: Arc<Answer>,
+    _counted: Mark,
 }
 
 impl Connected {
-    pub(super) fn new(wires: &Wires, clock: &Arc<MachineClock>, from: IpAddr, to: SocketAddr) -> Connected {
+    pub(super) fn new(
+        wires: &Wires,
+        clock: &Arc<MachineClock>,
+        from: IpAddr,
+        to: SocketAddr,
+        mark: Mark,
+    ) -> Connected {
         Connected {
             wires: wires.clone(),
             clock: Arc::clone(clock),
             from,
             to,
             answer: Arc::default(),
+            _counted: mark,
         }
     }
 }
@@ -333,13 +402,14 @@ impl Probe for Connected {
         }
         let now = self.clock.simulated();
         let mut inner = self.wires.inner();
-        let (from, to) = (inner.node(self.from), inner.node(self.to.ip()));
+        let asked = inner.at_present(self.to);
+        let (from, to) = (inner.node(self.from), inner.node(asked.ip()));
         inner.trace.note(now ^ from.0 << 60 ^ to.0 << 56);
         let [arrival, _] = inner.network.arrivals(now, from, to);
         if let Some(arrival) = arrival {
             let probe = Delivery::Probe {
                 from,
-                to: self.to,
+                to: asked,
                 answer: Arc::clone(&self.answer),
             };
             inner.schedule.at(arrival, probe);

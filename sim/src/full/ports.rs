@@ -13,14 +13,23 @@ use turmoil::net::{TcpListener, TcpStream};
 use super::clock::{MachineClock, QuicRuntime};
 use super::entropy;
 use super::gate::{Behind, Gate};
+use super::holdings::{Mark, Taken};
 use super::network::{Connected, Socket, Wires};
 
 /// Runs lanes as tasks of the machine's own thread, which is every machine's.
-pub(super) struct LocalTasks(pub(super) Arc<Gate>);
+pub(super) struct LocalTasks {
+    pub(super) gate: Arc<Gate>,
+    pub(super) taken: Arc<Taken>,
+}
 
 impl Executor for LocalTasks {
     fn run(&self, _name: &str, lane: Lane) -> io::Result<()> {
-        tokio::task::spawn_local(Behind::new(&self.0, lane()));
+        let (lane, mark) = (lane(), self.taken.lanes.mark());
+        let counted = Box::pin(async move {
+            lane.await;
+            drop(mark);
+        });
+        tokio::task::spawn_local(Behind::new(&self.gate, counted));
         Ok(())
     }
 }
@@ -41,11 +50,17 @@ pub(super) struct NetworkPort {
     pub(super) address: Ipv4Addr,
     pub(super) gate: Arc<Gate>,
     pub(super) streams: Arc<Streams>,
+    pub(super) taken: Arc<Taken>,
 }
 
 impl Network for NetworkPort {
     fn bind_quic(&self, address: SocketAddr) -> io::Result<Arc<dyn quinn::AsyncUdpSocket>> {
-        Ok(Arc::new(Socket::bind(&self.wires, &self.clock, address)?))
+        Ok(Arc::new(Socket::bind(
+            &self.wires,
+            &self.clock,
+            &self.taken,
+            address,
+        )?))
     }
 
     fn quic_runtime(&self) -> Arc<dyn quinn::Runtime> {
@@ -61,7 +76,8 @@ impl Network for NetworkPort {
 
     fn probe(&self, address: SocketAddr) -> io::Result<Box<dyn Probe>> {
         let from = self.address.into();
-        Ok(Box::new(Connected::new(&self.wires, &self.clock, from, address)))
+        let probe = Connected::new(&self.wires, &self.clock, from, address, self.taken.probes.mark());
+        Ok(Box::new(probe))
     }
 
     /// Addresses in a simulation are numbers.
@@ -74,7 +90,7 @@ impl Network for NetworkPort {
     }
 
     fn listen(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {
-        let streams = Arc::clone(&self.streams);
+        let (streams, taken) = (Arc::clone(&self.streams), Arc::clone(&self.taken));
         Box::pin(async move {
             // turmoil knows a host's own address as the unspecified one.
             let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await?;
@@ -82,6 +98,7 @@ impl Network for NetworkPort {
                 listener,
                 address,
                 streams,
+                taken,
             }) as Box<dyn Listener>)
         })
     }
@@ -91,13 +108,15 @@ struct ClientListener {
     listener: TcpListener,
     address: SocketAddr,
     streams: Arc<Streams>,
+    taken: Arc<Taken>,
 }
 
 impl Listener for ClientListener {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn ByteStream>, SocketAddr)>> {
         Box::pin(async {
             let (stream, from) = self.listener.accept().await?;
-            Ok((Box::new(self.streams.add(stream)) as Box<dyn ByteStream>, from))
+            let connection = self.streams.add(stream, self.taken.clients.mark());
+            Ok((Box::new(connection) as Box<dyn ByteStream>, from))
         })
     }
 
@@ -114,13 +133,16 @@ impl Listener for ClientListener {
 pub(super) struct Streams(Mutex<Vec<Arc<Mutex<Option<TcpStream>>>>>);
 
 impl Streams {
-    fn add(&self, stream: TcpStream) -> Connection {
+    fn add(&self, stream: TcpStream, mark: Mark) -> Connection {
         let stream = Arc::new(Mutex::new(Some(stream)));
         let mut streams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Those that only this list still knows have ended.
         streams.retain(|stream| Arc::strong_count(stream) > 1);
         streams.push(Arc::clone(&stream));
-        Connection(stream)
+        Connection {
+            stream,
+            _counted: mark,
+        }
     }
 
     /// Ends all of them without a word, as a power cut does.
@@ -133,11 +155,19 @@ impl Streams {
 }
 
 /// A connection of a client.
-struct Connection(Arc<Mutex<Option<TcpStream>>>);
+struct Connection {
+    stream: Arc<Mutex<Option<TcpStream>>>,
+    _counted: Mark,
+}
 
 impl Connection {
     fn with<T>(&self, work: impl FnOnce(Pin<&mut TcpStream>) -> Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        match self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+        match self
+            .stream
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_mut()
+        {
             Some(stream) => work(Pin::new(stream)),
             None => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
         }
@@ -147,7 +177,7 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         // The list keeps the place until the next connection comes; the stream ends now.
-        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(self.stream.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 

@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use super::watchers::Truth;
+use super::holdings::{self, Around};
+use super::watchers::{Truth, WATCHERS};
 use super::world::{Event, Phase, World};
 use crate::consensus::checker::{Breach, Verdict, demand};
 use crate::consensus::schedule::{SECOND, Time};
@@ -17,6 +18,12 @@ const WRITES_WITHIN: Time = 10 * SECOND;
 const FRESH_WRITES: u64 = 10;
 /// How long the nodes may take to agree once no client asks any more, and to say what they hold.
 const AGREED_WITHIN: Time = 15 * SECOND;
+/// How long nodes may take to let go of what they do not need any more. QUIC keeps a connection that was closed for three
+/// probe time-outs (RFC 9000, section 10.2), each up to three round trips; and packets that were held back make for round
+/// trips of up to the two seconds that a greeting may take, on a slow clock.
+const RESTED_WITHIN: Time = 30 * SECOND;
+/// Connections of clients that asked last, and have not been closed yet.
+const LATE_CLIENTS: usize = 2;
 /// How long the search for an order of one key's operations may take, in wall time.
 const BUDGET: Duration = Duration::from_secs(5);
 
@@ -29,6 +36,8 @@ pub(super) enum Progress {
     Agreeing { since: Time },
     /// A client asks for everything that is there.
     Listing { since: Time },
+    /// Nobody asks any more; the nodes let go of what they do not need.
+    Resting { since: Time },
 }
 
 impl World {
@@ -41,11 +50,13 @@ impl World {
             }
         }
         self.wires.with_network(|network| network.calm());
+        self.wires.mend();
         let mut knobs = self.plan.knobs.clone();
         knobs.calm();
         for id in self.nodes() {
             self.host(id).disk.heal(knobs.sync_mean);
             self.host(id).gate.open();
+            self.host(id).clock.set_date(0);
             if self.members.contains(&id) {
                 self.start(id);
             }
@@ -89,7 +100,7 @@ impl World {
             Progress::Listing { since } => {
                 let last = self.sight.with_truth(Truth::last);
                 if self.clients.listed().is_some() && self.clients.watchers.have_heard_of(last) {
-                    self.phase = Phase::Done;
+                    self.phase = Phase::Recovery(Progress::Resting { since: self.now });
                 }
                 demand(
                     self.now - since < AGREED_WITHIN,
@@ -100,7 +111,35 @@ impl World {
                     },
                 )
             }
+            Progress::Resting { since } => {
+                let excess = self.excess();
+                if excess.is_none() {
+                    self.phase = Phase::Done;
+                }
+                demand(
+                    self.now - since < RESTED_WITHIN,
+                    "nodes let go of what they do not need",
+                    || excess.unwrap_or_default(),
+                )
+            }
         }
+    }
+
+    /// The first member that holds more than one that rests needs, in words.
+    fn excess(&self) -> Option<String> {
+        let members = self.members();
+        let guests = self
+            .hosts
+            .iter()
+            .filter(|host| !members.contains(&host.id) && host.runs());
+        let allowed = holdings::allowed(Around {
+            members: members.len() - 1,
+            guests: guests.count(),
+            clients: WATCHERS + LATE_CLIENTS,
+        });
+        let held = members.iter().map(|id| (id, self.host(*id).holdings()));
+        let (id, held) = held.into_iter().find(|(_, held)| !held.are_within(&allowed))?;
+        Some(format!("node {id} holds {held}, and needs {allowed} at the most"))
     }
 
     /// Judges what clients saw.
@@ -123,6 +162,7 @@ impl World {
                 },
             )?;
         }
+        self.sight.judge_links()?;
         self.sight
             .with_truth(|truth| self.clients.watchers.judge(truth))?;
         for (key, operations) in self.clients.histories() {

@@ -29,6 +29,7 @@ use quorate_api::Health;
 use quorate_core::raft::{Index, NodeId};
 
 use super::client;
+use super::holdings::Holdings;
 use super::machine::{CLUSTER_PORT, address, name};
 use super::requests::Order;
 use super::setup::{Reads, Setup, SetupError, Topology, nanoseconds};
@@ -396,6 +397,17 @@ impl Simulation {
         self.world
             .wires
             .with_network(|network| network.delay(&links, until, nanoseconds(by)));
+    }
+
+    /// Packets longer than `bytes` are lost between two groups for a while, without a word; QUIC relies on 1,200.
+    pub fn narrow(&mut self, one: &[NodeId], other: &[NodeId], bytes: usize, time: Duration) {
+        let until = self.until(time);
+        self.world.wires.narrow(&between(&[one, other]), bytes, until);
+    }
+
+    /// How much the process of a node holds of its machine.
+    pub fn holdings(&self, node: NodeId) -> Holdings {
+        self.world.host(node).holdings()
     }
 
     /// Each packet from one group to another occupies its link for so long, for a while: a thin pipe.

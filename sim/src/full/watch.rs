@@ -16,6 +16,7 @@ use quorate_core::raft::{
 use quorate_core::state::StateMachine;
 
 use super::clock::MachineClock;
+use super::links::Links;
 use super::told::Told;
 use super::watchers::Truth;
 use crate::consensus::Statistics;
@@ -80,6 +81,7 @@ struct Inner {
     elected: BTreeMap<NodeId, u64>,
     reigns: u64,
     breach: Option<Breach>,
+    links: Links,
     /// The names of nodes that belong to another cluster.
     strangers: Vec<String>,
     /// Moments that nobody took note of yet, and whose they are, by machine.
@@ -106,6 +108,7 @@ impl Sight {
             elected: BTreeMap::new(),
             reigns: 0,
             breach: None,
+            links: Links::default(),
             strangers: Vec::new(),
             moments: Vec::new(),
             trace: Trace::default(),
@@ -240,6 +243,11 @@ impl Sight {
             .unwrap_or(FeatureLevel::FIRST)
     }
 
+    /// Judges by which certificates members were known.
+    pub(super) fn judge_links(&self) -> Verdict {
+        self.inner().links.judge()
+    }
+
     /// How often a node was elected in a term after all before, or as the first of a lineage.
     pub(super) fn reigns(&self) -> u64 {
         self.inner().reigns
@@ -288,7 +296,16 @@ pub(super) struct Watch {
 }
 
 impl Observer for Watch {
+    fn linked(&self, peer: NodeId, certificate: &[u8]) {
+        self.sight.inner().links.linked(self.node, peer, certificate);
+    }
+
     fn received(&self, from: NodeId, message: &Message) {
+        let mut inner = self.sight.inner();
+        if let Err(breach) = inner.links.carried(self.node, from) {
+            inner.breach.get_or_insert(breach);
+        }
+        drop(inner);
         self.told
             .received(self.clock.simulated(), self.node, from, message);
     }
@@ -330,7 +347,10 @@ impl Inner {
         self.note(run, status, effects);
         self.remembers(run, status)?;
         let seen = self.seen.entry(run.node).or_default();
-        seen.id = status.id;
+        if seen.id != status.id {
+            seen.id = status.id;
+            self.links.is_called(run.node, status.id);
+        }
         seen.progress.see(status)?;
         (seen.role, seen.leader) = (Some(status.role), status.leader);
         (seen.last, seen.repairing) = (status.last.index, status.repairing.is_some());

@@ -28,6 +28,8 @@ use crate::random::{Concern, Stream};
 
 /// What the watchers watch, one each; a key of its own among them.
 const PREFIXES: [&str; 4] = ["", "shared/", "own/", "shared/1"];
+/// How many watchers there are; each has one connection at a time.
+pub(super) const WATCHERS: usize = PREFIXES.len();
 /// How long a node may keep silent: it is asked to say something more often.
 const SILENCE: Duration = Duration::from_secs(2);
 const PROGRESS_MS: u64 = 200;

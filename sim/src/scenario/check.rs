@@ -378,6 +378,7 @@ fn described(action: &Action) -> (&'static str, Vec<super::format::Group>) {
         Action::Flap(flap) => ("flap", vec![flap.one.clone(), flap.other.clone()]),
         Action::SlowLink(slow) => ("slow-link", vec![slow.one.clone(), slow.other.clone()]),
         Action::ThinLink(thin) => ("thin-link", vec![thin.from.clone(), thin.to.clone()]),
+        Action::NarrowLink(narrow) => ("narrow-link", vec![narrow.one.clone(), narrow.other.clone()]),
         Action::Storm(_) => ("storm", Vec::new()),
         Action::Heal(_) => ("heal", Vec::new()),
         Action::Transfer(transfer) => ("transfer", transfer.to.iter().map(one).collect()),

@@ -197,6 +197,8 @@ steps! {
     flap "flap": Flap,
     slow_link "slow-link": SlowLink,
     thin_link "thin-link": ThinLink,
+    /// Packets above a size are lost.
+    narrow_link "narrow-link": NarrowLink,
     storm "storm": Storm,
     /// Connects everything that was cut off.
     heal "heal": Heal,
@@ -240,6 +242,7 @@ tables! {
     Flap { one: Group, other: Group, times: u32, period: Span, }
     SlowLink { one: Group, other: Group, by: Span, #[serde(rename = "for")] time: Span, }
     ThinLink { from: Group, to: Group, each: Span, #[serde(rename = "for")] time: Span, }
+    NarrowLink { one: Group, other: Group, bytes: u16, #[serde(rename = "for")] time: Span, }
     Storm {
         #[serde(default)] loss: Share,
         #[serde(default)] duplicated: Share,

@@ -390,6 +390,11 @@ impl Player {
                 let [from, to] = self.pair(&thin.from, &thin.to)?;
                 self.simulation.clog(&from, &to, span(thin.each), span(thin.time));
             }
+            Action::NarrowLink(narrow) => {
+                let [one, other] = self.pair(&narrow.one, &narrow.other)?;
+                self.simulation
+                    .narrow(&one, &other, usize::from(narrow.bytes), span(narrow.time));
+            }
             Action::Storm(storm) => {
                 let (loss, duplicated, late) = (storm.loss.0, storm.duplicated.0, storm.late.0);
                 self.simulation.storm(loss, duplicated, late, span(storm.time));

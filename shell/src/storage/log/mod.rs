@@ -578,7 +578,7 @@ impl Log {
                 .map_err(StorageError::io("extend", &path))?;
             file.sync().await.map_err(StorageError::io("sync", &path))?;
         }
-        self.active = Active {
+        let next = Active {
             header: SegmentHeader {
                 sequence: self.active.header.sequence + 1,
                 length,
@@ -591,6 +591,10 @@ impl Log {
             next_sector: 1,
             sealed: false,
         };
+        let full = std::mem::replace(&mut self.active, next);
+        if self.ports.planted.is(PlantedBug::SegmentStaysOpen) {
+            std::mem::forget(full);
+        }
         Ok(())
     }
 

@@ -6,7 +6,10 @@
 //! so there are moments in which several things happen to the same few nodes.
 
 use super::fault::{Alarm, Boundary};
-use super::{FORMAT, Fault, FaultKind, Knobs, Operation, OperationKind, Plan, Shape, Who, forced, moments};
+use super::{
+    FORMAT, Fault, FaultKind, Knobs, Operation, OperationKind, Plan, Shape, Who, forced, moments,
+    surroundings,
+};
 use crate::consensus::schedule::{MILLISECOND, SECOND, Time};
 use crate::random::{Concern, Stream};
 
@@ -30,6 +33,7 @@ pub(super) fn plan(seed: u64, nodes: u64, seconds: u64) -> Plan {
     };
     moments::add(&mut plan, &habits);
     plan.operations.extend(forced::draw(seed, nodes));
+    plan.faults.extend(surroundings::draw(seed, duration));
     plan.settle();
     plan
 }

@@ -131,6 +131,39 @@ pub(crate) enum FaultKind {
     },
     /// A node loses its disk for ever.
     Wipe { victim: Who },
+    /// The date of a machine is wrong, and what its clock measures is not.
+    WrongDate {
+        victim: Who,
+        #[serde(with = "duration")]
+        ahead: Time,
+        #[serde(with = "duration")]
+        duration: Time,
+    },
+    /// Two machines have each other's addresses.
+    Swap {
+        one: Who,
+        other: Who,
+        #[serde(with = "duration")]
+        duration: Time,
+    },
+    /// Packets longer than so many bytes are lost between two machines, without a word (RFC 2923).
+    BlackHole {
+        one: Who,
+        other: Who,
+        bytes: u16,
+        #[serde(with = "duration")]
+        duration: Time,
+    },
+}
+
+impl FaultKind {
+    /// Whether it concerns what only production nodes have: the core simulation passes it over.
+    pub(crate) fn is_around_nodes(&self) -> bool {
+        matches!(
+            self,
+            FaultKind::WrongDate { .. } | FaultKind::Swap { .. } | FaultKind::BlackHole { .. }
+        )
+    }
 }
 
 /// Who is cut off from whom.

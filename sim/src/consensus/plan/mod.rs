@@ -15,6 +15,7 @@ mod knobs;
 mod moments;
 mod operation;
 mod smaller;
+mod surroundings;
 
 use std::fmt;
 
@@ -164,6 +165,12 @@ impl Plan {
             && raft.append_bytes_max < 10_000
             && raft.retained_entries < 1_000
             && self.knobs.snapshot_mean > MILLISECOND
+    }
+
+    /// Whether machines have each other's addresses for a while in it.
+    pub fn has_swaps(&self) -> bool {
+        let mut kinds = self.faults.iter().map(|fault| &fault.kind);
+        kinds.any(|kind| matches!(kind, FaultKind::Swap { .. }))
     }
 
     /// How many faults and how many operations it has.

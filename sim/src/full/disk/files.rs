@@ -9,8 +9,12 @@ use std::time::Duration;
 use quorate::port::{BoxFuture, File};
 
 use super::{Disk, Inner};
-use crate::consensus::schedule::Time;
+use crate::consensus::schedule::{MILLISECOND, Time};
 use crate::consensus::trace::hash;
+use crate::full::holdings::Mark;
+
+/// A disk that stood still and was mended goes on after this, at the latest.
+const MENDED_SEEN_WITHIN: Time = 50 * MILLISECOND;
 
 /// A directory that a process has claimed.
 pub(super) struct Claim {
@@ -42,6 +46,7 @@ pub(super) struct OpenFile {
     file: u64,
     /// What it holds is redb's own business: it fills new pages with a pattern in debug builds.
     is_database: bool,
+    _counted: Mark,
 }
 
 /// A sync that is under way: which one, and until when it takes in nanoseconds of simulated time from now.
@@ -53,6 +58,7 @@ struct Sync {
 impl OpenFile {
     pub(super) fn new(disk: Disk, file: u64) -> OpenFile {
         OpenFile {
+            _counted: disk.taken.files.mark(),
             disk,
             file,
             is_database: false,
@@ -106,15 +112,15 @@ impl OpenFile {
         Ok(())
     }
 
-    /// How much longer a sync takes than usual, in nanoseconds.
-    fn hindrance(&self) -> Time {
+    /// How much longer a sync takes than usual, in nanoseconds; the first part of it, when the disk stands still.
+    fn slow_for(&self) -> Time {
         let (now, habits) = (self.disk.clock.simulated(), self.disk.inner().habits);
         let slow = if now < habits.slow_until {
             habits.slow_by
         } else {
             0
         };
-        slow.max(self.stalled_for())
+        slow.max(self.stalled_for().min(MENDED_SEEN_WITHIN))
     }
 
     /// How long the disk stands still from now on, in nanoseconds.
@@ -164,11 +170,11 @@ impl File for OpenFile {
         Box::pin(async {
             let sync = self.begin_sync()?;
             tokio::time::sleep(Duration::from_nanos(sync.takes)).await;
-            let mut hindrance = self.hindrance();
+            let mut hindrance = self.slow_for();
             while hindrance > 0 {
                 tokio::time::sleep(Duration::from_nanos(hindrance)).await;
-                // Being slow was served; standing still may have been prolonged.
-                hindrance = self.stalled_for();
+                // Being slow was served; standing still may have been prolonged, or be over.
+                hindrance = self.stalled_for().min(MENDED_SEEN_WITHIN);
             }
             self.end_sync(sync.number)
         })

@@ -21,6 +21,7 @@ use quorate::port::{File, Files, OpenMode};
 use self::content::Content;
 use self::files::{Claim, OpenFile};
 use super::clock::MachineClock;
+use super::holdings::Taken;
 use crate::consensus::schedule::Time;
 use crate::consensus::trace::{Trace, hash};
 use crate::random::{PartsPerMillion, Stream};
@@ -179,6 +180,8 @@ pub(super) struct Disk {
     clock: Arc<MachineClock>,
     /// The process that this view belongs to.
     life: u64,
+    /// Counts what that process holds.
+    taken: Arc<Taken>,
 }
 
 impl Disk {
@@ -204,6 +207,7 @@ impl Disk {
                 trace: Trace::default(),
             })),
             life: 0,
+            taken: Arc::default(),
         }
     }
 
@@ -212,11 +216,12 @@ impl Disk {
     }
 
     /// The disk for a process that starts now.
-    pub(super) fn mount(&self) -> Disk {
+    pub(super) fn mount(&self, taken: &Arc<Taken>) -> Disk {
         Disk {
             shared: Arc::clone(&self.shared),
             clock: Arc::clone(&self.clock),
             life: self.inner().life,
+            taken: Arc::clone(taken),
         }
     }
 
