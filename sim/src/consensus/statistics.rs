@@ -131,6 +131,8 @@ statistics! {
     quorums: "quorums healed alone",
     /// Nanoseconds from healing a quorum to its agreement.
     quorum_recovery: "nanoseconds of recovery of quorums",
+    /// Transactions over several keys that were judged.
+    transactions: "transactions judged",
     /// Keys whose history could not be judged in time.
     undecided: "keys not judged in time",
     /// Nanoseconds from healing everything to full agreement.
