@@ -202,8 +202,11 @@ impl Clients {
         let idle = Rc::new(RefCell::new(Vec::new()));
         // Those of different nodes take turns.
         tokio::time::sleep(PROBE.0 * place as u32 / self.nodes.len() as u32).await;
-        while !self.record().ended {
+        loop {
             tokio::time::sleep(PROBE.0).await;
+            if self.record().ended {
+                return;
+            }
             let connection = idle.borrow_mut().pop();
             let connection = connection.unwrap_or_else(|| Client::new(self.nodes[place]));
             let (clients, idle) = (Arc::clone(&self), Rc::clone(&idle));
