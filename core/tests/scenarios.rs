@@ -75,6 +75,7 @@ scenarios! {
     lease_read
     lease_reads_are_off
     lease_refused_when_clocks_drift
+    lease_shortened_by_what_nobody_can_tell
     link_loss_shortens_the_wait
     log_backtracking
     log_compaction

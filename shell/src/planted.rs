@@ -41,6 +41,8 @@ quorate_core::planted_bugs! {
     ForwardAnswersMixedUp = "forward-answers-mixed-up",
     /// Of two writes that are applied together each gets the other's answer.
     AnswersAreSwapped = "answers-are-swapped",
+    /// Of a transaction's comparisons only the first one counts.
+    FirstComparisonCounts = "first-comparison-counts",
     /// A linearizable read is answered from what the node has.
     ReadWithoutIndex = "read-without-index",
     /// A read is answered before the state has come to the index that was confirmed for it.

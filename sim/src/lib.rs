@@ -3,7 +3,8 @@
 //! - [`consensus`]: consensus and the replicated state alone, on a heap of events; fast.
 //! - [`full`]: the production node on simulated networks, disks and clocks.
 //! - [`scenario`]: stories of failure in files, run on production nodes and measured.
-//! - [`linearizable`]: whether what clients saw can be explained.
+//! - [`linearizable`]: whether what clients saw of one key can be explained.
+//! - [`serializable`]: whether what transactions over several keys saw can be.
 //! - [`batch`]: many seeds on many threads.
 //! - [`exploration`]: every interleaving of small clusters.
 //! - [`failure`]: a violation in a folder of its own, to be run again.
@@ -30,6 +31,7 @@ pub mod mutants;
 pub mod random;
 pub mod report;
 pub mod scenario;
+pub mod serializable;
 pub mod share;
 pub mod shrink;
 pub mod trace;

@@ -14,7 +14,8 @@
 //!   promises it waives, and it never again counts one of those. A late word finds promises of later rounds, which hold;
 //! - while the leadership is handed over no lease is asked for, so that nothing stands in the heir's way;
 //! - an answer to a heartbeat tells the follower's clock. No clock counts for a lease before it was compared; one that is
-//!   seen to drift further than what was stated counts for none, until a whole [`WINDOW`] shows nothing of the kind.
+//!   seen to drift further than what was stated counts for none, until a whole [`WINDOW`] shows nothing of the kind. What a
+//!   comparison cannot tell, since answers were long under way, is taken off a promise as if the clock did run so fast.
 //!
 //! Where there is no lease, a read asks for a majority's answer like any other: slower, never wrong.
 //!
@@ -22,7 +23,7 @@
 //! between its end and its start: what it promised is told to nobody.
 //!
 //! What no protocol can notice: a clock that stands still together with its machine, as that of a virtual machine that
-//! is suspended and resumed where the monotonic clock does not count the time between.
+//! its host pauses and resumes; a clock that counts the time for which a machine sleeps does not count that.
 
 use std::time::Duration;
 
@@ -83,8 +84,9 @@ pub(super) struct Grant {
     sent: Option<Instant>,
     /// Where the comparison of clocks begins.
     window: Option<Sample>,
-    /// Whether they were compared since the link to the follower was made.
-    compared: bool,
+    /// By how much the follower's clock may at most be the faster one, in parts per million, after all that was seen of it
+    /// since the link to it was made; none before they were compared.
+    fastest: Option<u32>,
     /// Whether the clocks were seen to drift too far apart, in this window or the one before.
     drifts: (bool, bool),
 }
@@ -120,22 +122,28 @@ impl Grant {
         }
         let fast = theirs * MILLION > most * (MILLION + bound);
         let slow = theirs * (MILLION + bound) < least * MILLION;
-        self.compared = true;
+        let fastest = (theirs.saturating_sub(least) * MILLION)
+            .checked_div(least)
+            .map_or(u32::MAX, |ppm| u32::try_from(ppm).unwrap_or(u32::MAX));
         let (now, before) = &mut self.drifts;
         let news = (fast || slow) && !*now && !*before;
         *now |= fast || slow;
         if sample.received.since(first.received) >= WINDOW {
             *before = std::mem::take(now);
             self.window = Some(sample);
+            self.fastest = Some(fastest);
+        } else {
+            self.fastest = Some(self.fastest.map_or(fastest, |known| known.min(fastest)));
         }
         news
     }
 
-    /// From when on a promise counts; none when there is none, or the clock is not to be trusted: it drifts, or nothing
-    /// is known of it yet.
-    fn counts_from(&self) -> Option<Instant> {
-        self.sent
-            .filter(|_| self.compared && self.drifts == (false, false))
+    /// Until when a promise of `duration` counts on the leader's clock, when clocks drift by at most `bound`; none when there
+    /// is no promise, or the clock is not to be trusted: it drifts, or nothing is known of it yet.
+    fn until(&self, duration: Duration, bound: u32) -> Option<Instant> {
+        let drift = self.fastest?.max(bound).min(LeaseReads::CLOCK_DRIFT_LIMIT * 2);
+        let sent = self.sent.filter(|_| self.drifts == (false, false))?;
+        Some(sent + duration.saturating_sub(duration * drift / 1_000_000))
     }
 
     /// The link to the follower broke or is new. Another life of it begins to count anew, and may have other settings;
@@ -280,20 +288,18 @@ impl Raft {
     /// Until when no other leader can exist; none without a lease.
     pub(super) fn lease_until(&self, leader: &Leader) -> Option<Instant> {
         let LeaseReads { clock_drift_max } = self.config.lease_reads?;
-        let sent = reached_by_majority(self.log.membership(), |id| {
-            if id == self.id {
-                Some(self.now)
-            } else {
-                leader.peers.get(&id).and_then(|peer| peer.grant.counts_from())
-            }
-        })?;
         let duration = self.lease_duration()?;
-        let drift = if self.planted(PlantedBug::LeaseIgnoresDrift) {
-            Duration::ZERO
-        } else {
-            duration * clock_drift_max / 1_000_000
-        };
-        Some(sent + duration.saturating_sub(drift))
+        let ignores_drift = self.planted(PlantedBug::LeaseIgnoresDrift);
+        reached_by_majority(self.log.membership(), |id| {
+            if id == self.id {
+                return Some(self.now + duration);
+            }
+            let grant = &leader.peers.get(&id)?.grant;
+            if ignores_drift {
+                return grant.sent.map(|sent| sent + duration);
+            }
+            grant.until(duration, clock_drift_max)
+        })
     }
 
     /// Whether the leader may answer a read at once.

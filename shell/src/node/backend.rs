@@ -115,7 +115,19 @@ impl NodeBackend {
         self.replicate_once(command, options).await
     }
 
-    async fn replicate_once(&self, command: Command, options: WriteOptions) -> Result<Reply, BackendError> {
+    async fn replicate_once(
+        &self,
+        mut command: Command,
+        options: WriteOptions,
+    ) -> Result<Reply, BackendError> {
+        if self.planted.is(PlantedBug::FirstComparisonCounts)
+            && let Command::Transact(transaction) = &mut command
+        {
+            transaction
+                .blocks
+                .iter_mut()
+                .for_each(|block| block.compare.truncate(1));
+        }
         self.membership()?;
         self.check_quorum()?;
         self.check_quota(&command)?;

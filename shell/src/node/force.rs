@@ -2,10 +2,13 @@
 //!
 //! The data directory is claimed, so that no process runs on it, and opened as a node that starts would open it. One
 //! write to the log makes the start; the identity follows, now or when the node starts ([`DataDirectory::follow`]).
+//!
+//! Invariant: no snapshot outlives the start that holds more than the node's own state. The lineage that ends may have
+//! sent it, and its entries are none of the one that begins.
 
 use std::path::Path;
 
-use quorate_core::raft::{self, Base, Boot, ForcedStart, ForcedStartError, Lineage, NodeId, Position};
+use quorate_core::raft::{self, Base, Boot, ForcedStart, ForcedStartError, Index, Lineage, NodeId, Position};
 use thiserror::Error;
 
 use crate::port::Ports;
@@ -46,6 +49,8 @@ pub struct Prepared {
     start: ForcedStart,
     /// Where the log ended, at the most, before damage took its end.
     damaged: Option<Position>,
+    /// Up to where the node's own state goes, and its snapshots; none of a witness.
+    data: Option<(Index, Snapshots)>,
 }
 
 impl Prepared {
@@ -68,8 +73,8 @@ impl Prepared {
             return Err(ForceError::Blank(shown()));
         };
         let damaged = recovered.repair;
-        let applied = if is_witness(&begin, assignment.node) {
-            begin.position.index
+        let data = if is_witness(&begin, assignment.node) {
+            None
         } else {
             let snapshots = Snapshots::open(ports, &directory.snapshots_path())?;
             let store =
@@ -79,8 +84,11 @@ impl Prepared {
             let state = loaded.membership.map(|membership| Base { position, membership });
             log.fit_to(state.as_ref().unwrap_or(&begin), &mut recovered)
                 .await?;
-            position.index
+            Some((position.index, snapshots))
         };
+        let applied = data
+            .as_ref()
+            .map_or(begin.position.index, |(applied, _)| *applied);
         let boot = Boot {
             id: assignment.node,
             hard_state: recovered.hard_state,
@@ -107,6 +115,7 @@ impl Prepared {
             lineage,
             start,
             damaged,
+            data,
         })
     }
 
@@ -145,8 +154,16 @@ impl Prepared {
             mut log,
             lineage,
             start,
+            data,
             ..
         } = self;
+        if let Some((applied, snapshots)) = data {
+            for position in snapshots.list()? {
+                if position.index > applied {
+                    snapshots.remove(position)?;
+                }
+            }
+        }
         log.append(&[start.write]).await?;
         log.close().await;
         directory.follow(lineage).await?;
@@ -172,12 +189,12 @@ mod tests {
 
     use bytes::Bytes;
     use quorate_core::raft::{
-        DirectoryId, Entry, HardState, Index, Member, Membership, Payload, Term, Write, WriteId,
+        DirectoryId, Entry, HardState, Member, Membership, Payload, Term, Write, WriteId,
     };
 
     use super::*;
     use crate::storage::testing::{Disk, Random, ports, run};
-    use crate::storage::{Assignment, Owner};
+    use crate::storage::{Assignment, Owner, SnapshotHeader};
 
     const HOME: &str = "/data";
     const OLD: Lineage = Lineage(9);
@@ -319,5 +336,28 @@ mod tests {
         });
         assert_eq!(membership.lineage(), second);
         assert!(membership.fork_of(OLD).is_some() && membership.fork_of(first).is_some());
+    }
+
+    #[test]
+    fn snapshots_of_the_ended_lineage_that_go_beyond_the_state_are_removed() {
+        let disk = Disk::default();
+        let kept = run(async {
+            member_of_three(&disk).await;
+            let directory = DataDirectory::open(&ports(&disk), Path::new(HOME), &owner())
+                .await
+                .expect("the directory of the node");
+            let path = directory.snapshots_path();
+            drop(directory);
+            let snapshots = Snapshots::open(&ports(&disk), &path).expect("a blank directory");
+            for position in [at(0, 0), at(2, 5), at(7, 9)] {
+                let membership = three();
+                let base = Base { position, membership };
+                let writer = snapshots.create(SnapshotHeader { base }).expect("it begins");
+                writer.finish().await.expect("it is written");
+            }
+            force(&disk).await.expect("it is forced");
+            snapshots.list().expect("it is read")
+        });
+        assert_eq!(kept, [at(0, 0)]);
     }
 }

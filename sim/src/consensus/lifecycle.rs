@@ -6,6 +6,7 @@ use quorate_core::raft::{
 
 use super::PlantedBug;
 use super::checker::contact::Contact;
+use super::checker::membership::Voters;
 use super::checker::progress::Progress;
 use super::checker::{Breach, Verdict, demand};
 use super::clock::Clock;
@@ -148,6 +149,7 @@ impl World {
             ..self.knobs.raft.clone()
         };
         let raft = Raft::new(config, boot, seed, now).map_err(|error| fails(&error))?;
+        let voters = Voters::starting(&raft.status());
         self.checkers.states.reached(id, &machine)?;
         node.process = Some(Process {
             raft,
@@ -158,6 +160,7 @@ impl World {
             data: DataDuties::new(placement(&self.knobs)),
             transfers: Transfers::default(),
             progress,
+            voters,
             contact: Contact::default(),
             seen: Seen::starting(promised_until),
             timer: None,

@@ -7,6 +7,7 @@ use quorate_core::raft::{Apply, DirectoryId, FeatureLevel, Index, Member, Member
 use quorate_core::state::StateMachine;
 
 use super::checker::contact::Contact;
+use super::checker::membership::Voters;
 use super::checker::progress::Progress;
 use super::clock::Clock;
 use super::data::DataDuties;
@@ -80,6 +81,7 @@ pub(super) struct Process {
     pub(super) data: DataDuties,
     pub(super) transfers: Transfers,
     pub(super) progress: Progress,
+    pub(super) voters: Voters,
     pub(super) contact: Contact,
     pub(super) seen: Seen,
     /// The next wake-up that is scheduled.

@@ -133,6 +133,8 @@ statistics! {
     quorums: "quorums healed alone",
     /// Nanoseconds from healing a quorum to its agreement.
     quorum_recovery: "nanoseconds of recovery of quorums",
+    /// Transactions over several keys that were judged.
+    transactions: "transactions judged",
     /// Keys whose history could not be judged in time.
     undecided: "keys not judged in time",
     /// Nanoseconds from healing everything to full agreement.
@@ -168,9 +170,10 @@ const NOT_OF_NODES: [&str; 24] = [
     "nanoseconds of recovery of quorums",
 ];
 
-/// Counts that the core simulation does not keep: it has no watchers, judges every history, and every client learns what
+/// Counts that the core simulation does not keep: it has no watchers and no transactions over several keys, judges every history, and every client learns what
 /// came of its requests.
-const NOT_OF_CORE: [&str; 5] = [
+const NOT_OF_CORE: [&str; 6] = [
+    "transactions judged",
     "requests with an unknown fate",
     "changes told to watchers",
     "marks of progress",

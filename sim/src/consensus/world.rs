@@ -123,7 +123,8 @@ impl Event {
             | Event::Fetched(run, _)
             | Event::Received { to: run, .. }
             | Event::Sent { from: run, .. }
-            | Event::Link { run, .. } => Some(run.node),
+            | Event::Link { run, .. }
+            | Event::Data(DataEvent::Decided(run, _)) => Some(run.node),
             _ => None,
         }
     }
@@ -517,12 +518,14 @@ impl World {
         let (committed_before, purged_before) =
             (live.process.progress.commit(), live.process.progress.base());
         let seen = live.process.progress.see(&status);
+        let voters = live.process.voters.see(&status);
         self.trace
             .note(status.term.0 << 40 ^ status.commit.0 << 20 ^ status.last.index.0);
         if !self.conditions.checks {
             return Ok(());
         }
         seen?;
+        voters?;
         let purged = status.base.position;
         if purged.index > purged_before && !live.witness {
             demand(

@@ -10,6 +10,7 @@ use super::world::{Event, Phase, World};
 use crate::consensus::checker::{Breach, Verdict, demand};
 use crate::consensus::schedule::{SECOND, Time};
 use crate::linearizable::{self, Verdict as Judgement};
+use crate::serializable;
 use crate::trace;
 
 /// After this time fresh writes have been acknowledged.
@@ -165,6 +166,12 @@ impl World {
         self.sight.judge_links()?;
         self.sight
             .with_truth(|truth| self.clients.watchers.judge(truth))?;
+        let transactions = self.clients.transactions();
+        self.statistics.transactions += transactions.len() as u64;
+        serializable::check(&transactions).map_err(|anomaly| Breach {
+            checker: "strict serializability",
+            seen: anomaly.to_string(),
+        })?;
         for (key, operations) in self.clients.histories() {
             match linearizable::check(&operations, BUDGET) {
                 Judgement::Linearizable => {}

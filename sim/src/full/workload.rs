@@ -2,8 +2,10 @@
 //!
 //! A few clients share keys, whose histories must be linearizable. Each writes keys of its own as well, every key once, and
 //! repeats some of those requests under an idempotency key until they are answered: each write that was acknowledged must
-//! be found in the end, every one was carried out once, and who asks for what its own write left never gets less.
+//! be found in the end, every one was carried out once, and who asks for what its own write left never gets less. They also do
+//! transactions over several lists.
 
+mod lists;
 mod own;
 
 use std::cell::RefCell;
@@ -17,6 +19,7 @@ use bytes::Bytes;
 use http::Method;
 use quorate_api::{KeyValue, ListAnswer, ProblemCode, PutAnswer};
 
+use self::lists::List;
 use super::client::{Answer, Client};
 use super::clock::MachineClock;
 use super::machine::machine_at;
@@ -29,6 +32,7 @@ use crate::consensus::schedule::{SECOND, Time};
 use crate::consensus::trace::{Trace, hash};
 use crate::linearizable::{Action, Operation, Outcome};
 use crate::random::{Concern, Stream};
+use crate::serializable::Transaction;
 use crate::trace;
 
 /// Where keys are that only one client writes.
@@ -48,6 +52,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 #[derive(Default)]
 struct Record {
     histories: BTreeMap<String, Vec<Operation>>,
+    transactions: Vec<Transaction>,
     /// Acknowledged writes of keys that nobody else writes: value and revision.
     own: BTreeMap<String, (u64, u64)>,
     next_value: u64,
@@ -197,8 +202,11 @@ impl Clients {
         let idle = Rc::new(RefCell::new(Vec::new()));
         // Those of different nodes take turns.
         tokio::time::sleep(PROBE.0 * place as u32 / self.nodes.len() as u32).await;
-        while !self.record().ended {
+        loop {
             tokio::time::sleep(PROBE.0).await;
+            if self.record().ended {
+                return;
+            }
             let connection = idle.borrow_mut().pop();
             let connection = connection.unwrap_or_else(|| Client::new(self.nodes[place]));
             let (clients, idle) = (Arc::clone(&self), Rc::clone(&idle));
@@ -249,9 +257,11 @@ impl Clients {
             }
             match answer.next {
                 Some(next) => query = format!("start={next}&end={OWN_END}"),
-                None => return Some(found),
+                None => break,
             }
         }
+        self.look_at_lists(&mut client).await?;
+        Some(found)
     }
 
     /// A start was forced: what was acknowledged before may be lost, and histories of shared keys end here. No node runs.
@@ -344,6 +354,8 @@ struct Worker {
     seen: BTreeMap<String, (u64, u64)>,
     /// Its last write of a key of its own that was acknowledged: value and revision.
     last_own: Option<(String, (u64, u64))>,
+    /// What it knows of lists.
+    lists: BTreeMap<String, List>,
 }
 
 impl Worker {
@@ -358,6 +370,7 @@ impl Worker {
             patience: PATIENCE,
             seen: BTreeMap::new(),
             last_own: None,
+            lists: BTreeMap::new(),
         }
     }
 
@@ -373,6 +386,7 @@ impl Worker {
             clients,
             seen: BTreeMap::new(),
             last_own: None,
+            lists: BTreeMap::new(),
         }
     }
 
@@ -397,6 +411,7 @@ impl Worker {
                 20..25 => self.read_own().await,
                 25..50 => self.put(key).await,
                 50..65 => self.compare_and_set(key).await,
+                65..80 => self.transact().await,
                 _ => self.get(key).await,
             }
         }

@@ -4,8 +4,8 @@
 //! piece it needs next; then come the pieces, and the receiver's word that it has all of them, durably. So a transfer
 //! goes on where an earlier one broke off: after a broken link, a restart of either side, and with another leader that
 //! has the same snapshot. Invariants: a snapshot counts as received only when it is whole, verified and durable; one is
-//! taken in at a time; what a member has a part of is kept a while for it; all transfers together keep within the
-//! configured rate.
+//! taken in at a time, and no silent sender keeps others from it; what a member has a part of is kept a while for it; all
+//! transfers together keep within the configured rate.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,6 +35,9 @@ const KEPT_FOR_MEMBER: Duration = Duration::from_secs(60);
 const PIECE_BYTES_MAX: usize = 16 << 20;
 /// Bytes that leave at a time, so that a low rate makes no bursts.
 const SLICE_BYTES: usize = 64 << 10;
+/// How long one side waits for the other's next sign of life. A link that is dead ends sooner; this ends a transfer with a
+/// process that lives and stands still.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// What opens a transfer.
 #[derive(Debug, Serialize, Deserialize)]
@@ -87,6 +90,8 @@ pub(super) enum TransferError {
     Occupied,
     #[error("the last piece came and the snapshot is not whole")]
     Incomplete,
+    #[error("the other side was silent for {} s", SILENCE_MAX.as_secs())]
+    Silent,
 }
 
 /// What a member has a part of.
@@ -169,7 +174,8 @@ impl Transfers {
             mut sender,
             mut receiver,
         } = self.transport.open_bulk(to, &header).await?;
-        let Choice { place, next } = wire::decode(Kind::Frame, &receiver.read_message().await?)?;
+        let choice = self.unless_silent(receiver.read_message()).await?;
+        let Choice { place, next } = wire::decode(Kind::Frame, &choice)?;
         let chosen = usize::try_from(place)
             .ok()
             .and_then(|place| snapshots.get(place))
@@ -202,18 +208,26 @@ impl Transfers {
         for number in next + u64::from(skips)..snapshot.pieces() {
             let mut piece = Bytes::from(self.read_piece(snapshot, number)?);
             let length = u32::try_from(piece.len()).map_err(|_| TransferError::TooLarge(piece.len()))?;
-            sender
-                .write_chunk(Bytes::copy_from_slice(&length.to_be_bytes()))
-                .await?;
+            let length = Bytes::copy_from_slice(&length.to_be_bytes());
+            self.unless_silent(sender.write_chunk(length)).await?;
             while !piece.is_empty() {
                 let slice = piece.split_to(piece.len().min(SLICE_BYTES));
                 self.pace.take(slice.len()).await;
-                sender.write_chunk(slice).await?;
+                self.unless_silent(sender.write_chunk(slice)).await?;
             }
         }
         // The receiver's word that it has everything; its content says nothing more.
-        receiver.read_message().await?;
+        self.unless_silent(receiver.read_message()).await?;
         Ok(())
+    }
+
+    /// What the other side does next, when it does not take too long.
+    async fn unless_silent<T>(&self, next: impl Future<Output = io::Result<T>>) -> Result<T, TransferError> {
+        tokio::select! {
+            biased;
+            done = next => Ok(done?),
+            () = self.clock.sleep_until(self.clock.now() + SILENCE_MAX) => Err(TransferError::Silent),
+        }
     }
 
     /// A damaged snapshot is removed, so that the next transfer sends another one.
@@ -268,7 +282,9 @@ impl Transfers {
         if let Some(taken) = &mut taken {
             let mut whole = None;
             for number in next..*pieces {
-                whole = taken.accept(number, &read_piece(&mut receiver).await?).await?;
+                whole = taken
+                    .accept(number, &self.next_piece(&mut receiver).await?)
+                    .await?;
             }
             if whole.is_none() {
                 return Err(TransferError::Incomplete);
@@ -283,16 +299,18 @@ impl Transfers {
             base: Box::new(base),
         })
     }
-}
 
-async fn read_piece(receiver: &mut BulkReceiver) -> Result<Vec<u8>, TransferError> {
-    let length = receiver.read_u32().await? as usize;
-    if length > PIECE_BYTES_MAX {
-        return Err(TransferError::TooLarge(length));
+    async fn next_piece(&self, receiver: &mut BulkReceiver) -> Result<Vec<u8>, TransferError> {
+        let length = self.unless_silent(receiver.read_u32()).await? as usize;
+        if length > PIECE_BYTES_MAX {
+            return Err(TransferError::TooLarge(length));
+        }
+        let mut piece = vec![0; length];
+        for slice in piece.chunks_mut(SLICE_BYTES) {
+            self.unless_silent(receiver.read_exact(slice)).await?;
+        }
+        Ok(piece)
     }
-    let mut piece = vec![0; length];
-    receiver.read_exact(&mut piece).await?;
-    Ok(piece)
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! Overlapping quorums: a membership follows a committed one, and the majorities of both have a node in common.
 //!
 //! Two memberships that are in force at the same time, on different nodes, then cannot decide apart from each other
-//! (Raft dissertation, sections 4.1 and 4.3).
+//! (Raft dissertation, sections 4.1 and 4.3). And nobody becomes a voter for whom majorities would have to wait (section
+//! 4.2.1).
 
 use std::collections::BTreeSet;
 
-use quorate_core::raft::{Index, Member, Membership, NodeId, Payload, Status, Write};
+use quorate_core::raft::{Index, Member, Membership, NodeId, Payload, Position, Role, Status, Write};
 
 use super::{Verdict, demand};
 use crate::consensus::log::DiskLog;
@@ -45,16 +46,6 @@ pub(in crate::consensus) fn follow_each_other(
         demand(have_common_quorums(last, next), "quorums overlap", || {
             format!("{next:?} at {position} follows {last:?}")
         })?;
-        let behind = next
-            .voters()
-            .difference(last.voters())
-            .find(|id| !has_caught_up(leader, **id, position.index));
-        demand(behind.is_none(), "who becomes a voter has caught up", || {
-            format!(
-                "{behind:?} votes from {position} on; its leader knows {:?}",
-                leader.peers
-            )
-        })?;
         let members = next.members().iter();
         let renamed = members.filter(|(id, member)| **id < last.next_id() && !is_known(last, **id, member));
         let renamed: Vec<_> = renamed.collect();
@@ -64,6 +55,48 @@ pub(in crate::consensus) fn follow_each_other(
         previous = Some((position.index, next));
     }
     Ok(())
+}
+
+/// Whom a node counted as voters when it was last looked at.
+#[derive(Clone, Debug)]
+pub(crate) struct Voters {
+    position: Position,
+    voters: BTreeSet<NodeId>,
+}
+
+impl Voters {
+    /// Those of a run that starts.
+    pub(crate) fn starting(status: &Status<'_>) -> Voters {
+        Voters {
+            position: status.membership_position,
+            voters: status.membership.voters().clone(),
+        }
+    }
+
+    /// A look at the node after a step. What its leader knows of a new voter is judged when it takes in the change: a refusal
+    /// that was long on its way may take that knowledge from it before the change is written.
+    pub(crate) fn see(&mut self, status: &Status<'_>) -> Verdict {
+        let position = status.membership_position;
+        if position == self.position {
+            return Ok(());
+        }
+        let before = std::mem::replace(self, Voters::starting(status));
+        let behind = self
+            .voters
+            .difference(&before.voters)
+            .find(|id| !has_caught_up(status, **id, position.index));
+        let own = status.role == Role::Leader && position.term == status.term;
+        demand(
+            !own || behind.is_none(),
+            "who becomes a voter has caught up",
+            || {
+                format!(
+                    "{behind:?} votes from {position} on; its leader knows {:?}",
+                    status.peers
+                )
+            },
+        )
+    }
 }
 
 /// Whether a leader knows that a member holds nearly all of the log before `index`.

@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::SystemTime;
 
 use quorate_core::raft::{Base, DirectoryId, Lineage, Member, Membership};
 
 use super::*;
+use crate::port::BoxFuture;
 use crate::port::system::{ListenerOptions, ports as system_ports};
 use crate::storage::SnapshotHeader;
 use crate::storage::testing::{Disk, Random, ports, run};
@@ -272,6 +274,49 @@ fn a_snapshot_that_the_state_has_not_caught_up_with_stays_until_it_has() {
         assert_eq!(kept(), [30, 40, 50]);
         side.transfers.state_durable(Index(50));
         assert_eq!(kept(), [40, 50]);
+    });
+}
+
+/// A clock on which every wait is over at once.
+struct Hasty(Arc<dyn Clock>);
+
+impl Clock for Hasty {
+    fn now(&self) -> Instant {
+        self.0.now()
+    }
+
+    fn wall(&self) -> SystemTime {
+        self.0.wall()
+    }
+
+    fn sleep_until(&self, _: Instant) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}
+
+#[test]
+fn a_silent_sender_does_not_keep_others_from_sending() {
+    run(async {
+        let (secret, here, there) = (secret(), Disk::default(), Disk::default());
+        let (sender, mut receiver) = pair(&secret, (&here, &there), 0);
+        let snapshot = write(&sender.snapshots, 7, 10).await;
+        let offer = Offer {
+            term: TERM,
+            snapshots: vec![Offered {
+                pieces: snapshot.pieces(),
+                first: snapshot.read_piece(0).unwrap().into(),
+            }],
+        };
+        let header = wire::encode(Kind::Frame, &offer);
+        // It opens a transfer, and then stands still.
+        let silent = sender.transport.open_bulk(RECEIVER, &header);
+        let (silent, (peer, header, stream)) = tokio::join!(silent, receiver.bulk());
+        let clock = Arc::new(Hasty(Arc::clone(&receiver.transfers.clock)));
+        let impatient = Transfers::new(receiver.snapshots.clone(), receiver.transport.clone(), clock, 0);
+        let taken = impatient.receive(peer, &header, stream).await;
+        assert!(matches!(taken, Err(TransferError::Silent)), "{taken:?}");
+        assert!(!impatient.receiving.get(), "the next one is taken in");
+        drop(silent);
     });
 }
 
