@@ -20,9 +20,9 @@ const FRESH_WRITES: u64 = 10;
 /// How long the nodes may take to agree once no client asks any more, and to say what they hold.
 const AGREED_WITHIN: Time = 15 * SECOND;
 /// How long nodes may take to let go of what they do not need any more. QUIC keeps a connection that was closed for three
-/// probe time-outs (RFC 9000, section 10.2), each up to three round trips; and packets that were held back make for round
-/// trips of up to the two seconds that a greeting may take, on a slow clock.
-const RESTED_WITHIN: Time = 30 * SECOND;
+/// probe time-outs (RFC 9000, section 10.2), each up to three times the round trip; and to a process that stood still for
+/// ten seconds a packet that waited meanwhile took that long.
+const RESTED_WITHIN: Time = 120 * SECOND;
 /// Connections of clients that asked last, and have not been closed yet.
 const LATE_CLIENTS: usize = 2;
 /// How long the search for an order of one key's operations may take, in wall time.
