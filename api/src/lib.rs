@@ -4,11 +4,32 @@
 //! throughout: a node's name that is a number is written as a JSON number ([`NodeName`]), and bytes that are not
 //! valid UTF-8 are written as base64 under the field's name with `_base64` at its end ([`KeyValue`]).
 
+/// Declares that a type looks in JSON as another one, which does not leave this crate.
+macro_rules! looks_as {
+    ($type:ident, $json:ty) => {
+        #[cfg(feature = "schema")]
+        impl utoipa::PartialSchema for $type {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+                <$json as utoipa::PartialSchema>::schema()
+            }
+        }
+
+        #[cfg(feature = "schema")]
+        impl utoipa::ToSchema for $type {
+            fn schemas(schemas: &mut Vec<(String, utoipa::openapi::RefOr<utoipa::openapi::Schema>)>) {
+                <$json as utoipa::ToSchema>::schemas(schemas);
+            }
+        }
+    };
+}
+
 mod cluster;
 mod kv;
 mod lease;
 mod name;
 mod problem;
+#[cfg(feature = "schema")]
+mod schema;
 mod session;
 mod stream;
 mod text;

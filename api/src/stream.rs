@@ -23,6 +23,7 @@ pub mod tail_events {
 
 /// The body of `POST /v1/streams`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateStream {
     /// The name: letters, digits, dots, colons, dashes and underscores.
@@ -47,9 +48,11 @@ fn is_one(number: &u32) -> bool {
     *number == 1
 }
 
-/// What a stream keeps, all partitions together. Whole batches go, the oldest first; for a bound on bytes or records, as
+/// What a stream keeps, all partitions together. Whole batches go, the oldest first; for a bound on bytes or records,
+/// as
 /// long as what is left reaches it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct StreamRetention {
     /// How old a record may become, in milliseconds.
@@ -72,6 +75,7 @@ impl StreamRetention {
 
 /// Within what a repeated message id is a duplicate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DuplicateWindow {
     /// How many ids are remembered; 0 for none.
@@ -82,6 +86,7 @@ pub struct DuplicateWindow {
 
 /// A stream: what creating, describing and listing answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct StreamInfo {
     /// Its name.
     pub name: String,
@@ -109,6 +114,7 @@ pub struct StreamInfo {
 
 /// A partition of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct PartitionInfo {
     /// Its number, from 0.
     pub partition: u32,
@@ -124,6 +130,7 @@ pub struct PartitionInfo {
 
 /// What retention dropped, by policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct DeletedByPolicy {
     /// Since it was too old.
     pub age: Deleted,
@@ -135,6 +142,7 @@ pub struct DeletedByPolicy {
 
 /// Records that are gone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Deleted {
     /// How many.
     pub records: u64,
@@ -144,6 +152,7 @@ pub struct Deleted {
 
 /// The answer to `GET /v1/streams`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct StreamsAnswer {
     /// The streams, by name.
     pub streams: Vec<StreamInfo>,
@@ -153,6 +162,7 @@ pub struct StreamsAnswer {
 
 /// The answer to `DELETE /v1/streams/{name}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct StreamDeleted {
     /// How many records it had.
     pub records: u64,
@@ -162,6 +172,7 @@ pub struct StreamDeleted {
 
 /// The body of `POST /v1/streams/{name}/records`: records to append, all or none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AppendRequest {
     /// The records, in order.
@@ -174,7 +185,8 @@ pub struct AppendRequest {
 
 /// A record to append.
 ///
-/// In JSON: `value`, `key` and `id` as text, or with `_base64` at the end of their names; `priority` from 0 (batch) to 4
+/// In JSON: `value`, `key` and `id` as text, or with `_base64` at the end of their names; `priority` from 0 (batch)
+/// to 4
 /// (critical), 2 when it is left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NewRecord {
@@ -190,24 +202,35 @@ pub struct NewRecord {
 
 /// How a [`NewRecord`] and a [`StreamRecord`] look in JSON.
 #[derive(Serialize, Deserialize)]
-struct RecordJson<'a> {
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub(crate) struct RecordJson<'a> {
+    /// Its place in its partition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     offset: Option<u64>,
+    /// When it was appended, in milliseconds since 1970; never less than the record before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     time_ms: Option<u64>,
+    /// What it says, when that is UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     value: Option<Cow<'a, str>>,
+    /// What it says as base64, when it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     value_base64: Option<String>,
+    /// Records of one key are in one partition, in the order of their appends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     key: Option<Cow<'a, str>>,
+    /// The key as base64, when it is not UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     key_base64: Option<String>,
+    /// Tells the message from others: a message that was appended already is not appended again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     id: Option<Cow<'a, str>>,
+    /// The id as base64, when it is not UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     id_base64: Option<String>,
+    /// From 0 (batch) to 4 (critical); 2 when it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(maximum = 4))]
     priority: Option<u8>,
 }
 
@@ -267,6 +290,7 @@ impl<'de> Deserialize<'de> for NewRecord {
 
 /// The answer to an append.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct AppendAnswer {
     /// Where the records are, in the order of the request.
     pub placed: Vec<Placed>,
@@ -274,6 +298,7 @@ pub struct AppendAnswer {
 
 /// Some records of an append that follow each other in the request and in a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Placed {
     /// The partition.
     pub partition: u32,
@@ -321,6 +346,7 @@ impl<'de> Deserialize<'de> for StreamRecord {
 
 /// The answer to `GET /v1/streams/{name}/records`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct RecordsAnswer {
     /// The records.
     pub records: Vec<StreamRecord>,
@@ -332,6 +358,7 @@ pub struct RecordsAnswer {
 
 /// A consumer group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct GroupInfo {
     /// Its name.
     pub name: String,
@@ -343,6 +370,7 @@ pub struct GroupInfo {
 
 /// How far a group is in a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct GroupCursor {
     /// The partition.
     pub partition: u32,
@@ -354,6 +382,7 @@ pub struct GroupCursor {
 
 /// The answer to `GET /v1/streams/{name}/groups`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct GroupsAnswer {
     /// The groups, by name.
     pub groups: Vec<GroupInfo>,
@@ -361,6 +390,7 @@ pub struct GroupsAnswer {
 
 /// The body of `POST /v1/streams/{name}/groups`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateGroup {
     /// The name.
@@ -372,6 +402,7 @@ pub struct CreateGroup {
 
 /// Where a group begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum GroupStart {
     /// With the first record that is kept.
@@ -383,6 +414,7 @@ pub enum GroupStart {
 
 /// The body of `POST /v1/streams/{name}/groups/{group}/commit`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CommitRequest {
     /// The next offset to consume of some partitions; the others stay.
@@ -391,6 +423,7 @@ pub struct CommitRequest {
 
 /// A part of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CommitCursor {
     /// The partition.
@@ -401,6 +434,7 @@ pub struct CommitCursor {
 
 /// The answer to a group's `commit`, `pause` and `resume`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct GroupChanged {
     /// The next offset to consume of each partition.
     pub cursors: Vec<CommitCursor>,
@@ -410,6 +444,7 @@ pub struct GroupChanged {
 
 /// The answer to `DELETE /v1/streams/{name}/groups/{group}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct GroupDeleted {
     /// Its name.
     pub deleted: String,
@@ -417,8 +452,10 @@ pub struct GroupDeleted {
 
 /// The answer to `GET /v1/streams/{name}/groups/{group}/records`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct FetchAnswer {
-    /// Records of each partition that has some, from the group's cursor on. Fetching again gives them again, until they
+    /// Records of each partition that has some, from the group's cursor on. Fetching again gives them again, until
+    /// they
     /// are committed.
     pub batches: Vec<TailBatch>,
     /// Whether the group is paused, and therefore gets nothing.
@@ -429,6 +466,7 @@ pub struct FetchAnswer {
 
 /// Records of a partition that follow each other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct TailBatch {
     /// The stream.
     pub stream: String,
@@ -444,6 +482,7 @@ pub struct TailBatch {
 
 /// Where a tail is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct TailMark {
     /// Where to go on, for all partitions that are followed.
     pub positions: Vec<TailPosition>,
@@ -451,6 +490,7 @@ pub struct TailMark {
 
 /// Where a tail is in a partition.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct TailPosition {
     /// The stream.
     pub stream: String,
@@ -464,6 +504,7 @@ pub struct TailPosition {
 
 /// A line of a tail as JSON lines: what happened, and its data beside.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum TailLine {
     /// New records.

@@ -24,6 +24,7 @@ pub mod events {
 
 /// A place in the history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct WatchMark {
     /// Everything up to this revision was told.
     pub revision: u64,
@@ -31,12 +32,14 @@ pub struct WatchMark {
 
 /// What became of the watched keys at one revision.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct WatchChange {
     /// The revision.
     pub revision: u64,
     /// The changes, in the order in which they were made.
     pub events: Vec<WatchEvent>,
-    /// Whether the revision is so large that it comes in parts, and this is not the last one. Such a part has no id: a
+    /// Whether the revision is so large that it comes in parts, and this is not the last one. Such a part has no id:
+    /// a
     /// client that comes back hears of the whole revision again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub partial: bool,
@@ -44,6 +47,7 @@ pub struct WatchChange {
 
 /// A change of one key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum WatchEvent {
     /// It has a value.

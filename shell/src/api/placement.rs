@@ -19,6 +19,8 @@ use quorate_core::state::{Command, Drain, Reply, Revision, SessionCommand, Sessi
 use super::Shared;
 use super::answer::{Failure, json};
 use super::backend::{Placement, ReadOptions};
+use super::openapi::parameters::Carrying;
+use super::openapi::problems::problems;
 use super::query::Query;
 use super::requests::{Change, misdirected};
 use super::sessions::member;
@@ -28,7 +30,23 @@ const LOOK: Duration = Duration::from_millis(50);
 /// What of the time of a request is left for the answer.
 const ANSWER: Duration = Duration::from_millis(200);
 
-/// `POST /cluster/nodes/{id}/drain`
+problems! {
+    DrainProblems = WRITE READ BODY [MemberNotFound];
+}
+
+/// Gives the sessions of a node away, and no new ones to it.
+#[utoipa::path(
+    post, path = "/cluster/nodes/{id}/drain", operation_id = "drainNode", tag = "cluster",
+    params(
+        ("id" = String, Path, description = "The name of a node"),
+        Carrying,
+    ),
+    request_body(content = Option<DrainRequest>),
+    responses(
+        (status = 200, description = "What came of it within the time of a request", body = DrainAnswer),
+        DrainProblems,
+    ),
+)]
 pub(super) async fn drain(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -69,7 +87,22 @@ pub(super) async fn drain(
     }))
 }
 
-/// `POST /cluster/nodes/{id}/undrain`
+problems! {
+    UndrainProblems = WRITE [MemberNotFound];
+}
+
+/// Ends the drain of a node.
+#[utoipa::path(
+    post, path = "/cluster/nodes/{id}/undrain", operation_id = "undrainNode", tag = "cluster",
+    params(
+        ("id" = String, Path, description = "The name of a node"),
+        Carrying,
+    ),
+    responses(
+        (status = 200, description = "The node takes sessions again", body = PlacementChanged),
+        UndrainProblems,
+    ),
+)]
 pub(super) async fn undrain(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -86,7 +119,23 @@ pub(super) async fn undrain(
     Ok(json(&done(changed)))
 }
 
-/// `PUT /cluster/nodes/{id}/capacity`
+problems! {
+    SetCapacityProblems = WRITE BODY [MemberNotFound];
+}
+
+/// Sets how many sessions a node may have.
+#[utoipa::path(
+    put, path = "/cluster/nodes/{id}/capacity", operation_id = "setCapacity", tag = "cluster",
+    params(
+        ("id" = String, Path, description = "The name of a node"),
+        Carrying,
+    ),
+    request_body(content = CapacityRequest),
+    responses(
+        (status = 200, description = "The node has this capacity", body = PlacementChanged),
+        SetCapacityProblems,
+    ),
+)]
 pub(super) async fn set_capacity(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -107,7 +156,21 @@ pub(super) async fn set_capacity(
     Ok(json(&done(changed)))
 }
 
-/// `POST /cluster/rebalance`
+problems! {
+    RebalanceProblems = WRITE READ [];
+}
+
+/// Moves sessions until the nodes are level.
+#[utoipa::path(
+    post, path = "/cluster/rebalance", operation_id = "rebalance", tag = "cluster",
+    params(
+        Carrying,
+    ),
+    responses(
+        (status = 200, description = "What came of it within the time of a request", body = RebalanceAnswer),
+        RebalanceProblems,
+    ),
+)]
 pub(super) async fn rebalance(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -166,7 +229,8 @@ impl Shared {
         }
     }
 
-    /// Waits until a leader has said which nodes sessions can go to, as the first one of a cluster does at once, but no longer
+    /// Waits until a leader has said which nodes sessions can go to, as the first one of a cluster does at once, but
+    /// no longer
     /// than for a leader.
     pub(super) async fn wait_for_hosts(&self, uri: &Uri) -> Result<(), Failure> {
         let give_up = self.clock.now() + self.timeouts.leader_wait;

@@ -23,6 +23,7 @@ use serde::Serialize;
 
 use super::Shared;
 use super::answer::Failure;
+use super::openapi::problems::problems;
 use super::query::Query;
 use crate::port::{BoxFuture, Clock};
 use crate::watch::{WatchEnd, Watching};
@@ -49,7 +50,36 @@ const PARAMETERS: [&str; 8] = [
     "progress_ms",
 ];
 
-/// `GET /v1/watch`
+problems! {
+    WatchProblems = WATCH [];
+}
+
+/// Tells what becomes of keys.
+///
+/// Server-sent events: `open` and `progress` with a `WatchMark`, `change` with a `WatchChange`, and `cancel` with a
+/// `Problem` at the end. The id of an event is the revision up to which everything was told.
+#[utoipa::path(
+    get, path = "/v1/watch", operation_id = "watchKeys", tag = "watches",
+    extensions(("x-server-sent-events" = json!({"open": "WatchMark", "change": "WatchChange", "progress": "WatchMark", "cancel": "Problem"}))),
+    params(
+        ("key" = Option<String>, Query, description = "Only this key"),
+        ("prefix" = Option<String>, Query, description = "Only keys that begin so; empty for all keys"),
+        ("start" = Option<String>, Query, description = "Only keys from this one on"),
+        ("end" = Option<String>, Query, description = "Only keys before this one"),
+        ("from_revision" = Option<u64>, Query, description = "The revision to begin with; what is yet to come when \
+            it is left out"),
+        ("previous" = Option<bool>, Query, description = "Whether to answer what was there before"),
+        ("filter" = Option<String>, Query, description = "What not to tell: `no_puts` or `no_deletes`"),
+        ("progress_ms" = Option<u64>, Query, description = "How long nothing may be told before a mark of progress \
+            is, in milliseconds; 10,000 when it is left out", minimum = 100, maximum = 3_600_000),
+        ("Last-Event-ID" = Option<u64>, Header, description = "The id of the last event that was heard, after which \
+            the watch goes on; it counts, and not `from_revision`, when both are there"),
+    ),
+    responses(
+        (status = 200, description = "Events, as they happen", content_type = "text/event-stream", body = String),
+        WatchProblems,
+    ),
+)]
 pub(super) async fn watch(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -145,7 +175,8 @@ fn kinds(query: &Query<'_>) -> Result<Kinds, Failure> {
     }
 }
 
-/// The revision to begin with. A browser that comes back names the same address as before, and where it is in a header.
+/// The revision to begin with. A browser that comes back names the same address as before, and where it is in a
+/// header.
 fn from(query: &Query<'_>, headers: &HeaderMap) -> Result<Option<Revision>, Failure> {
     let Some(last) = headers.get(LAST_EVENT_ID) else {
         let first: Option<u64> = query.value("from_revision", "the number of a revision, from 1")?;

@@ -78,6 +78,7 @@ impl Port {
             status: head.status,
             headers: head.headers,
             body: body.collect().await.expect("a whole answer").to_bytes(),
+            operation: None,
         })
     }
 
