@@ -120,6 +120,16 @@ codes! {
     LeaseNotFound = "lease_not_found", 404, "Lease not found";
     /// There is no such session; nothing changed.
     SessionNotFound = "session_not_found", 404, "Session not found";
+    /// There is no such section of settings; nothing changed.
+    SectionNotFound = "section_not_found", 404, "Section not found";
+    /// There is no such setting; nothing changed.
+    SettingNotFound = "setting_not_found", 404, "Setting not found";
+    /// The section has no schema; nothing changed.
+    SchemaNotFound = "schema_not_found", 404, "Schema not found";
+    /// Settings would not fit the schema of their section; nothing changed.
+    SchemaMismatch = "schema_mismatch", 422, "Schema mismatch";
+    /// What was to be a schema is none; nothing changed.
+    InvalidSchema = "invalid_schema", 422, "Invalid schema";
     /// There is no such stream; nothing changed.
     StreamNotFound = "stream_not_found", 404, "Stream not found";
     /// The stream has no such partition; nothing changed.

@@ -11,12 +11,14 @@ use bytes::Bytes;
 use quorate_core::WallTime;
 use quorate_core::raft::{Index, NodeId, Position, Term};
 use quorate_core::state::{
-    Append, Attach, Block, BlockDone, ClientId, Command, Compare, Cut, DeleteRange, Detail, Drain,
-    DuplicateWindow, Epoch, Found, KeyRange, KeyValue, LeaseId, Malformed, NewRecord, Offset, Operand,
-    Operation, Policy, Presence, Put, Query, ReadError, Refusal, Relation, Reply, RequestId, Response,
-    Revision, RowChange, Run, Session, SessionCommand, SessionId, SessionRefusal, SessionReply,
-    SessionStatus, Sort, SortBy, Span, Start, StateMachine, StreamCommand, StreamId, StreamMalformed,
-    StreamRefusal, StreamReply, StreamRetention, StreamSettings, Transacted, Transaction,
+    Append, Attach, Basis, Block, BlockDone, ClientId, Command, Compare, Cut, DeleteRange, Demand, Detail,
+    Drain, DuplicateWindow, Epoch, Found, Judged, KeyRange, KeyValue, LeaseId, Malformed, NewRecord,
+    NewSettings, Offset, Operand, Operation, Others, Policy, Presence, Put, Query, ReadError, Refusal,
+    Relation, Reply, RequestId, Response, Revision, RowChange, Run, SchemaChange, SectionChange, SectionName,
+    Session, SessionCommand, SessionId, SessionRefusal, SessionReply, SessionStatus, SettingKey,
+    SettingsChange, SettingsCommand, SettingsRefusal, SettingsReply, Sort, SortBy, Span, Start, StateMachine,
+    StreamCommand, StreamId, StreamMalformed, StreamRefusal, StreamReply, StreamRetention, StreamSettings,
+    Transacted, Transaction,
 };
 use quorate_core::wire::DecodeError;
 
@@ -169,6 +171,98 @@ fn session_commands() -> Vec<(&'static str, Command)> {
     values
 }
 
+fn settings_commands() -> Vec<(&'static str, Command)> {
+    let section = || SectionName::new("links").expect("a name");
+    let key = || SettingKey::new("docs").expect("a key");
+    let value = Bytes::from_static(b"1");
+    let judged = |basis| {
+        let section = section();
+        vec![Judged { section, basis }]
+    };
+    let merged = SectionChange {
+        demand: Some(Demand::Setting(key(), Revision(300))),
+        schema: SchemaChange::Set(Bytes::from_static(b"{}")),
+        ..SectionChange::settings(section(), NewSettings::one(key(), Some(value.clone())))
+    };
+    let replaced = SectionChange {
+        demand: Some(Demand::Section(Revision(1))),
+        schema: SchemaChange::Removed,
+        ..SectionChange::settings(section(), NewSettings::Replaced(vec![(key(), value)]))
+    };
+    let removed = SectionChange {
+        demand: Some(Demand::Schema(Revision(0))),
+        ..SectionChange::settings(section(), NewSettings::one(key(), None))
+    };
+    let commands = [
+        (
+            "settings-merge",
+            SettingsChange::of(merged),
+            judged(Basis::At(Revision(300))),
+        ),
+        (
+            "settings-remove",
+            SettingsChange::of(removed),
+            judged(Basis::NoSchema),
+        ),
+        (
+            "settings-replace",
+            SettingsChange {
+                sections: vec![replaced],
+                others: Others::Emptied,
+            },
+            Vec::new(),
+        ),
+    ];
+    commands
+        .into_iter()
+        .map(|(name, change, judged)| (name, Command::Settings(SettingsCommand { change, judged })))
+        .collect()
+}
+
+fn settings_replies() -> Vec<(&'static str, Reply)> {
+    let refusals = [
+        SettingsRefusal::NotAsJudged,
+        SettingsRefusal::Conflict {
+            current: Revision(300),
+        },
+        SettingsRefusal::NamedTwice,
+        SettingsRefusal::ValueTooLarge,
+        SettingsRefusal::SchemaTooLarge,
+        SettingsRefusal::TooManySettings,
+        SettingsRefusal::SectionTooLarge,
+        SettingsRefusal::TooManySections,
+    ];
+    let changed = SettingsReply {
+        revision: Revision(300),
+        written: 2,
+        deleted: 1,
+        schemas: 1,
+    };
+    let refusals = refusals.map(|refusal| ("refused", Reply::Refused(refusal.into())));
+    [("settings", Reply::Settings(changed))]
+        .into_iter()
+        .chain(refusals)
+        .collect()
+}
+
+/// A change that is made in a state without settings.
+fn set_setting() -> Command {
+    let section = SectionName::new("links").expect("a name");
+    let key = SettingKey::new("docs").expect("a key");
+    let change = SectionChange {
+        schema: SchemaChange::Set(Bytes::from_static(b"{}")),
+        ..SectionChange::settings(
+            section.clone(),
+            NewSettings::one(key, Some(Bytes::from_static(b"1"))),
+        )
+    };
+    let basis = Basis::At(Revision::ABSENT);
+    Command::Settings(SettingsCommand {
+        change: SettingsChange::of(change),
+        judged: vec![Judged { section, basis }],
+    })
+}
+
 fn compare(relation: Relation, with: Operand) -> Compare {
     let range = KeyRange::prefix(&b"p"[..]);
     Compare {
@@ -268,7 +362,11 @@ fn commands() {
         ("forget", Command::Forget { before: Index(300) }),
     ];
     values.extend(session_commands());
-    let values: Vec<_> = values.into_iter().chain(stream_commands()).collect();
+    let values: Vec<_> = values
+        .into_iter()
+        .chain(stream_commands())
+        .chain(settings_commands())
+        .collect();
     check("command", &values, Command::encode, Command::decode);
 }
 
@@ -533,6 +631,7 @@ fn replies() {
     ]);
     values.extend(refusals.map(|refusal| ("refused", Reply::Refused(refusal))));
     values.extend(stream_replies());
+    values.extend(settings_replies());
     check("reply", &values, Reply::encode, Reply::decode);
 }
 
@@ -570,6 +669,7 @@ fn rows() {
         Command::Compact {
             revision: Revision(3),
         },
+        set_setting(),
     ];
     let of_streams = stream_commands().into_iter().map(|(_, command)| command);
     // Retention and groups before the stream goes.
@@ -609,7 +709,7 @@ fn rows() {
     }
     let restored = StateMachine::restore(stored.into_iter(), state.applied()).expect("golden rows");
     assert_eq!(restored.fingerprint(), state.fingerprint());
-    assert_eq!(restored.revision(), Revision(5));
+    assert_eq!(restored.revision(), Revision(6));
     assert_eq!(restored.get(b"other"), state.get(b"other"));
     assert_eq!(restored.len(), 1);
 }

@@ -31,6 +31,7 @@ scenarios! {
     commit_rule_of_figure_8
     commit_with_the_own_term
     disk_error_ends_the_node
+    disk_error_of_a_follower
     features_rise_when_all_can_follow
     features_survive_compaction
     first_election
@@ -44,6 +45,7 @@ scenarios! {
     group_commit
     heartbeat_moves_no_commit_beyond_the_match
     higher_term_is_no_vote
+    in_flight_bytes_of_many_appends
     install_answers_waiting_clients
     joint_consensus
     joint_election_needs_both_majorities
@@ -51,6 +53,7 @@ scenarios! {
     late_append_in_one_batch
     late_append_keeps_committed_entries
     late_start_of_the_last_leader
+    late_vote_request_of_a_removed_voter
     leader_demotes_itself
     leader_does_not_campaign
     leader_removes_itself
@@ -59,6 +62,8 @@ scenarios! {
     leader_with_an_empty_log
     leader_without_a_majority_steps_down
     leadership_transfer
+    learner_counts_for_no_commit
+    learner_votes_when_it_has_caught_up
     lease_and_a_late_word_to_campaign
     lease_before_the_first_commit
     lease_given_back_by_a_transfer
@@ -83,6 +88,7 @@ scenarios! {
     old_snapshot_over_newer_state
     older_acknowledgement_than_the_snapshot
     partial_partition_chained
+    partial_partition_constrained
     partial_partition_quorum_loss
     pipeline_resumes_after_a_stall
     pre_candidate_forgets_its_leader
@@ -117,6 +123,7 @@ scenarios! {
     snapshot_for_a_follower_too_far_behind
     snapshot_receiver_crashes
     snapshot_receiver_crashes_before_the_switch
+    snapshot_transfer_breaks_off
     snapshot_under_load
     split_vote
     split_vote_after_a_lost_link
@@ -125,7 +132,9 @@ scenarios! {
     stalled_disk_in_company
     stepping_down_keeps_the_vote
     storm_of_refusals
+    term_and_entries_in_one_write
     transfer_ends_with_another_leader
+    transfer_in_a_joint_phase
     transfer_that_fails
     transfer_while_a_membership_is_not_applied
     truncation_reaches_the_disk

@@ -25,7 +25,7 @@ fn nodes_found_a_cluster_and_serve_clients() {
 #[test]
 fn nodes_keep_every_property_through_faults() {
     let mut sum = Statistics::default();
-    for seed in 1..=12 {
+    for seed in 1..=24 {
         sum.add(&outcome(&Plan::draw(seed, 3, 8)).statistics);
     }
     assert!(sum.crashes > 0 && sum.partitions > 0 && sum.stalls > 0);

@@ -12,5 +12,5 @@ mod streams;
 pub use ages::{Ages, Housekeeping, Retention};
 pub use leases::{Leases, NotRenewed};
 pub use placement::{Host, Placement};
-pub use promotion::{Learner, PromotionLimits, Situation, learner_to_promote};
+pub use promotion::{Learner, Situation, learner_to_promote};
 pub use streams::Trimming;

@@ -20,6 +20,10 @@ impl Raft {
             Err(error) => self.answer(token, Outcome::Refused(Refusal::Change(error))),
             Ok(next) if next == *self.log.membership() => self.answer(token, Outcome::Done),
             Ok(next) => {
+                if let Err(refusal) = self.check_new_voters(&next) {
+                    self.answer(token, Outcome::Refused(refusal));
+                    return;
+                }
                 if let Some(leader) = self.leading_mut() {
                     leader.change = Some(token);
                 }

@@ -167,6 +167,22 @@ pub enum Refusal {
     /// The leader has not committed an entry of its own term yet, or another change is not committed; try again.
     #[error("another change is being committed; try again")]
     ChangePending,
+    /// A learner that is to vote lacks too much of the log: others would wait for it.
+    #[error(
+        "node {learner} is not known to hold {entries} entries of the log and would hold up the others as a voter; wait \
+         until it has caught up, and try again"
+    )]
+    LearnerBehind {
+        /// The learner.
+        learner: NodeId,
+        /// How many entries of the leader's log its disk is not known to hold.
+        entries: u64,
+    },
+    /// A learner that is to vote did not answer this leader for the largest election time-out.
+    #[error(
+        "node {0} does not answer, and would hold up the others as a voter; start it, wait until it has caught up, and try again"
+    )]
+    LearnerSilent(NodeId),
     /// The target of a transfer is no voter.
     #[error("node {0} is not a voter and cannot lead")]
     NotAVoter(NodeId),

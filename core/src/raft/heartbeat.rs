@@ -256,6 +256,7 @@ impl Raft {
             disk: peer.disk,
             features: peer.features,
             clock_drifts: peer.grant.drifts(),
+            caught_up: self.is_caught_up(peer),
         };
         leader.peers.iter().map(status).collect()
     }

@@ -12,7 +12,7 @@
 //!
 //! One concept a file: [`election`], [`heartbeat`], [`replication`] (the leader's side), [`following`] (the
 //! follower's), [`commit`], [`read`], [`lease`], [`transfer`], [`handover`] (why a leader gives up), [`priority`],
-//! [`change`] (membership), [`witness`], [`install`] (snapshots), [`repair`] (of a damaged log),
+//! [`change`] (membership), [`learner`] (when one may vote), [`witness`], [`install`] (snapshots), [`repair`] (of a damaged log),
 //! [`disk`] (how the disk fares), [`feature`] (gates), [`quorum_loss`], [`forced`] (a start after the loss of a majority),
 //! [`divergence`] and [`outline`] (a node that has what the others lack), [`load`] (what is held for others).
 
@@ -36,6 +36,7 @@ mod heartbeat;
 mod id;
 mod input;
 mod install;
+mod learner;
 mod lease;
 mod load;
 mod log;

@@ -127,6 +127,8 @@ planted_bugs! {
     JointIsLeftUncommitted = "joint-is-left-uncommitted",
     /// A joint membership is left only by the leader that entered it (etcd#12136).
     JointIsLeftByNobodyElse = "joint-is-left-by-nobody-else",
+    /// A learner becomes a voter however far behind it is.
+    LearnerIsPromotedBehind = "learner-is-promoted-behind",
     /// A membership is in force only when it is committed (etcd#11284, etcd#12359).
     MembershipInForceWhenCommitted = "membership-in-force-when-committed",
     /// A truncation leaves the memberships that it removes in force (scylladb#30936).

@@ -101,6 +101,8 @@ pub struct PeerStatus {
     pub features: Option<FeatureLevel>,
     /// Whether its clock was seen to drift further than leases allow.
     pub clock_drifts: bool,
+    /// Whether it answers and is close behind: a learner that is may be promoted.
+    pub caught_up: bool,
 }
 
 /// How entries reach a follower.

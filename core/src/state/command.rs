@@ -5,7 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{DeleteRange, LeaseId, Put, RequestId, Revision, SessionCommand, StreamCommand, Transaction};
+use super::{
+    DeleteRange, LeaseId, Put, RequestId, Revision, SessionCommand, SettingsCommand, StreamCommand,
+    Transaction,
+};
 use crate::raft::{Index, Term};
 use crate::wire::{self, DecodeError, Kind};
 
@@ -64,6 +67,8 @@ pub enum Command {
     Session(SessionCommand),
     /// Change event streams.
     Stream(StreamCommand),
+    /// Change settings.
+    Settings(SettingsCommand),
 }
 
 impl Command {

@@ -110,6 +110,11 @@ impl History {
         forgotten
     }
 
+    /// All versions, the latest first.
+    pub(super) fn versions_back(&self) -> impl Iterator<Item = &Version> {
+        std::iter::once(&self.latest).chain(self.earlier.iter().rev())
+    }
+
     /// All versions, ascending.
     pub(super) fn versions(&self) -> impl Iterator<Item = &Version> {
         self.earlier.iter().chain(std::iter::once(&self.latest))

@@ -254,6 +254,29 @@ impl KeySpace {
         Ok(query.choose(versions.filter(|(_, version)| exists(version)), bytes_max))
     }
 
+    /// What a key was at the revisions that can be read, the latest first; none where it was removed.
+    pub(super) fn versions_of<'a>(
+        &'a self,
+        space: Space,
+        key: &[u8],
+    ) -> impl Iterator<Item = (Revision, Option<&'a Pair>)> + use<'a> {
+        let compacted = self.counters.compacted;
+        let history = self.spaces[space.number()].get(key);
+        let mut ended = false;
+        history
+            .into_iter()
+            .flat_map(History::versions_back)
+            .take_while(move |version| {
+                // What a key was at the compacted revision may be older than that, unless it was removed by then.
+                if ended {
+                    return false;
+                }
+                ended = version.place.revision <= compacted;
+                version.pair.is_some() || !ended
+            })
+            .map(|version| (version.place.revision, version.pair.as_ref()))
+    }
+
     /// Whether it is known what the keys were at `revision`.
     pub(super) fn check_readable(&self, revision: Revision) -> Result<(), ReadError> {
         let Counters {

@@ -12,13 +12,14 @@ use super::lease::{LEASES_MAX, LeaseTable, TTL_MAX};
 use super::once::{Answer, Known, OnceTable};
 use super::row::{Row, Summary};
 use super::session::{SessionTable, SessionWriter};
+use super::settings::SettingsWriter;
 use super::space::Space;
 use super::stream::StreamTable;
 use super::writer::Writer;
 use super::{
     Command, Cut, Found, Grant, GroupView, KeyValue, Lease, LeaseEvent, LeaseId, Malformed, Offset,
-    PartitionEnds, Put, Query, ReadError, Refusal, Reply, RequestId, Revision, StreamCommand, StreamId,
-    StreamView, Transacted, Transaction,
+    PartitionEnds, Put, Query, ReadError, Refusal, Reply, RequestId, Revision, SettingsCommand,
+    SettingsRefusal, StreamCommand, StreamId, StreamView, Transacted, Transaction,
 };
 use crate::raft::{Index, Planted, PlantedBug, Position, Term};
 use crate::time::WallTime;
@@ -367,6 +368,11 @@ impl StateMachine {
                 let reply = self.streams.carry_out(position, command, &mut effects.rows)?;
                 Ok(Reply::Stream(reply))
             }
+            Command::Settings(command) => {
+                let (reply, rows) = SettingsWriter::new(&mut self.keys).carry_out(command)?;
+                effects.rows.extend(rows);
+                Ok(Reply::Settings(reply))
+            }
         }
     }
 
@@ -467,6 +473,8 @@ impl StateMachine {
         let digest = match &command {
             Command::Session(session) => digest(&Command::Session(session.without_time()).encode()),
             Command::Stream(StreamCommand::Append(append)) => append.digest(),
+            // And by then it is judged by something else.
+            Command::Settings(SettingsCommand { change, .. }) => digest(&change.encode()),
             _ => digest(encoded),
         };
         let index = position.index;
@@ -478,6 +486,9 @@ impl StateMachine {
                 let reply = self
                     .carry_out(position, command, effects)
                     .unwrap_or_else(Reply::Refused);
+                if let Reply::Refused(Refusal::Settings(SettingsRefusal::NotAsJudged)) = reply {
+                    return Ok(reply);
+                }
                 let answer = Answer {
                     index,
                     digest,

@@ -25,6 +25,7 @@ mod reply;
 mod restore;
 mod row;
 mod session;
+mod settings;
 mod space;
 mod stream;
 mod transaction;
@@ -45,6 +46,12 @@ pub use session::{
     CAPACITY_DEFAULT, Drain, Epoch, MOVED_AT_ONCE, NodeLoad, Place, Presence, SESSION_ID_BYTES_MAX,
     SESSIONS_MAX, Session, SessionCommand, SessionEvent, SessionId, SessionRefusal, SessionReply,
     SessionStatus,
+};
+pub use settings::{
+    Basis, Demand, Judged, NewSettings, Others, SCHEMA_BYTES_MAX, SECTION_BYTES_MAX, SECTION_NAME_BYTES_MAX,
+    SECTION_SETTINGS_MAX, SECTIONS_MAX, SETTING_KEY_BYTES_MAX, SETTING_VALUE_BYTES_MAX, SchemaChange,
+    Section, SectionChange, SectionName, SectionSummary, Setting, SettingKey, SettingVersion, SettingsChange,
+    SettingsCommand, SettingsPart, SettingsRefusal, SettingsReply,
 };
 pub use space::Space;
 pub use stream::{

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{
-    ClientId, KeyValue, LeaseId, ReadError, Revision, SessionRefusal, SessionReply, StreamRefusal,
-    StreamReply, Transacted,
+    ClientId, KeyValue, LeaseId, ReadError, Revision, SessionRefusal, SessionReply, SettingsRefusal,
+    SettingsReply, StreamRefusal, StreamReply, Transacted,
 };
 use crate::wire::{self, DecodeError, Kind};
 
@@ -74,6 +74,8 @@ pub enum Reply {
     Session(SessionReply),
     /// Event streams changed.
     Stream(StreamReply),
+    /// Settings changed.
+    Settings(SettingsReply),
 }
 
 /// Why a command changed nothing.
@@ -118,6 +120,9 @@ pub enum Refusal {
     /// It is about event streams.
     #[error(transparent)]
     Stream(#[from] StreamRefusal),
+    /// It is about settings.
+    #[error(transparent)]
+    Settings(#[from] SettingsRefusal),
 }
 
 /// Why a command makes no sense.

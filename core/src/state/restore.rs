@@ -111,6 +111,8 @@ impl StateMachine {
         state.attach_keys()?;
         let no_session = |key: Bytes| RestoreError::NoSession { key: key.to_vec() };
         state.sessions.load_owners(&state.keys).map_err(no_session)?;
+        let contradiction = |key: Bytes| RestoreError::Contradiction { key: key.to_vec() };
+        state.check_sections().map_err(contradiction)?;
         if let Some(stream) = state.streams.inconsistent() {
             let key = Row::stream_gone(stream).key;
             return Err(RestoreError::Contradiction { key });

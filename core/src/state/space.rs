@@ -14,11 +14,13 @@ pub enum Space {
     Keys,
     /// Sessions, by their ids.
     Sessions,
+    /// Settings: the heads, values and schemas of sections.
+    Settings,
 }
 
 impl Space {
     pub(super) const COUNT: usize = Space::ALL.len();
-    pub(super) const ALL: [Space; 2] = [Space::Keys, Space::Sessions];
+    pub(super) const ALL: [Space; 3] = [Space::Keys, Space::Sessions, Space::Settings];
 
     pub(super) const fn number(self) -> usize {
         self as usize

@@ -22,7 +22,7 @@
 //! | `lost n1->n2`, `refused n1->n2`, `connected n1->n2` | n1's transport says so of its link to n2 |
 //! | `gather n1`, `go n1` | inputs are taken in without carrying anything out, then all at once |
 //! | `persist n1 [all\|together]` | the oldest write becomes durable; all; or all with one acknowledgement |
-//! | `disk-error n1` | the oldest write fails |
+//! | `disk-error n1` | the oldest write fails, and none after it is tried |
 //! | `slow-disk n1 20ms` | from here on every write of n1 takes so long |
 //! | `stall-disk n1`, `stall-apply n1`, `resume n1` | settling passes over these, until resumed |
 //! | `apply n1 [all]`, `fetch n1` | the state machine applies; a read of the log is answered |
@@ -429,8 +429,9 @@ fn machine(world: &mut World, verb: &str, words: &[&str]) {
         ("persist", Some("together")) => world.persist_together(id),
         ("persist", _) => assert!(world.persist(id), "no write is under way"),
         ("disk-error", _) => {
-            let write = world.nodes.get_mut(&id).unwrap().writes.pop_front();
-            let write = write.expect("a write is under way").id;
+            // Whatever was to be written after it never is.
+            let writes = std::mem::take(&mut world.nodes.get_mut(&id).unwrap().writes);
+            let write = writes.front().expect("a write is under way").id;
             let result = Err(DiskError("input/output error".to_owned()));
             world.step(id, Input::Persisted { write, result });
         }

@@ -181,6 +181,10 @@ fn refusal(refusal: &Refusal) -> String {
         Refusal::DiskStalled(id) => format!("a write to the disk of {} is stuck", node(*id)),
         Refusal::AnotherLeads(id) => format!("{} was elected instead", node(*id)),
         Refusal::TransferTimedOut(id) => format!("{} did not take over in time", node(*id)),
+        Refusal::LearnerBehind { learner, entries } => {
+            format!("{} is not known to hold {entries} entries", node(*learner))
+        }
+        Refusal::LearnerSilent(id) => format!("{} does not answer", node(*id)),
         other => other.to_string(),
     }
 }

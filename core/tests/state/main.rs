@@ -9,6 +9,7 @@ mod once;
 mod restore;
 mod rules;
 mod sessions;
+mod settings;
 mod streams;
 mod transactions;
 mod watches;

@@ -242,6 +242,7 @@ fn declined(refusal: Refusal) -> Problem {
             .with_limit(SESSIONS_MAX as u64),
         },
         Refusal::Stream(refusal) => super::streams::problem(refusal),
+        Refusal::Settings(refusal) => super::settings::problem(refusal),
         Refusal::StaleTerm
         | Refusal::NoSuchClient(_)
         | Refusal::AnswerForgotten

@@ -50,6 +50,7 @@ pub mod server;
 mod session_tests;
 mod session_watch;
 mod sessions;
+mod settings;
 mod streams;
 #[cfg(test)]
 mod tests;

@@ -652,6 +652,7 @@ fn adds(command: &Command) -> bool {
         | Command::Expire { .. }
         | Command::Register
         | Command::Forget { .. } => false,
+        Command::Settings(command) => command.change.adds(),
         Command::Stream(command) => matches!(
             command,
             StreamCommand::Create { .. } | StreamCommand::Append(_) | StreamCommand::CreateGroup { .. }

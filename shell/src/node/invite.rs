@@ -103,11 +103,17 @@ impl NodeBackend {
             return None;
         }
         let part = if membership.is_voter(id) {
-            "it is a member and votes"
-        } else if member.promote {
-            "it is a member, and votes when it has caught up"
+            "it is a member and votes".to_owned()
+        } else if !member.promote {
+            "it is a member, and stays a learner".to_owned()
         } else {
-            "it is a member, and stays a learner"
+            // Only the leader knows.
+            let progress = view.progress.iter().find(|peer| peer.id == id);
+            let lacks = progress.map_or_else(String::new, |peer| {
+                let lacks = view.last.0.saturating_sub(peer.matched.0);
+                format!(" (it is not known yet to hold {lacks} of {} entries)", view.last)
+            });
+            format!("it is a member, and votes when it has caught up{lacks}")
         };
         Some(format!(
             "{part}; other nodes reach it at {}",

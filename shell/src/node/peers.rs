@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use quorate_core::Instant;
-use quorate_core::duties::{Learner, PromotionLimits, Situation, learner_to_promote};
+use quorate_core::duties::{Learner, Situation, learner_to_promote};
 use quorate_core::raft::{Change, LinkEvent, NodeId, Operation, Role};
 
 use super::clients::Pending;
@@ -374,16 +374,14 @@ impl Consensus {
                     .get(&peer.id)
                     .is_some_and(|member| member.promote && may_vote(&peer.id)),
                 matched: peer.matched,
-                reachable: self.peers.connected.contains(&peer.id),
+                caught_up: peer.caught_up && self.peers.connected.contains(&peer.id),
             })
             .collect();
         let situation = Situation {
-            commit: status.commit,
-            last: status.last.index,
             changing: status.membership.is_joint() || status.membership_position.index > status.commit,
             learners: &learners,
         };
-        learner_to_promote(&situation, &PromotionLimits::default())
+        learner_to_promote(&situation)
     }
 
     pub(super) fn view(&self) -> View {

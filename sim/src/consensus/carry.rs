@@ -98,8 +98,8 @@ impl World {
         self.checkers
             .entries
             .written(write, &live.disk.written, own_term)?;
-        if let Some(term) = own_term {
-            membership::follow_each_other(write, &live.disk.written, term, status.commit)?;
+        if own_term.is_some() {
+            membership::follow_each_other(write, &live.disk.written, &status)?;
         }
         match &write.reset {
             Some(base) => self.checkers.committed.covers(base.position, "a snapshot"),

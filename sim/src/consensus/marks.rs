@@ -72,6 +72,7 @@ marks! {
     StrangerCampaigns, "removed voter campaigns", 2: "A node campaigns that the committed membership does not have as a voter.";
     LearnerPromoted, "learner promoted by duty", 1: "A leader's duty makes a learner that caught up a voter.";
     ChangePending, "change refused while another is pending", 1: "A change of the membership is refused since the one before is not committed.";
+    LearnerRefused, "learner refused a vote", 1: "A learner that lacks too much of the log, or does not answer, is not made a voter.";
     WipedReplaced, "wiped member replaced", 3: "A member that lost its disk for ever leaves the membership.";
     WitnessesRefused, "too many witnesses refused", 2: "A change is refused since it would leave too many witnesses.";
     // Leadership handed over.

@@ -1,7 +1,7 @@
 //! What operators, and the duties of a leader, do to the cluster: changes of the membership, hand-overs, compaction;
 //! and how often clients ask.
 
-use quorate_core::duties::{Learner, PromotionLimits, Situation, learner_to_promote};
+use quorate_core::duties::{Learner, Situation, learner_to_promote};
 use quorate_core::raft::{self, Change, Input, Membership, NodeId, Role, SnapshotEvent};
 
 use super::checker::Verdict;
@@ -147,7 +147,6 @@ impl World {
                 if status.role != Role::Leader {
                     return None;
                 }
-                let now = node.clock.shows(self.schedule.now());
                 let learners: Vec<Learner> = status
                     .peers
                     .iter()
@@ -156,17 +155,15 @@ impl World {
                         id: peer.id,
                         promote: status.membership.members()[&peer.id].promote,
                         matched: peer.matched,
-                        reachable: now.since(peer.heard) < self.knobs.raft.election_timeout_max,
+                        caught_up: peer.caught_up,
                     })
                     .collect();
                 let situation = Situation {
-                    commit: status.commit,
-                    last: status.last.index,
                     changing: status.membership.is_joint()
                         || status.membership_position.index > status.commit,
                     learners: &learners,
                 };
-                let chosen = learner_to_promote(&situation, &PromotionLimits::default())?;
+                let chosen = learner_to_promote(&situation)?;
                 Some((node.run(), chosen))
             })
             .collect();

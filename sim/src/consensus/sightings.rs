@@ -312,6 +312,10 @@ impl World {
             (RequestKind::Change, Outcome::Refused(Refusal::Change(ChangeError::TooManyWitnesses))) => {
                 Mark::WitnessesRefused
             }
+            (
+                RequestKind::Change,
+                Outcome::Refused(Refusal::LearnerBehind { .. } | Refusal::LearnerSilent(_)),
+            ) => Mark::LearnerRefused,
             (RequestKind::Read { lease, .. }, Outcome::ReadReady { .. }) => {
                 self.marks.note_if(*lease, Mark::LeaseRead);
                 let follows = self

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use quorate_core::state::{
-    Command, Operand, Operation, RequestId, SessionCommand, StreamCommand, Transaction,
+    Command, Operand, Operation, RequestId, SchemaChange, SectionChange, SessionCommand, SettingsChange,
+    StreamCommand, Transaction,
 };
 
 use super::checker::client::Serial;
@@ -55,6 +56,7 @@ fn in_words(command: &Command) -> String {
         Command::Forget { before } => format!("forget what was last used before {before}"),
         Command::Session(command) => session_in_words(command),
         Command::Stream(command) => stream_in_words(command),
+        Command::Settings(command) => settings_in_words(&command.change),
     }
 }
 
@@ -113,6 +115,26 @@ fn stream_in_words(command: &StreamCommand) -> String {
             format!("{what} group {group} of stream {stream}")
         }
     }
+}
+
+fn settings_in_words(change: &SettingsChange) -> String {
+    let section_in_words = |change: &SectionChange| {
+        let entries = change.settings.entries();
+        let mut words: Vec<String> = entries
+            .map(|(key, value)| match value {
+                Some(_) => format!("set {}/{key}", change.section),
+                None => format!("remove {}/{key}", change.section),
+            })
+            .collect();
+        match &change.schema {
+            SchemaChange::Stays => {}
+            SchemaChange::Set(_) => words.push(format!("set the schema of {}", change.section)),
+            SchemaChange::Removed => words.push(format!("remove the schema of {}", change.section)),
+        }
+        words.join(", ")
+    };
+    let words: Vec<String> = change.sections.iter().map(section_in_words).collect();
+    words.join("; ")
 }
 
 /// A put under a condition; anything else only by its size.

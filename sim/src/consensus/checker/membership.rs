@@ -5,18 +5,21 @@
 
 use std::collections::BTreeSet;
 
-use quorate_core::raft::{Index, Member, Membership, NodeId, Payload, Status, Term, Write};
+use quorate_core::raft::{Index, Member, Membership, NodeId, Payload, Status, Write};
 
 use super::{Verdict, demand};
 use crate::consensus::log::DiskLog;
 
-/// The leader of `term`, which has committed up to `commit`, writes entries of its own after `before`.
+/// Entries of its log that a leader may not know a learner to hold when it makes it a voter.
+const BEHIND_MAX: u64 = 1024;
+
+/// A leader writes entries of its own after `before`.
 pub(in crate::consensus) fn follow_each_other(
     write: &Write,
     before: &DiskLog,
-    term: Term,
-    commit: Index,
+    leader: &Status<'_>,
 ) -> Verdict {
+    let (term, commit) = (leader.term, leader.commit);
     let own = write.entries.iter().filter(|entry| entry.position.term == term);
     let memberships = own.filter_map(|entry| match &entry.payload {
         Payload::Membership(membership) => Some((entry.position, &**membership)),
@@ -42,6 +45,16 @@ pub(in crate::consensus) fn follow_each_other(
         demand(have_common_quorums(last, next), "quorums overlap", || {
             format!("{next:?} at {position} follows {last:?}")
         })?;
+        let behind = next
+            .voters()
+            .difference(last.voters())
+            .find(|id| !has_caught_up(leader, **id, position.index));
+        demand(behind.is_none(), "who becomes a voter has caught up", || {
+            format!(
+                "{behind:?} votes from {position} on; its leader knows {:?}",
+                leader.peers
+            )
+        })?;
         let members = next.members().iter();
         let renamed = members.filter(|(id, member)| **id < last.next_id() && !is_known(last, **id, member));
         let renamed: Vec<_> = renamed.collect();
@@ -51,6 +64,12 @@ pub(in crate::consensus) fn follow_each_other(
         previous = Some((position.index, next));
     }
     Ok(())
+}
+
+/// Whether a leader knows that a member holds nearly all of the log before `index`.
+fn has_caught_up(leader: &Status<'_>, id: NodeId, index: Index) -> bool {
+    let known = leader.peers.iter().find(|peer| peer.id == id);
+    known.is_some_and(|peer| peer.matched > Index(0) && peer.matched.0 + BEHIND_MAX + 1 >= index.0)
 }
 
 /// Whether the member with this id had the same data directory before.
