@@ -17,3 +17,7 @@ pub mod time;
 pub mod wire;
 
 pub use time::{Instant, WallTime};
+
+/// Whether this build has the switches for mistakes on purpose (the feature `planted-bugs`), which none in production has.
+#[doc(hidden)]
+pub const HAS_PLANTED_BUGS: bool = cfg!(feature = "planted-bugs");

@@ -34,20 +34,22 @@ fn no_message_makes_a_node_panic_or_break_its_word() {
         let mut bench = Bench::start(dice, boot, witness).unwrap();
         bench.run(STEPS);
         let status = bench.status();
-        let [led, moved, committed] = [
+        let [failed, led, moved, committed] = [
+            bench.has_failed(),
             bench.has_led(),
             status.base.position.index > began,
             status.commit > Index(0),
         ]
         .map(u64::from);
-        [led, moved, committed]
+        [failed, led, moved, committed]
     });
     // A stream that never leaves the beaten track would show nothing.
     let of = |what: usize| seen.iter().map(|counts| counts[what]).sum::<u64>();
     if seen.len() > 1 {
-        assert!(of(0) > SEEDS / 10, "hardly a node ever led: {}", of(0));
-        assert!(of(1) > SEEDS / 10, "hardly a log ever began later: {}", of(1));
-        assert!(of(2) > SEEDS / 4, "hardly a node ever committed: {}", of(2));
+        assert!(of(0) > SEEDS / 100, "hardly a disk ever failed: {}", of(0));
+        assert!(of(1) > SEEDS / 10, "hardly a node ever led: {}", of(1));
+        assert!(of(2) > SEEDS / 10, "hardly a log ever began later: {}", of(2));
+        assert!(of(3) > SEEDS / 4, "hardly a node ever committed: {}", of(3));
     }
 }
 

@@ -106,6 +106,38 @@ fn core_mentions_no_clock_file_socket_thread_or_hash_map() {
     }
 }
 
+/// Where the feature may be named; of these the simulation's is the only one that a command can turn on without naming
+/// another crate's. The binary of the node does not compile with it (`shell/src/main.rs`).
+const PLANTED_BUGS: [(&str, &str); 3] = [
+    ("core", "planted-bugs = []"),
+    ("shell", r#"planted-bugs = ["quorate-core/planted-bugs"]"#),
+    (
+        "sim",
+        r#"planted-bugs = ["quorate-core/planted-bugs", "quorate/planted-bugs"]"#,
+    ),
+];
+
+#[test]
+fn nothing_turns_planted_bugs_on_but_a_feature_of_the_simulation() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let manifest = |folder: &Path| fs::read_to_string(folder.join("Cargo.toml")).ok();
+    let mut named = BTreeSet::new();
+    let mut manifests = 0;
+    for entry in fs::read_dir(&root).expect("the repository") {
+        let folder = entry.expect("an entry").path();
+        let Some(text) = manifest(&folder) else { continue };
+        manifests += 1;
+        let name = folder.file_name().expect("a name").to_string_lossy().into_owned();
+        let lines = text.lines().filter(|line| line.contains("planted-bugs"));
+        named.extend(lines.map(|line| (name.clone(), line.trim().to_owned())));
+    }
+    assert!(manifests >= 8, "the crates were found");
+    let workspace = manifest(&root).expect("the manifest of the workspace");
+    assert!(!workspace.contains("planted-bugs"), "no dependency turns it on");
+    let allowed = PLANTED_BUGS.map(|(name, line)| (name.to_owned(), line.to_owned()));
+    assert_eq!(named, BTreeSet::from(allowed));
+}
+
 #[test]
 fn example_is_short_enough_to_be_read() {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/counter.rs");

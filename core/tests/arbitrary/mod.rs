@@ -82,6 +82,7 @@ pub(crate) struct Bench {
     waiting: BTreeSet<Token>,
     next_token: u64,
     sent: Vec<(NodeId, Message)>,
+    disk_failed: bool,
 }
 
 impl Bench {
@@ -131,6 +132,7 @@ impl Bench {
             waiting: BTreeSet::new(),
             next_token: 0,
             sent: vec![],
+            disk_failed: false,
         })
     }
 
@@ -199,6 +201,8 @@ impl Bench {
             assert_ne!(*to, OWN, "nobody talks to itself");
             self.check_promise(*to, message);
         }
+        let silent = effects.send.is_empty() && effects.write.is_empty() && effects.apply.is_empty();
+        assert!(silent || !self.disk_failed, "an ended node does something");
         self.sent.extend(effects.send);
         self.writes.extend(effects.write);
         self.applies.extend(effects.apply);
@@ -232,10 +236,38 @@ impl Bench {
         }
     }
 
+    /// The disk fails, which is final: whoever waits is answered, and nothing is sent, written or promised from here on.
+    fn fail(&mut self, input: Input) {
+        self.step(input);
+        self.drain();
+        assert_eq!(
+            self.raft.status().role,
+            Role::Failed,
+            "a disk error ends the node"
+        );
+        assert_eq!(self.raft.deadline(), None, "an ended node waits for nothing");
+        assert!(self.waiting.is_empty(), "an ended node owes an answer");
+        self.disk_failed = true;
+        // What was under way when it failed may still be done, and changes nothing.
+        self.writes.clear();
+    }
+
+    /// Whether the disk failed.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.disk_failed
+    }
+
     fn persist(&mut self) {
         let Some(write) = self.writes.pop_front() else {
             return;
         };
+        if self.dice.one_in(2_000) {
+            let error = DiskError("unwritable".to_owned());
+            return self.fail(Input::Persisted {
+                write: write.id,
+                result: Err(error),
+            });
+        }
         if let Some(hard_state) = write.hard_state {
             self.hard_state = hard_state;
         }
@@ -279,6 +311,13 @@ impl Bench {
         let wanted =
             |entry: &&Entry| entry.position.index >= fetch.first && entry.position.index <= fetch.last;
         let entries: Vec<Entry> = self.log.iter().filter(wanted).take(3).cloned().collect();
+        if self.dice.one_in(200) {
+            let error = DiskError("unreadable".to_owned());
+            return self.fail(Input::Fetched {
+                fetch: fetch.id,
+                result: Err(FetchError::Disk(error)),
+            });
+        }
         let complete = entries
             .first()
             .is_some_and(|entry| entry.position.index == fetch.first);
