@@ -59,7 +59,7 @@ pub struct LeasesAnswer {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct KeepAliveRequest {
-    /// The leases to keep alive, at most [`KEEP_ALIVES_MAX`].
+    /// The leases to keep alive, at most 1,000.
     pub leases: Vec<u64>,
 }
 

@@ -26,7 +26,9 @@ problems! {
     HealthProblems = ANY [];
 }
 
-/// Says how the node does: 200 as long as the process can answer, `degraded` without a leader.
+/// Says how the node does.
+///
+/// It is 200 as long as the process can answer, and `degraded` without a leader.
 #[utoipa::path(
     get, path = "/health", operation_id = "getHealth", tag = "node",
     responses(
