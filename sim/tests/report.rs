@@ -2,16 +2,18 @@
 //!
 //! Without Chromium on a machine these tests are skipped, and say so; with `CI` set they fail.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use std::time::Duration;
 
 use quorate_sim::batch::{Batch, Seeds};
-use quorate_sim::consensus::{Conditions, Mistake, Plan, PlantedBug, run};
+use quorate_sim::consensus::{Conditions, Engine, Mistake, Plan, PlantedBug, run, run_with_journal};
 use quorate_sim::failure::Failure;
 use quorate_sim::report::summary::{self, Setting};
 use quorate_sim::report::timeline::{self, Timeline};
+use quorate_sim::trace::{self, Event, Journal};
 
 /// Names that Chromium and its kin have.
 const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
@@ -135,6 +137,90 @@ fn the_page_of_a_failure_draws_every_lane_span_and_message_and_marks_the_violati
     }
 }
 
+/// The folder with the trace of a run of production nodes.
+fn trace_of_production_nodes(name: &str, plan: &Plan) -> PathBuf {
+    let folder = folder(name);
+    let file = std::fs::File::create(folder.join("trace.jsonl")).expect("a file can be made");
+    let conditions = Conditions {
+        engine: Engine::Nodes,
+        ..Conditions::default()
+    };
+    let (result, journal) = run_with_journal(plan, &conditions, Journal::trace(file));
+    result.unwrap_or_else(|violation| panic!("{violation}"));
+    journal.finish().expect("the trace is written");
+    folder
+}
+
+/// The events of a trace, and how many messages were sent, arrived and were lost.
+fn checked_trace(folder: &Path) -> (Vec<Event>, [usize; 3]) {
+    let text = std::fs::read(folder.join("trace.jsonl")).expect("the trace is there");
+    let (header, records) = trace::read(&text[..]).expect("it is a trace");
+    assert_eq!(header.simulation, "full");
+    assert!(records.is_sorted_by_key(|record| record.at));
+    let (mut under_way, mut open) = (BTreeSet::new(), BTreeSet::new());
+    let mut counts = [0; 3];
+    for record in &records {
+        match &record.event {
+            Event::Sent { message, .. } => {
+                counts[0] += 1;
+                assert!(under_way.insert(*message));
+            }
+            Event::Arrived { message } => {
+                counts[1] += 1;
+                assert!(under_way.remove(message), "{message} was sent, and arrives once");
+            }
+            Event::Lost { message, .. } => {
+                counts[2] += 1;
+                assert!(under_way.remove(message), "{message} was sent, and is lost once");
+            }
+            Event::Asked { request, .. } => assert!(open.insert(*request)),
+            Event::Answered { request, .. } => assert!(open.remove(request), "{request} was asked"),
+            _ => {}
+        }
+    }
+    (records.into_iter().map(|record| record.event).collect(), counts)
+}
+
+#[test]
+fn a_trace_of_production_nodes_is_in_order_and_tells_what_became_of_messages_and_requests() {
+    let calm = trace_of_production_nodes("trace-of-calm-nodes", &Plan::draw(3, 3, 4).calm());
+    let [sent, arrived, lost] = checked_trace(&calm).1;
+    assert!(sent > 500 && lost == 0, "{sent} were sent, {lost} lost");
+    assert!(
+        arrived + 10 > sent,
+        "{arrived} of {sent} arrived, and few are under way"
+    );
+
+    let (events, [_, _, lost]) =
+        checked_trace(&trace_of_production_nodes("trace-of-nodes", &Plan::draw(4, 3, 8)));
+    assert!(lost > 0, "connections broke");
+    let count = |is: fn(&Event) -> bool| events.iter().filter(|event| is(event)).count();
+    assert!(count(|event| matches!(event, Event::Answered { .. })) > 100);
+    assert!(count(|event| matches!(event, Event::Role { .. })) > 6);
+    assert!(count(|event| matches!(event, Event::Fault { .. })) > 0);
+    assert!(count(|event| matches!(event, Event::Stopped { .. })) > 0);
+    assert!(count(|event| matches!(event, Event::Membership { .. })) > 0);
+    assert!(count(|event| matches!(event, Event::Log { commit: 100.., .. })) > 0);
+    assert_eq!(count(|event| matches!(event, Event::Healed { .. })), 1);
+}
+
+#[test]
+fn the_page_of_production_nodes_draws_what_they_do() {
+    let Some(browser) = browser() else { return };
+    let folder = trace_of_production_nodes("page-of-nodes", &Plan::draw(4, 3, 8));
+    let page = folder.join("report.html");
+    let timeline = timeline::write(&folder, &page).expect("a trace is enough for a page");
+    let seen = look(browser, &page, 1600, 1000);
+    assert_eq!(seen.complaints, Vec::<String>::new());
+    assert!(!seen.document.contains("data-errors"), "a script failed");
+    let [spans, messages, requests] = timeline.counts();
+    assert!(spans > 3 && messages > 500 && requests > 100);
+    assert_eq!(seen.count("lanes"), 3);
+    assert_eq!(seen.count("messages"), messages);
+    assert_eq!(seen.count("requests"), requests);
+    assert_eq!(seen.count("faults"), timeline.faults.len());
+}
+
 #[test]
 fn what_nodes_say_is_text_to_the_browser() {
     let Some(browser) = browser() else { return };
@@ -186,6 +272,7 @@ fn the_page_of_many_runs_shows_their_distributions_faults_and_slowest_seeds() {
         "leaders died"
     );
     let setting = Setting {
+        engine: Engine::Core,
         nodes: 3,
         seeds: seeds.to_string(),
         seconds: 5,

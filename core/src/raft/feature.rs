@@ -13,7 +13,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BootError, Config, Entry, Membership, NodeId, Payload, Quarantine, Raft, TraceEvent};
+use super::failure::Failure;
+use super::{BootError, Config, Entry, Membership, NodeId, Payload, Raft, TraceEvent};
 
 /// A set of features, by number. Each level includes the ones below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -30,16 +31,6 @@ impl fmt::Display for FeatureLevel {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(formatter)
     }
-}
-
-/// Why a node takes no part any more.
-#[derive(Clone, Debug)]
-pub(super) enum Failure {
-    Disk,
-    /// It does not fit into the cluster.
-    Unfit(BootError),
-    /// An operator has to decide what becomes of what only it has.
-    Quarantined(Quarantine),
 }
 
 impl Config {

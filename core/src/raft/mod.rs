@@ -10,11 +10,12 @@
 //! - a message that promises durability leaves only when its write was acknowledged ([`durability`]);
 //! - the leader's own log counts towards a majority only as far as its disk holds it.
 //!
-//! One concept a file: [`election`], [`heartbeat`], [`replication`] (the leader's side), [`following`] (the
-//! follower's), [`commit`], [`read`], [`lease`], [`transfer`], [`handover`] (why a leader gives up), [`priority`],
-//! [`change`] (membership), [`learner`] (when one may vote), [`witness`], [`install`] (snapshots), [`repair`] (of a damaged log),
-//! [`disk`] (how the disk fares), [`feature`] (gates), [`quorum_loss`], [`forced`] (a start after the loss of a majority),
-//! [`divergence`] and [`outline`] (a node that has what the others lack), [`load`] (what is held for others).
+//! One concept a file: [`receive`] (messages and terms), [`election`], [`heartbeat`], [`propose`] (clients' commands),
+//! [`replication`] (the leader's side), [`following`] (the follower's), [`commit`], [`read`], [`lease`], [`transfer`],
+//! [`handover`] (why a leader gives up), [`priority`], [`change`] (membership), [`learner`] (when one may vote),
+//! [`witness`], [`install`] (snapshots), [`repair`] (of a damaged log), [`disk`] (how the disk fares), [`feature`] (gates),
+//! [`quorum_loss`], [`failure`] (the end), [`forced`] (a start after the loss of a majority), [`divergence`] and
+//! [`outline`] (a node that has what the others lack), [`load`] (what is held for others).
 
 mod boot;
 mod change;
@@ -27,6 +28,7 @@ mod effects;
 mod election;
 mod entries;
 mod entry;
+mod failure;
 mod feature;
 mod fingerprint;
 mod following;
@@ -42,32 +44,35 @@ mod load;
 mod log;
 mod membership;
 mod message;
+mod outcome;
 mod outline;
 mod pipeline;
 mod planted;
 mod priority;
 mod progress;
+mod propose;
 mod quorum;
 mod quorum_loss;
 mod read;
+mod receive;
 mod repair;
 mod replication;
 mod role;
 mod status;
 mod tail;
+mod trace;
 mod transfer;
 mod witness;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use bytes::Bytes;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use self::commit::ApplyCursor;
 use self::durability::Durability;
-use self::feature::Failure;
+use self::failure::Failure;
 use self::lease::Promise;
 use self::log::Log;
 use self::priority::Precedence;
@@ -80,10 +85,7 @@ pub use boot::{Boot, BootError};
 pub use config::Config;
 pub use disk::DiskHealth;
 pub use divergence::Quarantine;
-pub use effects::{
-    Apply, Committed, Effects, Fetch, HandoverReason, Outcome, Refusal, SnapshotOp, StepDown, TraceEvent,
-    Write,
-};
+pub use effects::{Apply, Committed, Effects, Fetch, SnapshotOp, Write};
 pub use entries::Entries;
 pub use entry::{Base, Entry, HardState, Payload};
 pub use feature::FeatureLevel;
@@ -94,9 +96,11 @@ pub use lease::{LeaseGrant, LeaseReads, LeaseRequest};
 pub use load::Load;
 pub use membership::{Change, ChangeError, Member, Membership};
 pub use message::{Body, Message, PreVote};
+pub use outcome::{Outcome, Refusal};
 pub use outline::{Comparison, Fork, OnlyHere, Outline};
 pub use planted::{Planted, PlantedBug};
 pub use status::{Advance, PeerState, PeerStatus, Role, Status};
+pub use trace::{HandoverReason, StepDown, TraceEvent};
 
 /// One member of a group that agrees on a log.
 #[derive(Clone, Debug)]
@@ -330,149 +334,10 @@ impl Raft {
         }
     }
 
-    fn receive(&mut self, from: NodeId, message: Message) {
-        if from == self.id {
-            return;
-        }
-        let Message { term, body } = message;
-        if !term.is_credible_after(self.hard_state.term) {
-            return;
-        }
-        if let Body::PreVoteRequest { last } = body {
-            self.pre_vote_requested(from, term, last);
-            return;
-        }
-        if term > self.hard_state.term {
-            if let Body::VoteRequest { transfer, .. } = body
-                && (transfer.is_none() && self.is_undisturbed() || self.promise_forbids(term, transfer))
-            {
-                // The leader is alive: a node that cannot hear it must not depose it (Raft dissertation, 4.2.3).
-                return;
-            }
-            let teaches = !matches!(&body, Body::PreVoteResponse { answer, .. } if *answer != PreVote::Granted)
-                || !self.planted(PlantedBug::PreVoteTeachesNoTerm);
-            if teaches {
-                self.enter_term(term);
-            }
-        }
-        if term < self.hard_state.term && !self.counts_though_stale(&body) {
-            match body {
-                // A promise names the term that it is for; its sender need not have seen the one before.
-                Body::PreVoteResponse { proposed, answer } => self.pre_vote_answered(from, proposed, answer),
-                _ => self.answer_stale(from, &body),
-            }
-            return;
-        }
-        self.heard_from(from);
-        match body {
-            Body::PreVoteRequest { .. } => unreachable!("handled above"),
-            Body::PreVoteResponse { proposed, answer } => self.pre_vote_answered(from, proposed, answer),
-            Body::VoteRequest { last, transfer } => self.vote_requested(from, last, transfer),
-            Body::VoteResponse { granted } => self.vote_answered(from, granted),
-            Body::Append {
-                previous,
-                entries,
-                commit,
-            } => self.append_received(from, previous, entries, commit),
-            Body::AppendAccepted { matched } => self.append_accepted(from, matched),
-            Body::AppendRejected { previous, hint } => self.append_rejected(from, previous, hint),
-            Body::Heartbeat { commit, round, lease } => self.heartbeat_received(from, commit, round, lease),
-            Body::HeartbeatResponse {
-                round,
-                matched,
-                disk,
-                features,
-                lease,
-            } => {
-                self.peer_mut(from, |peer| (peer.disk, peer.features) = (disk, Some(features)));
-                if let Some(grant) = lease {
-                    self.lease_granted(from, round, grant);
-                }
-                self.heartbeat_answered(from, round, matched)
-            }
-            Body::Begin { base } => self.begin_received(from, base),
-            Body::TimeoutNow { released } => self.timeout_now(from, released),
-            Body::ReadRequest { request, lease } => self.read_requested(from, request, lease),
-            Body::ReadResponse { request, index } => self.read_answered(from, request, index),
-        }
-    }
-
     /// Whether this node makes the mistake `bug`.
     #[inline(always)]
     fn planted(&self, bug: PlantedBug) -> bool {
         self.config.planted.is(bug)
-    }
-
-    /// Whether an answer of an earlier term counts: never, but for planted mistakes.
-    #[inline(always)]
-    fn counts_though_stale(&self, body: &Body) -> bool {
-        match body {
-            Body::VoteResponse { .. } => self.planted(PlantedBug::StaleVoteCounts),
-            Body::AppendAccepted { .. } => self.planted(PlantedBug::StaleAcceptanceCounts),
-            _ => false,
-        }
-    }
-
-    /// A request of an earlier term: its sender learns the current one, and stops.
-    fn answer_stale(&mut self, from: NodeId, body: &Body) {
-        let answer = match body {
-            Body::VoteRequest { .. } => Body::VoteResponse { granted: false },
-            Body::Append { previous, .. } => Body::AppendRejected {
-                previous: previous.index,
-                hint: self.log.base().position,
-            },
-            Body::Heartbeat { round, .. } => Body::HeartbeatResponse {
-                round: *round,
-                matched: Index(0),
-                disk: self.disk_health(),
-                features: self.config.features,
-                lease: None,
-            },
-            Body::ReadRequest { request, .. } => Body::ReadResponse {
-                request: *request,
-                index: None,
-            },
-            _ => return,
-        };
-        self.send(from, answer);
-    }
-
-    fn propose(&mut self, token: Token, command: Bytes) {
-        let Some(leader) = self.leading() else {
-            self.answer(
-                token,
-                Outcome::NotLeader {
-                    leader: self.leader(),
-                },
-            );
-            return;
-        };
-        if leader.transfer.is_some() {
-            // The next leader is about to be known; nothing was appended, so the client may simply try again.
-            self.answer(token, Outcome::NotLeader { leader: None });
-            return;
-        }
-        let uncommitted = if self.planted(PlantedBug::UncommittedBytesLeak) {
-            self.log.tail().bytes()
-        } else {
-            self.log.tail().unsettled_bytes()
-        };
-        if uncommitted > self.config.uncommitted_bytes_max || self.cursor.is_full(&self.config) {
-            self.answer(token, Outcome::Busy);
-            return;
-        }
-        let position = self.append_own(Payload::Command(command));
-        self.owed.push_back(Owed { position, token });
-    }
-
-    /// Appends an entry of this leader's term.
-    fn append_own(&mut self, payload: Payload) -> Position {
-        let position = Position {
-            term: self.hard_state.term,
-            index: self.log.last().index.next(),
-        };
-        self.log.append(Entry { position, payload });
-        position
     }
 
     fn administer(&mut self, token: Token, operation: Operation) {
@@ -529,66 +394,6 @@ impl Raft {
         self.expire_reads();
         self.expire_owed();
         self.expire_handover();
-    }
-
-    /// The disk failed: what it holds is not known, so this node must not promise anything again.
-    fn fail(&mut self, error: DiskError) {
-        self.output.trace.push(TraceEvent::DiskFailed {
-            error: error.to_string(),
-        });
-        if self.leading().is_some() {
-            self.step_down(StepDown::DiskFailed);
-        }
-        self.stop(Failure::Disk);
-    }
-
-    /// Takes no part any more.
-    fn stop(&mut self, failure: Failure) {
-        self.part = Part::Follower(Follower::default());
-        self.durability.abandon();
-        self.give_up_owed(|_| true);
-        self.give_up_reads();
-        self.give_up_handover();
-        self.fetches.clear();
-        self.failed = Some(failure);
-    }
-
-    fn refuse_after_failure(&mut self, input: Input) {
-        match input {
-            Input::Propose { token, .. } | Input::Read { token, .. } => {
-                self.answer(token, Outcome::NotLeader { leader: None });
-            }
-            Input::Admin { token, .. } => {
-                let refusal = match &self.failed {
-                    Some(Failure::Unfit(error)) => Refusal::Unfit(error.clone()),
-                    Some(Failure::Quarantined(_)) => Refusal::Quarantined,
-                    Some(Failure::Disk) | None => Refusal::DiskFailed,
-                };
-                self.answer(token, Outcome::Refused(refusal));
-            }
-            _ => {}
-        }
-    }
-
-    /// Gives up the replies owed for the entries that `lost` names: their fate is not known here.
-    fn give_up_owed(&mut self, lost: impl Fn(Position) -> bool) {
-        let outcome = &mut self.output.outcome;
-        self.owed.retain(|owed| {
-            let lost = lost(owed.position);
-            if lost {
-                outcome.push((owed.token, Outcome::Unknown));
-            }
-            !lost
-        });
-    }
-
-    fn expire_owed(&mut self) {
-        if self.owed_until.is_some_and(|until| self.now >= until) {
-            self.owed_until = None;
-            if !self.planted(PlantedBug::InstallStrandsClients) {
-                self.give_up_owed(|_| true);
-            }
-        }
     }
 
     fn send(&mut self, to: NodeId, body: Body) {

@@ -306,6 +306,7 @@ impl Consensus {
         match frame {
             Frame::Raft(message) => {
                 self.message_received(peer, &message.body);
+                self.ports.observer.received(peer, &message);
                 self.step(Input::Receive { from: peer, message });
             }
             Frame::Forward { request, command, .. } => {

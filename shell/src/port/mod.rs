@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use quorate_core::raft::{Effects, Raft};
+use quorate_core::raft::{Effects, Message, NodeId, Raft};
 use quorate_core::state::StateMachine;
 use quorate_core::{Instant, WallTime};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -48,6 +48,8 @@ pub struct Ports {
 
 /// Looks on while a node works: checkers, for example. It is told on the lane where it happens, and only looks.
 pub trait Observer: Send + Sync {
+    /// A message of consensus has come from a member and is about to be taken in.
+    fn received(&self, from: NodeId, message: &Message);
     /// Consensus has taken in a round of inputs; `effects` are about to be carried out.
     fn stepped(&self, raft: &Raft, effects: &Effects);
     /// The state machine has applied some entries, or was replaced by that of a snapshot.

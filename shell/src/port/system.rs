@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use quorate_core::Instant;
-use quorate_core::raft::{Effects, Raft};
+use quorate_core::raft::{Effects, Message, NodeId, Raft};
 use quorate_core::state::StateMachine;
 use ring::rand::{SecureRandom, SystemRandom};
 use rustix::time::{ClockId, clock_gettime};
@@ -38,6 +38,8 @@ pub fn ports(listener: ListenerOptions) -> Ports {
 struct Nobody;
 
 impl Observer for Nobody {
+    fn received(&self, _from: NodeId, _message: &Message) {}
+
     fn stepped(&self, _raft: &Raft, _effects: &Effects) {}
 
     fn applied(&self, _state: &StateMachine) {}

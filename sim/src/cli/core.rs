@@ -92,6 +92,7 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
     }
     if let Some(file) = &arguments.report {
         let setting = Setting {
+            engine: Engine::Core,
             nodes: arguments.nodes,
             seeds: arguments.seeds.to_string(),
             seconds: arguments.seconds,

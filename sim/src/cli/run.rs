@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use quorate_sim::batch::{Batch, Seeds};
 use quorate_sim::consensus::{Conditions, Engine, Mistake, Plan};
-use quorate_sim::{full, report};
+use quorate_sim::full;
+use quorate_sim::report::{self, summary, summary::Setting};
 
 use super::core::report_violation;
 use super::shard::Shard;
@@ -36,11 +37,14 @@ pub(super) struct Arguments {
     #[arg(long)]
     calm: bool,
     /// Run a plan that was written down instead of seeds.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["nodes", "seeds", "shard", "seconds"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["nodes", "seeds", "shard", "seconds", "report"])]
     plan: Option<PathBuf>,
     /// Where a violation is written to, in a folder of its own.
     #[arg(long, value_name = "FOLDER", default_value = "simulation-failures")]
     failures: PathBuf,
+    /// Write a page for a browser: how long failovers took, what broke, which seeds were slowest.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     /// Print every seed with the hash over its run, and the summary as an error: two builds must print the same.
     #[arg(long)]
     hashes: bool,
@@ -94,6 +98,17 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
         eprint!("{summary}");
     } else {
         print!("{summary}");
+    }
+    if let Some(file) = &arguments.report {
+        let setting = Setting {
+            engine: Engine::Nodes,
+            nodes: arguments.nodes,
+            seeds: arguments.seeds.to_string(),
+            seconds: arguments.seconds,
+            jobs: workers,
+        };
+        summary::write(&batch, &setting, began.elapsed(), file)
+            .map_err(|error| format!("{}: {error}", file.display()))?;
     }
     let Some((plan, violation)) = batch.violation else {
         return Ok(ExitCode::SUCCESS);

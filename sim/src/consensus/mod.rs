@@ -29,6 +29,7 @@ mod statistics;
 mod store;
 mod streams;
 mod survivors;
+pub(crate) mod telling;
 mod told;
 pub(crate) mod trace;
 mod transfer;
@@ -237,6 +238,17 @@ impl fmt::Display for Violation {
 
 impl std::error::Error for Violation {}
 
+impl Violation {
+    /// What a journal is told of it.
+    pub(crate) fn event(&self) -> Event {
+        Event::Violation {
+            checker: self.checker.into(),
+            seen: self.seen.clone().into(),
+            steps: Some(self.steps),
+        }
+    }
+}
+
 /// Runs a plan.
 ///
 /// # Errors
@@ -263,8 +275,7 @@ pub fn run_with_journal(
     journal: Journal,
 ) -> (Result<Outcome, Violation>, Journal) {
     if conditions.engine == Engine::Nodes {
-        journal.begin(&Header::new("full", plan.seed, plan.nodes));
-        return (crate::full::run(plan, conditions.mistake), journal);
+        return crate::full::run_with_journal(plan, conditions.mistake, journal);
     }
     simulate(plan, conditions, journal, true)
 }
@@ -302,11 +313,7 @@ fn simulate(
         }
     };
     if let Err(violation) = &result {
-        world.tell(|_| Event::Violation {
-            checker: violation.checker.into(),
-            seen: violation.seen.clone().into(),
-            steps: Some(violation.steps),
-        });
+        world.tell(|_| violation.event());
     }
     (result, world.into_journal())
 }

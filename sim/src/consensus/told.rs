@@ -4,16 +4,15 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_core::raft::{
-    Body, Index, Membership, Message, NodeId, Outcome, Role, Status, Term, Token, TraceEvent,
+    Index, Membership, Message, NodeId, Outcome, Role, Status, Term, Token, TraceEvent,
 };
 
 use super::checker::client::RequestKind;
-use super::network::Cut;
 use super::node::Run;
-use super::plan::{FaultKind, Shape, Who, line_of};
-use super::schedule::Time;
+use super::plan::FaultKind;
+use super::telling;
 use super::world::World;
-use crate::trace::{self, Answer, Event, FaultClass, Loss, Operation, name_of};
+use crate::trace::{Answer, Event, Loss, Operation, name_of};
 
 /// What was told last.
 #[derive(Debug, Default)]
@@ -68,7 +67,7 @@ impl World {
             let (role, term, leader) = now.part;
             self.tell(|_| Event::Role {
                 node: id.0,
-                role: role_of(role),
+                role: telling::role(role),
                 term: term.0,
                 leader: leader.map(|leader| leader.0),
             });
@@ -133,7 +132,7 @@ impl World {
             to,
             message.term,
             || name_of(&message.body),
-            || about(&message.body),
+            || telling::about(&message.body),
         )
     }
 
@@ -234,81 +233,15 @@ impl World {
 
     /// Tells that a membership is committed.
     pub(super) fn tell_membership(&self, index: Index, membership: &Membership) {
-        let numbers = |ids: &BTreeSet<NodeId>| ids.iter().map(|id| id.0).collect::<Vec<_>>();
-        self.tell(|_| Event::Membership {
-            index: index.0,
-            voters: numbers(membership.voters()),
-            outgoing: numbers(membership.outgoing()),
-            learners: numbers(membership.learners()),
-        });
+        self.tell(|_| telling::membership(index, membership));
     }
 
     /// Tells that something breaks, and what it hits.
     pub(super) fn tell_fault(&self, kind: &FaultKind) {
         self.tell(|world| {
-            let (class, nodes, links, lasts) = world.extent(kind);
-            let at = world.schedule.now();
-            Event::Fault {
-                fault: name_of(kind).into(),
-                class,
-                nodes: nodes.into_iter().map(|who| world.find(who).0).collect(),
-                links: links.into_iter().map(|(from, to)| (from.0, to.0)).collect(),
-                until: lasts.map(|lasts| at + lasts),
-                about: line_of(kind).into(),
-            }
+            let find = |who| world.find(who);
+            telling::fault(kind, world.schedule.now(), find, |shape| world.cut_of(shape))
         });
-    }
-
-    /// Where a fault strikes, whom, which links, and for how long where it does not end by itself.
-    fn extent(&self, kind: &FaultKind) -> (FaultClass, Vec<Who>, Cut, Option<Time>) {
-        use FaultClass::{Clock, Disk, Network, Process};
-        let (here, nowhere) = (|who: Who| vec![who], Cut::new);
-        match *kind {
-            FaultKind::Crash { victim, .. } | FaultKind::CrashAt { victim, .. } => {
-                (Process, here(victim), nowhere(), None)
-            }
-            FaultKind::PowerCut { .. } => (Process, Vec::new(), nowhere(), None),
-            FaultKind::Pause { victim, duration } => (Process, here(victim), nowhere(), Some(duration)),
-            FaultKind::Partition { shape, duration } | FaultKind::Hold { shape, duration } => {
-                (Network, victims(shape), self.cut_of(shape), Some(duration))
-            }
-            FaultKind::Flap {
-                one,
-                other,
-                times,
-                period,
-            } => {
-                let (from, to) = (self.find(one), self.find(other));
-                let lasts = u64::from(times) * period;
-                (Network, Vec::new(), vec![(from, to), (to, from)], Some(lasts))
-            }
-            FaultKind::Clog {
-                from, to, duration, ..
-            } => {
-                let link = vec![(self.find(from), self.find(to))];
-                (Network, Vec::new(), link, Some(duration))
-            }
-            FaultKind::FalseAlarm {
-                at_node, duration, ..
-            } => (Network, here(at_node), nowhere(), Some(duration)),
-            FaultKind::Storm { duration, .. } => (Network, Vec::new(), nowhere(), Some(duration)),
-            FaultKind::ClockStep { victim, .. } => (Clock, here(victim), nowhere(), None),
-            FaultKind::SlowDisk { victim, duration, .. } | FaultKind::StalledDisk { victim, duration } => {
-                (Disk, here(victim), nowhere(), Some(duration))
-            }
-            FaultKind::FailedSync { victim, .. }
-            | FaultKind::Rot { victim, .. }
-            | FaultKind::Wipe { victim } => (Disk, here(victim), nowhere(), None),
-        }
-    }
-}
-
-/// The nodes that a partition is about.
-fn victims(shape: Shape) -> Vec<Who> {
-    match shape {
-        Shape::Alone(one) | Shape::Unheard(one) | Shape::Deaf(one) | Shape::Bridge(one) => vec![one],
-        Shape::Two(one, other) => vec![one, other],
-        Shape::Link(..) | Shape::Sides(_) | Shape::Pairs(_) => Vec::new(),
     }
 }
 
@@ -319,36 +252,5 @@ pub(super) fn operation_of(kind: &RequestKind) -> Operation {
         RequestKind::Read { .. } => Operation::Read,
         RequestKind::Change => Operation::ChangeMembership,
         RequestKind::Transfer => Operation::Transfer,
-    }
-}
-
-fn role_of(role: Role) -> trace::Role {
-    match role {
-        Role::Leader => trace::Role::Leader,
-        Role::PreCandidate => trace::Role::PreCandidate,
-        Role::Candidate => trace::Role::Candidate,
-        Role::Follower => trace::Role::Follower,
-        Role::Learner => trace::Role::Learner,
-        Role::Witness => trace::Role::Witness,
-        Role::Failed => trace::Role::Failed,
-    }
-}
-
-/// A message in few words.
-fn about(body: &Body) -> String {
-    match body {
-        Body::Append {
-            previous,
-            entries,
-            commit,
-        } => {
-            let last = entries.last().map_or(*previous, |entry| entry.position);
-            format!("after {previous} to {last}, commit {commit}")
-        }
-        other => {
-            let text = format!("{other:?}");
-            let fields = text.split_once(' ').map_or("", |(_, fields)| fields);
-            fields.trim_start_matches("{ ").trim_end_matches(" }").to_owned()
-        }
     }
 }

@@ -44,6 +44,11 @@ impl Client {
         }
     }
 
+    /// Whom it asks.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Sends one request and waits for its answer for at most `limit`.
     pub(super) async fn ask(&mut self, method: Method, path: &str, body: Bytes, limit: Duration) -> Answer {
         self.ask_once(method, path, body, None, limit).await

@@ -9,8 +9,9 @@ use super::machine::LOG;
 use super::watch::Moment;
 use super::world::{Event, Phase, World};
 use crate::consensus::network::{Cut, Weather};
-use crate::consensus::plan::{Boundary, FaultKind, Who};
+use crate::consensus::plan::{Boundary, FaultKind, Shape, Who};
 use crate::consensus::schedule::{MILLISECOND, Time};
+use crate::consensus::telling;
 use crate::random::{Concern, Stream};
 use crate::trace::name_of;
 
@@ -27,6 +28,7 @@ impl World {
             Event::Fault(fault) => {
                 let kind = name_of(&fault);
                 *self.measurements.faults.entry(kind).or_default() += 1;
+                self.tell_fault(&fault);
                 self.fault(fault);
             }
             Event::Operation(operation) => self.operate(&operation),
@@ -123,6 +125,20 @@ impl World {
             FaultKind::Wipe { victim } => self.wipe(victim),
             // Only the simulated transport of the core simulation can be told to lie.
             FaultKind::FalseAlarm { .. } => {}
+        }
+    }
+
+    /// Tells what breaks, and what it hits.
+    fn tell_fault(&self, kind: &FaultKind) {
+        let is_left_out = match kind {
+            FaultKind::Wipe { .. } | FaultKind::Rot { .. } => !self.can_spare(),
+            FaultKind::FalseAlarm { .. } => true,
+            _ => false,
+        };
+        if !is_left_out {
+            let find = |who| self.find(who);
+            let cut_of = |shape: Shape| shape.cut(&self.nodes(), find);
+            self.tell(|| telling::fault(kind, self.now, find, cut_of));
         }
     }
 

@@ -42,6 +42,11 @@ impl Gate {
         waiting.into_iter().for_each(Waker::wake);
     }
 
+    /// Whether nothing moves.
+    pub(super) fn is_closed(&self) -> bool {
+        self.state().closed_until > 0
+    }
+
     /// Opens the gate when its time has come.
     pub(super) fn tick(&self, now: Time) {
         let due = {

@@ -3,7 +3,7 @@
 //! A machine outlives its processes. Each life of the node starts from the disk as the last one left it, with a
 //! stream of chance of its own.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,6 +30,7 @@ use super::gate::{Behind, Gate};
 use super::network::Wires;
 use super::ports::{Idle, LocalTasks, NetworkPort, Streams};
 use super::setup::Topology;
+use super::told::Told;
 use super::watch::{Sight, Watch};
 use crate::consensus::plan::Knobs;
 use crate::consensus::{self, Mistake};
@@ -54,6 +55,14 @@ pub(super) fn name(id: NodeId) -> NodeName {
 pub(super) fn address(id: NodeId) -> Ipv4Addr {
     let last = u8::try_from(id.0).expect("a run has few nodes");
     Ipv4Addr::new(10, 0, 0, last)
+}
+
+/// Which machine clients reach at `address`.
+pub(super) fn machine_at(address: SocketAddr) -> NodeId {
+    match address.ip() {
+        IpAddr::V4(ip) => NodeId(u64::from(ip.octets()[3])),
+        IpAddr::V6(_) => unreachable!("machines have addresses of version 4"),
+    }
 }
 
 /// What is the same for every node of a run.
@@ -184,6 +193,7 @@ pub(super) struct Host {
     pub(super) wires: Wires,
     pub(super) cluster: Arc<Cluster>,
     pub(super) sight: Arc<Sight>,
+    told: Arc<Told>,
     pub(super) gate: Arc<Gate>,
     pub(super) streams: Arc<Streams>,
     /// Whether a process shall run.
@@ -205,6 +215,7 @@ impl Host {
         clock: Arc<MachineClock>,
         wires: &Wires,
         sight: &Arc<Sight>,
+        told: &Arc<Told>,
     ) -> Host {
         wires.plug_in(address(id).into(), id);
         Host {
@@ -214,6 +225,7 @@ impl Host {
             wires: wires.clone(),
             cluster: Arc::clone(cluster),
             sight: Arc::clone(sight),
+            told: Arc::clone(told),
             gate: Arc::default(),
             streams: Arc::default(),
             runs: AtomicBool::new(!cluster.topology.spares.contains(&id)),
@@ -264,6 +276,7 @@ impl Host {
         if self.runs() {
             let life = self.life.fetch_add(1, Ordering::Relaxed) + 1;
             self.sight.starts(self.id, life);
+            self.told.started(self.clock.simulated(), self.id, life);
             let config = self.cluster.config(self.id);
             let stop = Arc::<Notify>::default();
             *self.stop.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&stop);
@@ -324,6 +337,8 @@ impl Host {
                 node: self.id,
                 life,
                 sight: Arc::clone(&self.sight),
+                told: Arc::clone(&self.told),
+                clock: Arc::clone(&self.clock),
             }),
             planted: self.cluster.planted(),
         }

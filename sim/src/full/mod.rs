@@ -24,6 +24,7 @@ mod requests;
 mod service;
 mod setup;
 mod simulation;
+mod told;
 mod watch;
 mod watchers;
 mod workload;
@@ -35,13 +36,30 @@ pub use self::log::show_log;
 pub use self::setup::{Reads, Setup, SetupError};
 pub use self::simulation::{Answer, FoundError, Request, Simulation};
 
+use self::told::Told;
 use self::world::World;
 use crate::consensus::{Mistake, Outcome, Plan, Violation};
+use crate::trace::{Header, Journal};
 
 /// Runs a plan on production nodes, which make a mistake if one is planted.
 ///
 /// # Errors
 /// With the first property that does not hold. A panic of a node counts as one.
 pub fn run(plan: &Plan, mistake: Option<Mistake>) -> Result<Outcome, Violation> {
-    World::new(plan, mistake).guarded(World::run)
+    run_with_journal(plan, mistake, Journal::none()).0
+}
+
+/// Runs a plan on production nodes and tells what happens.
+pub(crate) fn run_with_journal(
+    plan: &Plan,
+    mistake: Option<Mistake>,
+    journal: Journal,
+) -> (Result<Outcome, Violation>, Journal) {
+    journal.begin(&Header::new("full", plan.seed, plan.nodes));
+    let mut world = World::new(plan, mistake, Told::new(journal));
+    let result = world.guarded(World::run);
+    if let Err(violation) = &result {
+        world.tell(|| violation.event());
+    }
+    (result, world.told.take_journal())
 }

@@ -9,6 +9,7 @@ use super::world::{Event, Phase, World};
 use crate::consensus::checker::{Breach, Verdict, demand};
 use crate::consensus::schedule::{SECOND, Time};
 use crate::linearizable::{self, Verdict as Judgement};
+use crate::trace;
 
 /// After this time fresh writes have been acknowledged.
 const WRITES_WITHIN: Time = 10 * SECOND;
@@ -33,6 +34,7 @@ pub(super) enum Progress {
 impl World {
     /// Ends the phase with faults: everything is repaired, started and connected.
     pub(super) fn recover(&mut self) {
+        self.tell(|| trace::Event::Healed { nodes: None });
         while let Some(event) = self.schedule.next() {
             if let Event::Start(_) = event {
                 self.happen(event);

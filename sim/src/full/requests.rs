@@ -9,8 +9,11 @@ use bytes::Bytes;
 use http::Method;
 
 use super::client::{Answer, Client};
+use super::machine::machine_at;
+use super::told::Told;
 use crate::consensus::schedule::Time;
 use crate::consensus::trace::{Trace, hash};
+use crate::trace::Operation;
 
 /// What somebody wants of a node.
 #[derive(Clone, Debug)]
@@ -58,11 +61,20 @@ impl Requests {
     }
 
     /// Carries one; `now` tells when the answer came.
-    pub(super) async fn carry(&self, number: u64, order: Order, now: impl Fn() -> Time) {
+    pub(super) async fn carry(&self, number: u64, order: Order, now: impl Fn() -> Time, told: &Told) {
         let mut client = Client::new(order.node);
+        let operation = match order.path.as_str() {
+            "/cluster/step-down" => Operation::Transfer,
+            path if path.starts_with("/cluster") => Operation::ChangeMembership,
+            _ if order.method == Method::GET => Operation::Read,
+            _ => Operation::Write,
+        };
+        let about = || format!("{} {}", order.path, String::from_utf8_lossy(&order.body));
+        let request = told.asked(now(), machine_at(order.node), operation, about);
         let answer = client
             .ask(order.method, &order.path, order.body, order.patience)
             .await;
+        told.answered(now(), request, &answer);
         let mut inner = self.inner();
         inner.done += u64::from(matches!(answer, Answer::Done(_)));
         inner.trace.note(hash(2, format!("{answer:?}").as_bytes()));

@@ -32,6 +32,7 @@ use super::client;
 use super::machine::{CLUSTER_PORT, address, name};
 use super::requests::Order;
 use super::setup::{Reads, Setup, SetupError, Topology, nanoseconds};
+use super::told::Told;
 use super::workload::Habit;
 use super::world::{Event, Phase, World};
 use crate::consensus::checker::{Verdict, demand};
@@ -94,7 +95,7 @@ impl Simulation {
             probes: true,
             watches: false,
         };
-        let mut world = World::build(&setup.plan(seed), topology, habit, None);
+        let mut world = World::build(&setup.plan(seed), topology, habit, None, Told::default());
         world.guarded(await_founding)?;
         // In each run what happens comes at another moment between heartbeats.
         let phase = Stream::keyed(seed, Concern::Operator, 1 << 40).below(nanoseconds(setup.heartbeat) + 1);

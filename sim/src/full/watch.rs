@@ -10,11 +10,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quorate::port::Observer;
 use quorate_core::raft::{
-    Apply, Body, Effects, FeatureLevel, HardState, Index, NodeId, Raft, Role, Status, StepDown, Term,
-    TraceEvent,
+    Apply, Body, Effects, FeatureLevel, HardState, Index, Message, NodeId, Raft, Role, Status, StepDown,
+    Term, TraceEvent,
 };
 use quorate_core::state::StateMachine;
 
+use super::clock::MachineClock;
+use super::told::Told;
 use super::watchers::Truth;
 use crate::consensus::Statistics;
 use crate::consensus::checker::commit::CommittedLog;
@@ -280,15 +282,25 @@ pub(super) struct Watch {
     pub(super) node: NodeId,
     pub(super) life: u64,
     pub(super) sight: Arc<Sight>,
+    pub(super) told: Arc<Told>,
+    /// That of its machine.
+    pub(super) clock: Arc<MachineClock>,
 }
 
 impl Observer for Watch {
+    fn received(&self, from: NodeId, message: &Message) {
+        self.told
+            .received(self.clock.simulated(), self.node, from, message);
+    }
+
     fn stepped(&self, raft: &Raft, effects: &Effects) {
         let mut inner = self.sight.inner();
         // A process that was killed says nothing any more.
         if inner.seen.get(&self.node).map(|seen| seen.life) != Some(self.life) {
             return;
         }
+        self.told
+            .stepped(self.clock.simulated(), self.node, &raft.status(), effects);
         let run = Run {
             node: self.node,
             life: u32::try_from(self.life).unwrap_or(u32::MAX),

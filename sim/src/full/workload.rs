@@ -19,14 +19,17 @@ use quorate_api::{KeyValue, ListAnswer, ProblemCode, PutAnswer};
 
 use super::client::{Answer, Client};
 use super::clock::MachineClock;
+use super::machine::machine_at;
 use super::requests::Requests;
 use super::service::Service;
 use super::setup::Reads;
+use super::told::Told;
 use super::watchers::Watchers;
 use crate::consensus::schedule::{SECOND, Time};
 use crate::consensus::trace::{Trace, hash};
 use crate::linearizable::{Action, Operation, Outcome};
 use crate::random::{Concern, Stream};
+use crate::trace;
 
 /// Where keys are that only one client writes.
 const OWN: &str = "own/";
@@ -111,6 +114,7 @@ pub(super) struct Clients {
     habit: Habit,
     /// What somebody asks of one node.
     pub(super) requests: Requests,
+    told: Arc<Told>,
     /// How the cluster serves the probes.
     pub(super) service: Service,
 }
@@ -134,6 +138,7 @@ impl Clients {
         noise: u64,
         keys: u64,
         habit: Habit,
+        told: Arc<Told>,
     ) -> Clients {
         Clients {
             record: Mutex::default(),
@@ -144,6 +149,7 @@ impl Clients {
             keys,
             habit,
             requests: Requests::default(),
+            told,
             service: Service::default(),
         }
     }
@@ -171,7 +177,7 @@ impl Clients {
                 let clients = Arc::clone(&self);
                 tokio::task::spawn_local(async move {
                     let now = || clients.clock.simulated();
-                    clients.requests.carry(number, order, now).await;
+                    clients.requests.carry(number, order, now, &clients.told).await;
                 });
             }
             let wanted = match self.record().listing {
@@ -407,9 +413,22 @@ impl Worker {
             record.requests += 1;
             record.under_way += 1;
         }
-        let answer = self.connections[self.current]
-            .ask_once(method, path, body, once, self.patience)
-            .await;
+        let told = &self.clients.told;
+        let connection = &mut self.connections[self.current];
+        let operation = if method == Method::GET {
+            trace::Operation::Read
+        } else {
+            trace::Operation::Write
+        };
+        let about = || format!("{method} {path} {}", String::from_utf8_lossy(&body));
+        let request = told.asked(
+            self.clients.clock.simulated(),
+            machine_at(connection.address()),
+            operation,
+            about,
+        );
+        let answer = connection.ask_once(method, path, body, once, self.patience).await;
+        told.answered(self.clients.clock.simulated(), request, &answer);
         let now = self.clients.now();
         let mut record = self.clients.record();
         record.under_way -= 1;

@@ -23,6 +23,7 @@ use super::log;
 use super::machine::{Cluster, Host, address, name};
 use super::network::Wires;
 use super::setup::{Reads, Topology};
+use super::told::Told;
 use super::watch::{Moment, Sight};
 use super::workload::{Clients, Habit};
 use crate::consensus::checker::{Breach, Verdict, demand};
@@ -32,6 +33,7 @@ use crate::consensus::schedule::{MILLISECOND, SECOND, Schedule, Time};
 use crate::consensus::trace::Trace;
 use crate::consensus::{Marks, Measurements, Mistake, Outcome, Statistics, Violation};
 use crate::random::{Concern, Stream};
+use crate::trace;
 
 /// How long machines run before faults and the network are looked at again.
 const TICK: Time = MILLISECOND;
@@ -80,6 +82,7 @@ pub(super) struct World {
     pub(super) hosts: Vec<Arc<Host>>,
     pub(super) wires: Wires,
     pub(super) sight: Arc<Sight>,
+    pub(super) told: Arc<Told>,
     pub(super) clients: Arc<Clients>,
     /// Machines that belong to the cluster, or are to.
     pub(super) members: BTreeSet<NodeId>,
@@ -101,7 +104,7 @@ pub(super) struct World {
 
 impl World {
     /// A world in which a plan happens: all machines belong to the cluster from the beginning.
-    pub(super) fn new(plan: &Plan, mistake: Option<Mistake>) -> World {
+    pub(super) fn new(plan: &Plan, mistake: Option<Mistake>, told: Told) -> World {
         let habit = Habit {
             requests: REQUESTS_A_SECOND,
             reads: match plan.knobs.raft.lease_reads {
@@ -115,11 +118,18 @@ impl World {
         if plan.noise.is_multiple_of(STRANGER_EVERY) {
             topology.strangers.push(NodeId(plan.nodes + 1));
         }
-        World::build(plan, topology, habit, mistake)
+        World::build(plan, topology, habit, mistake, told)
     }
 
-    pub(super) fn build(plan: &Plan, topology: Topology, habit: Habit, mistake: Option<Mistake>) -> World {
+    pub(super) fn build(
+        plan: &Plan,
+        topology: Topology,
+        habit: Habit,
+        mistake: Option<Mistake>,
+        told: Told,
+    ) -> World {
         let noise = plan.noise;
+        let told = Arc::new(told);
         seed_handshakes(Stream::keyed(noise, Concern::Machines, 1 << 40).seed());
         let mut sim = turmoil::Builder::new()
             .rng_seed(noise)
@@ -157,7 +167,7 @@ impl World {
         });
         let hosts: Vec<Arc<Host>> = nodes
             .into_iter()
-            .map(|id| Arc::new(machine(id, &cluster, &time, &wires, &sight)))
+            .map(|id| Arc::new(machine(id, &cluster, &time, &wires, &sight, &told)))
             .collect();
         for host in &hosts {
             let host = Arc::clone(host);
@@ -178,6 +188,7 @@ impl World {
             noise,
             plan.knobs.keys,
             habit,
+            Arc::clone(&told),
         ));
         World {
             plan: plan.clone(),
@@ -187,6 +198,7 @@ impl World {
             hosts,
             wires,
             sight,
+            told,
             clients,
             members,
             stopping: BTreeSet::new(),
@@ -260,11 +272,13 @@ impl World {
         self.wires.deliver(self.now);
         for host in &self.hosts {
             host.gate.tick(self.now);
+            self.told.stands(self.now, host.id, host.gate.is_closed());
         }
         let (time, sim) = (&self.time, &mut self.sim);
         let stepped = time.while_running(|| sim.step());
         self.now += TICK;
         self.time.begin_tick(self.now);
+        self.told.end_tick();
         stepped.map_err(|error| Breach {
             checker: "no part of a node fails",
             seen: error.to_string(),
@@ -328,6 +342,11 @@ impl World {
         };
     }
 
+    /// Tells what happens in the world, when anybody wants to know.
+    pub(super) fn tell(&self, event: impl FnOnce() -> trace::Event) {
+        self.told.tell(self.now, event);
+    }
+
     pub(super) fn host(&self, id: NodeId) -> &Arc<Host> {
         let place = usize::try_from(id.0 - 1).expect("a run has few nodes");
         &self.hosts[place]
@@ -374,6 +393,7 @@ impl World {
             host.disk.kill();
         }
         self.sight.ends(id);
+        self.told.stopped(self.now, id);
         host.gate.open();
         host.streams.cut();
         self.sim.bounce(IpAddr::from(address(id)));
@@ -488,6 +508,7 @@ fn machine(
     time: &Arc<WorldTime>,
     wires: &Wires,
     sight: &Arc<Sight>,
+    told: &Arc<Told>,
 ) -> Host {
     let (noise, knobs) = (cluster.noise, &cluster.knobs);
     let mut random = Stream::keyed(noise, Concern::Machines, 1 << 42 | id.0);
@@ -506,5 +527,5 @@ fn machine(
         habits,
         Arc::clone(&clock),
     );
-    Host::new(id, cluster, disk, clock, wires, sight)
+    Host::new(id, cluster, disk, clock, wires, sight, told)
 }

@@ -68,8 +68,9 @@ function bars(title, about, rows) {
 const statistic = (name) => (data.statistics.find(([one]) => one === name) || [name, 0])[1];
 
 function slowest(title, about, rows) {
-  const { nodes, seconds: length } = data.setting;
-  card(title, `${about} See one: quorate-sim core --nodes ${nodes} --seconds ${length} --verbose --seeds SEED`,
+  const { engine, nodes, seconds: length } = data.setting;
+  const [command, see] = engine === "nodes" ? ["run", "--log info"] : ["core", "--verbose"];
+  card(title, `${about} See one: quorate-sim ${command} --nodes ${nodes} --seconds ${length} ${see} --seeds SEED`,
     table(["seed", "milliseconds"], rows.map(([seed, took]) => [String(seed), grouped(took)])));
 }
 

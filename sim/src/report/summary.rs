@@ -9,12 +9,14 @@ use serde::Serialize;
 
 use super::page::Page;
 use crate::batch::{Batch, Longest};
-use crate::consensus::{Durations, Mark};
+use crate::consensus::{Durations, Engine, Mark};
 use crate::failure;
 
 /// How the runs were made.
 #[derive(Clone, Debug, Serialize)]
 pub struct Setting {
+    /// What was simulated.
+    pub engine: Engine,
     /// Voters at the beginning of a run.
     pub nodes: u64,
     /// The seeds, as they were asked for.
@@ -37,7 +39,8 @@ struct Summary<'a> {
     recoveries: Vec<(u64, u64)>,
     faults: Vec<(&'a str, u64)>,
     statistics: Vec<(&'static str, u64)>,
-    /// Name, what it says, seeds in which it came about, and the first of them; none that needs more nodes.
+    /// Name, what it says, seeds in which it came about, and the first of them; none that needs more nodes, and none of
+    /// production nodes, of which nobody looks for them.
     marks: Vec<(&'static str, &'static str, u64, Option<u64>)>,
     /// Seeds and milliseconds.
     slowest: Vec<(u64, u64)>,
@@ -65,7 +68,7 @@ pub fn write(batch: &Batch, setting: &Setting, elapsed: Duration, file: &Path) -
         recoveries: counts(&batch.recoveries),
         faults: faults.map(|(kind, count)| (kind.as_str(), *count)).collect(),
         statistics: batch.statistics.named(),
-        marks: marks(batch, setting.nodes),
+        marks: marks(batch, setting),
         slowest: milliseconds(&batch.slowest),
         slowest_to_recover: milliseconds(&batch.slowest_to_recover),
         violation: batch
@@ -82,8 +85,11 @@ pub fn write(batch: &Batch, setting: &Setting, elapsed: Duration, file: &Path) -
     fs::write(file, page.text()?)
 }
 
-fn marks(batch: &Batch, nodes: u64) -> Vec<(&'static str, &'static str, u64, Option<u64>)> {
-    let possible = Mark::ALL.iter().filter(|mark| mark.nodes_min() <= nodes);
+fn marks(batch: &Batch, setting: &Setting) -> Vec<(&'static str, &'static str, u64, Option<u64>)> {
+    let looked_for = setting.engine == Engine::Core;
+    let possible = Mark::ALL
+        .iter()
+        .filter(|mark| looked_for && mark.nodes_min() <= setting.nodes);
     possible
         .map(|mark| {
             let seen = batch.marks.get(mark);

@@ -11,7 +11,7 @@ use super::{Event, Header, Record};
 pub struct Journal(Option<RefCell<Sink>>);
 
 struct Sink {
-    writer: BufWriter<Box<dyn Write>>,
+    writer: BufWriter<Box<dyn Write + Send>>,
     form: Form,
     /// The first error; nothing is written after it.
     error: Option<io::Error>,
@@ -30,16 +30,16 @@ impl Journal {
     }
 
     /// A trace, as [`read`](super::read) reads it.
-    pub fn trace(writer: impl Write + 'static) -> Journal {
+    pub fn trace(writer: impl Write + Send + 'static) -> Journal {
         Journal::to(writer, Form::Trace)
     }
 
     /// Lines for people, each with its time in seconds.
-    pub fn lines(writer: impl Write + 'static) -> Journal {
+    pub fn lines(writer: impl Write + Send + 'static) -> Journal {
         Journal::to(writer, Form::Lines)
     }
 
-    fn to(writer: impl Write + 'static, form: Form) -> Journal {
+    fn to(writer: impl Write + Send + 'static, form: Form) -> Journal {
         Journal(Some(RefCell::new(Sink {
             writer: BufWriter::new(Box::new(writer)),
             form,

@@ -31,10 +31,13 @@ pub(super) fn add(plan: &mut Plan, habits: &Habits) {
     let mut start = CALM_BEGINNING + random.around(mean);
     while start < plan.duration {
         let transfers = habits.transfers;
+        let leases = plan.knobs.raft.lease_reads.is_some();
         let end = match random.below(8) {
             0 if splits && crashes => vote_after_a_restart(plan, &mut random, start),
             1 if splits && transfers => unheard_election(plan, &mut random, start),
             2 if transfers => late_word(plan, &mut random, start),
+            // What a lease promises is most easily broken by it.
+            3 if transfers && leases => late_word(plan, &mut random, start),
             3..6 if splits => shifting_splits(plan, &mut random, start, crashes, transfers),
             _ => anything(plan, habits, &mut random, start),
         };
