@@ -17,8 +17,7 @@ pub enum Consistency {
     /// Sees every write that was acknowledged before the read began; needs a leader with a majority.
     #[default]
     Linearizable,
-    /// The same, by the leader alone while it holds a lease, which relies on clocks that drift no further than
-    /// configured.
+    /// The same, by the leader alone while it holds a lease, which relies on clocks that drift no further than configured.
     /// Where leases are off, or the leader has none, as [`Consistency::Linearizable`].
     Lease,
     /// The state of the node that answers, which may be behind; needs nobody else.
@@ -263,8 +262,7 @@ pub struct ListAnswer {
     pub entries: Vec<KeyValue>,
     /// Whether there are more keys in the range than `entries`; go on from `next`.
     pub more: bool,
-    /// The percent-encoded value for `start=` with which the next page begins, or for `end=` when the keys descend.
-    /// Absent
+    /// The percent-encoded value for `start=` with which the next page begins, or for `end=` when the keys descend. Absent
     /// on the last page, and where the order is not that of the keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,

@@ -31,6 +31,7 @@ mod problem;
 #[cfg(feature = "schema")]
 mod schema;
 mod session;
+mod settings;
 mod stream;
 mod text;
 mod txn;
@@ -54,6 +55,11 @@ pub use session::{
     CapacityRequest, CreateSession, DrainAnswer, DrainRequest, PlacementChanged, RebalanceAnswer,
     SessionChange, SessionEnded, SessionNews, SessionRoute, SessionStatus, SessionView, SessionsAnswer,
     TouchSession, payload_in_json, payload_of,
+};
+pub use settings::{
+    DifferenceKind, ImportAnswer, SchemaChanged, SectionAnswer, SectionDocument, SectionInfo, SectionsAnswer,
+    SettingAnswer, SettingDifference, SettingEntry, SettingHistory, SettingVersion, SettingsChange,
+    SettingsChanged, SettingsDocument, SettingsNews,
 };
 pub use stream::{
     AppendAnswer, AppendRequest, CommitCursor, CommitRequest, CreateGroup, CreateStream, Deleted,

@@ -128,6 +128,8 @@ codes! {
     SchemaNotFound = "schema_not_found", 404, "Schema not found";
     /// Settings would not fit the schema of their section; nothing changed.
     SchemaMismatch = "schema_mismatch", 422, "Schema mismatch";
+    /// The section kept changing while its new values were compared with its schema; nothing changed.
+    SectionChanged = "section_changed", 409, "Section changed";
     /// What was to be a schema is none; nothing changed.
     InvalidSchema = "invalid_schema", 422, "Invalid schema";
     /// There is no such stream; nothing changed.
@@ -211,6 +213,7 @@ impl ProblemCode {
                 | ProblemCode::QuorumLost
                 | ProblemCode::NotLeader
                 | ProblemCode::Busy
+                | ProblemCode::SectionChanged
                 | ProblemCode::TooManyConnections
                 | ProblemCode::TooManyWatchers
                 | ProblemCode::Unavailable

@@ -48,8 +48,7 @@ fn is_one(number: &u32) -> bool {
     *number == 1
 }
 
-/// What a stream keeps, all partitions together. Whole batches go, the oldest first; for a bound on bytes or records,
-/// as
+/// What a stream keeps, all partitions together. Whole batches go, the oldest first; for a bound on bytes or records, as
 /// long as what is left reaches it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -185,8 +184,7 @@ pub struct AppendRequest {
 
 /// A record to append.
 ///
-/// In JSON: `value`, `key` and `id` as text, or with `_base64` at the end of their names; `priority` from 0 (batch)
-/// to 4
+/// In JSON: `value`, `key` and `id` as text, or with `_base64` at the end of their names; `priority` from 0 (batch) to 4
 /// (critical), 2 when it is left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NewRecord {
@@ -454,8 +452,7 @@ pub struct GroupDeleted {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct FetchAnswer {
-    /// Records of each partition that has some, from the group's cursor on. Fetching again gives them again, until
-    /// they
+    /// Records of each partition that has some, from the group's cursor on. Fetching again gives them again, until they
     /// are committed.
     pub batches: Vec<TailBatch>,
     /// Whether the group is paused, and therefore gets nothing.

@@ -43,8 +43,7 @@ pub enum TxnKeys {
     Range(Bytes, Option<Bytes>),
 }
 
-/// A comparison; it holds when it holds for each of its keys that exists. When none does, versions, revisions and
-/// lease
+/// A comparison; it holds when it holds for each of its keys that exists. When none does, versions, revisions and lease
 /// are compared as 0, and a comparison of the value fails.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "CompareJson", into = "CompareJson")]

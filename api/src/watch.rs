@@ -38,8 +38,7 @@ pub struct WatchChange {
     pub revision: u64,
     /// The changes, in the order in which they were made.
     pub events: Vec<WatchEvent>,
-    /// Whether the revision is so large that it comes in parts, and this is not the last one. Such a part has no id:
-    /// a
+    /// Whether the revision is so large that it comes in parts, and this is not the last one. Such a part has no id: a
     /// client that comes back hears of the whole revision again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub partial: bool,

@@ -104,6 +104,9 @@ impl Error {
             | ProblemCode::PartitionNotFound
             | ProblemCode::GroupNotFound
             | ProblemCode::SessionNotFound
+            | ProblemCode::SectionNotFound
+            | ProblemCode::SettingNotFound
+            | ProblemCode::SchemaNotFound
             | ProblemCode::NotFound => Error::NotFound(problem),
             _ => Error::Refused(problem),
         }

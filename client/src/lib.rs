@@ -45,6 +45,7 @@ mod listen;
 mod parameters;
 mod request;
 mod session;
+mod settings;
 mod stream;
 mod tail;
 mod watch;
@@ -56,10 +57,11 @@ pub use kv::{Attach, Delete, Fresh, List, Put, Range};
 pub(crate) use parameters::Parameters;
 pub use quorate_api::{
     Consistency, CreateSession, KeyValue, ListAnswer, NewRecord, NodeName, Order, Problem, ProblemCode,
-    SessionChange, SessionNews, SessionView, SortBy, StreamRecord, TailBatch, TouchSession, TxnRequest,
-    WatchChange, WatchEvent,
+    SessionChange, SessionNews, SessionView, SettingsChange, SettingsNews, SortBy, StreamRecord, TailBatch,
+    TouchSession, TxnRequest, WatchChange, WatchEvent,
 };
 pub use session::SessionList;
+pub use settings::Import;
 pub use stream::ReadFrom;
 pub use tail::{Tail, TailFrom, TailRequest, Tailed};
 pub use watch::{Change, Filter, Keys, Watch, WatchRequest, Watched};

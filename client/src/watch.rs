@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
-use quorate_api::{SessionChange, WatchChange, WatchMark, events};
+use quorate_api::{SessionChange, SettingsChange, WatchChange, WatchMark, events};
 use serde::de::DeserializeOwned;
 
 use crate::listen::{self, Broken, PROGRESS_MS, Search, Stream, odd, read, refused};
@@ -105,7 +105,7 @@ macro_rules! changes {
     };
 }
 
-changes!(WatchChange, SessionChange);
+changes!(WatchChange, SessionChange, SettingsChange);
 
 /// A watch under way. It holds one connection of its own, and goes on at another node when that breaks.
 #[derive(Debug)]
@@ -145,6 +145,13 @@ impl Client {
             parameters.add_bytes("node", node.as_str().as_bytes());
         }
         Watch::new(Arc::clone(&self.sender), parameters.into(), from_revision)
+    }
+}
+
+impl Client {
+    /// A watch of what stands at a path.
+    pub(crate) fn watch_at<C: Change>(&self, path: String, from_revision: Option<u64>) -> Watch<C> {
+        Watch::new(Arc::clone(&self.sender), path, from_revision)
     }
 }
 

@@ -28,6 +28,7 @@ scenarios! {
     acknowledged_only_when_durable
     candidate_asks_with_a_durable_vote
     candidate_with_a_shorter_log_loses
+    change_that_leaves_no_majority
     commit_rule_of_figure_8
     commit_with_the_own_term
     disk_error_ends_the_node

@@ -13,3 +13,4 @@ pub mod port;
 pub mod storage;
 pub mod transport;
 pub mod watch;
+mod yaml;

@@ -28,8 +28,12 @@ const NOISES: [u64; 4] = [1, 8, 32, 128];
 /// Milliseconds before the violation whose events are tried alone.
 const WINDOWS_MS: [u64; 6] = [150, 400, 800, 1_500, 3_000, 6_000];
 
-/// Kinds of noise that the last events alone are tried with, on each thread.
+/// Kinds of noise that the last events alone are tried with in each round, on each thread.
 const WINDOW_NOISES: u64 = 60;
+
+/// The share of the time that may go by with the last events alone: a violation that needs a rare coincidence shows in few
+/// kinds of noise, but those runs are short, and what they leave is small.
+const WINDOW_SHARE: f64 = 0.5;
 
 /// Makes a failure smaller for as long as `limit`. None when it does not show the violation any more.
 pub fn shrink(failure: &Failure, limit: Duration, jobs: usize) -> Option<Shrunk> {
@@ -38,17 +42,18 @@ pub fn shrink(failure: &Failure, limit: Duration, jobs: usize) -> Option<Shrunk>
     if violation.checker != failure.recorded.checker {
         return None;
     }
+    let began = Instant::now();
     let mut search = Search {
         conditions: failure.conditions,
         checker: violation.checker,
-        deadline: Instant::now() + limit,
+        deadline: began + limit,
         jobs: jobs.max(1),
         runs: AtomicU64::new(1),
         plan,
         violation,
     };
     search.cut_time();
-    search.keep_last_events();
+    search.keep_last_events(began + limit.mul_f64(WINDOW_SHARE));
     for noises in NOISES {
         search.noises(noises);
     }
@@ -75,17 +80,25 @@ impl Search {
         Instant::now() >= self.deadline
     }
 
-    /// Goes on with the events right before the violation, when those alone lead to one.
-    fn keep_last_events(&mut self) {
-        for window in WINDOWS_MS {
-            let last = self.plan.only_last(window * 1_000_000);
-            let threads = 0..self.jobs as u64;
-            let plans: Vec<Plan> = threads.map(|thread| last.with_noise(thread << 32)).collect();
-            if last.event_count() < self.plan.event_count()
-                && self.take_first(&plans, WINDOW_NOISES).is_some()
-            {
-                return;
+    /// Goes on with the events right before the violation, when those alone lead to one before `give_up`.
+    fn keep_last_events(&mut self, give_up: Instant) {
+        let windows = WINDOWS_MS.map(|window| self.plan.only_last(window * 1_000_000));
+        let smaller: Vec<&Plan> = windows
+            .iter()
+            .filter(|last| last.event_count() < self.plan.event_count())
+            .collect();
+        let mut tried = 0;
+        while !smaller.is_empty() && Instant::now() < give_up {
+            for last in &smaller {
+                let threads = 0..self.jobs as u64;
+                let plans: Vec<Plan> = threads
+                    .map(|thread| last.with_noise(thread << 32 | tried))
+                    .collect();
+                if self.take_first(&plans, WINDOW_NOISES).is_some() {
+                    return;
+                }
             }
+            tried += WINDOW_NOISES;
         }
     }
 

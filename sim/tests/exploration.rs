@@ -10,6 +10,7 @@ const ELECTION: Bounds = Bounds {
     entries: 0,
     timeouts: 1,
     crashes: 0,
+    silences: 0,
     slow_disks: 0,
     states_max: 4_000_000,
     planted: Planted::NONE,
@@ -79,6 +80,18 @@ fn every_interleaving_of_rival_candidates_and_a_crash_with_a_slow_disk_is_safe()
         timeouts: 2,
         crashes: 1,
         slow_disks: 1,
+        ..ELECTION
+    });
+}
+
+/// The second leader is elected by followers of the first.
+#[test]
+fn every_interleaving_of_a_leader_an_entry_and_its_successor_is_safe() {
+    completely_safe(&Bounds {
+        terms: 2,
+        entries: 1,
+        timeouts: 2,
+        silences: 1,
         ..ELECTION
     });
 }

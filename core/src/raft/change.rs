@@ -20,7 +20,10 @@ impl Raft {
             Err(error) => self.answer(token, Outcome::Refused(Refusal::Change(error))),
             Ok(next) if next == *self.log.membership() => self.answer(token, Outcome::Done),
             Ok(next) => {
-                if let Err(refusal) = self.check_new_voters(&next) {
+                let fit = self
+                    .check_new_voters(&next)
+                    .and_then(|()| self.check_new_majority(&next));
+                if let Err(refusal) = fit {
                     self.answer(token, Outcome::Refused(refusal));
                     return;
                 }
@@ -30,6 +33,26 @@ impl Raft {
                 self.append_membership(next);
             }
         }
+    }
+
+    /// Refuses a membership whose majority does not answer: from the moment it is in the log nothing would commit, not even
+    /// another change, and this leader would step down (etcd's strict reconfiguration check).
+    fn check_new_majority(&self, next: &Membership) -> Result<(), Refusal> {
+        let Some(leader) = self.leading() else {
+            return Ok(());
+        };
+        let voters = next.voters();
+        let answers = |id: &&NodeId| {
+            **id == self.id || leader.peers.get(*id).is_some_and(|peer| self.is_in_touch(peer))
+        };
+        let in_touch = voters.iter().filter(answers).count();
+        if in_touch * 2 > voters.len() {
+            return Ok(());
+        }
+        Err(Refusal::MajoritySilent {
+            voters: voters.len(),
+            in_touch,
+        })
     }
 
     /// Whether this leader may change the membership: it has committed an entry of its term, nothing is under way, and

@@ -43,7 +43,7 @@ impl Raft {
             && self.behind(peer) <= BEHIND_MAX
     }
 
-    fn is_in_touch(&self, peer: &Progress) -> bool {
+    pub(super) fn is_in_touch(&self, peer: &Progress) -> bool {
         self.now.since(peer.heard) < self.config.election_timeout_max
     }
 

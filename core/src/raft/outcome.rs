@@ -50,6 +50,17 @@ pub enum Refusal {
         "node {0} does not answer, and would hold up the others as a voter; start it, wait until it has caught up, and try again"
     )]
     LearnerSilent(NodeId),
+    /// Of the voters that the change leaves, fewer than a majority answer: nothing could be committed any more.
+    #[error(
+        "of the {voters} voters after this change only {in_touch} answer, and nothing could be written any more; start those \
+         that are down or remove them first, and try again"
+    )]
+    MajoritySilent {
+        /// How many voters there would be.
+        voters: usize,
+        /// How many of them have answered this leader within the largest election time-out, itself among them.
+        in_touch: usize,
+    },
     /// The target of a transfer is no voter.
     #[error("node {0} is not a voter and cannot lead")]
     NotAVoter(NodeId),

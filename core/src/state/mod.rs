@@ -36,7 +36,10 @@ pub use command::Command;
 pub use kv::{KeyValue, Revision};
 pub use lease::{Grant, LEASES_MAX, Lease, LeaseEvent, LeaseId, TTL_MAX};
 pub use machine::{Applied, ApplyError, StateMachine};
-pub use once::{ANSWER_BYTES_MAX, ANSWERS_MAX, ClientId, HOLDERS_MAX, REQUEST_KEY_BYTES_MAX, RequestId};
+pub use once::{
+    ANSWER_BYTES_MAX, ANSWERS_MAX, CLIENT_ANSWER_BYTES_MAX, ClientId, HOLDERS_MAX, REQUEST_KEY_BYTES_MAX,
+    RequestId,
+};
 pub use query::{Detail, Found, Query, ReadError, Sort, SortBy, Span};
 pub use range::KeyRange;
 pub use reply::{Malformed, Refusal, Reply};

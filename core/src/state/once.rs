@@ -48,6 +48,8 @@ pub enum RequestId {
 pub const REQUEST_KEY_BYTES_MAX: usize = 128;
 /// How many answers of a client are kept that it has not acknowledged.
 pub const ANSWERS_MAX: usize = 1024;
+/// How many bytes of answers a client may leave unacknowledged, about: one more is kept in any case.
+pub const CLIENT_ANSWER_BYTES_MAX: usize = 4 << 20;
 /// How many keys of requests and clients are kept.
 pub const HOLDERS_MAX: usize = 1 << 16;
 /// How many bytes of answers are kept, about.
@@ -81,6 +83,8 @@ pub(super) struct ClientRow {
 struct Client {
     row: ClientRow,
     answers: BTreeMap<u64, Answer>,
+    /// What those take.
+    bytes: usize,
 }
 
 /// Who holds a place in the table.
@@ -167,12 +171,15 @@ impl OnceTable {
                     && *first.key() < client.row.acknowledged
                 {
                     rows.push(Row::client_answer_gone(*id, *first.key()));
-                    self.bytes -= first.remove().size();
+                    let size = first.remove().size();
+                    client.bytes -= size;
+                    self.bytes -= size;
                 }
                 if *number < client.row.acknowledged {
                     return Err(Refusal::AnswerForgotten);
                 }
-                if client.answers.len() >= ANSWERS_MAX && !client.answers.contains_key(number) {
+                let is_full = client.answers.len() >= ANSWERS_MAX || client.bytes >= CLIENT_ANSWER_BYTES_MAX;
+                if is_full && !client.answers.contains_key(number) {
                     return Err(Refusal::TooManyAnswers);
                 }
                 client.answers.get(number)
@@ -255,8 +262,12 @@ impl OnceTable {
 
     pub(super) fn load_client(&mut self, id: ClientId, row: ClientRow) {
         self.by_use.insert(row.used, Holder::Client(id));
-        let answers = BTreeMap::new();
-        self.clients.insert(id, Client { row, answers });
+        let client = Client {
+            row,
+            answers: BTreeMap::new(),
+            bytes: 0,
+        };
+        self.clients.insert(id, client);
     }
 
     /// An answer of a client; its own row comes before. False when there is no such client.
@@ -265,6 +276,7 @@ impl OnceTable {
             return false;
         };
         self.bytes += answer.size();
+        client.bytes += answer.size();
         client.answers.insert(number, answer);
         true
     }

@@ -184,6 +184,9 @@ fn refusal(refusal: &Refusal) -> String {
         Refusal::LearnerBehind { learner, entries } => {
             format!("{} is not known to hold {entries} entries", node(*learner))
         }
+        Refusal::MajoritySilent { voters, in_touch } => {
+            format!("only {in_touch} of the {voters} voters after it answer")
+        }
         Refusal::LearnerSilent(id) => format!("{} does not answer", node(*id)),
         other => other.to_string(),
     }

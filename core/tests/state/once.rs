@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use quorate_core::raft::Index;
 use quorate_core::state::{
-    ANSWERS_MAX, ClientId, Command, HOLDERS_MAX, Malformed, REQUEST_KEY_BYTES_MAX, Refusal, Reply, RequestId,
-    Revision, StateMachine,
+    ANSWERS_MAX, ClientId, Command, HOLDERS_MAX, Malformed, Put, REQUEST_KEY_BYTES_MAX, Refusal, Reply,
+    RequestId, Revision, StateMachine,
 };
 
 use super::{pair, put, refused, reply, restored};
@@ -119,6 +119,27 @@ fn a_client_that_acknowledges_nothing_is_stopped() {
         "a repetition is answered"
     );
     reply(&mut state, numbered(client, next, 1, &put("k", "v")));
+}
+
+#[test]
+fn a_client_that_acknowledges_no_large_answer_is_stopped() {
+    let mut state = StateMachine::new();
+    let client = register(&mut state);
+    reply(&mut state, put("k", &"v".repeat(1 << 20)));
+    let large = |number: u64, acknowledged: u64| {
+        let value = Bytes::from(vec![number as u8; 1 << 20]);
+        let put = Put {
+            previous: true,
+            ..Put::new(Bytes::from_static(b"k"), value)
+        };
+        numbered(client, number, acknowledged, &Command::Put(put))
+    };
+    for number in 0..4 {
+        reply(&mut state, large(number, 0));
+    }
+    assert_eq!(refused(&mut state, large(4, 0)), Refusal::TooManyAnswers);
+    reply(&mut state, large(3, 0));
+    reply(&mut state, large(4, 4));
 }
 
 #[test]

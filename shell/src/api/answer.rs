@@ -40,6 +40,17 @@ impl Failure {
         .into()
     }
 
+    /// What would be answered is too large for one answer.
+    pub(super) fn too_large_answer(limit: usize) -> Failure {
+        Problem::new(
+            ProblemCode::BodyTooLarge,
+            format!("the settings have more than {limit} bytes together"),
+            "nothing changed; read or write one section at a time",
+        )
+        .with_limit(limit as u64)
+        .into()
+    }
+
     /// A compare-and-set that found another revision. Preconditions of HTTP (RFC 9110, section 13) have a status of
     /// their own.
     pub(super) fn conflict(current: u64, precondition: bool) -> Failure {
@@ -233,7 +244,7 @@ fn declined(refusal: Refusal) -> Problem {
             }
             SessionRefusal::NoRoom => problem(
                 ProblemCode::NoRoom,
-                "nothing changed; GET /v1/sessions/nodes shows the nodes: raise a capacity, end a drain, or add a node",
+                "nothing changed; GET /cluster/nodes shows the nodes: raise a capacity, end a drain, or add a node",
             ),
             SessionRefusal::TooManySessions => problem(
                 ProblemCode::QuotaReached,

@@ -4,6 +4,7 @@
 //! in-memory one in its place. Its contract: every future completes by the deadline it is given, or soon after, and an
 //! error says whether the write may have been appended. [`BackendError::UnknownOutcome`] is the only one after which it may.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use quorate_api::{
@@ -12,7 +13,8 @@ use quorate_api::{
 use quorate_core::raft::{Membership, NodeId};
 use quorate_core::state::{
     Command, Found, Grant, GroupView, Interest, Lease, LeaseId, NodeLoad, Offset, PartitionEnds, Query,
-    ReadError, RecordBatch, Refusal, Reply, Revision, Session, SessionId, StateMachine, StreamId, StreamView,
+    ReadError, RecordBatch, Refusal, Reply, Revision, Section, SectionName, SectionSummary, Session,
+    SessionId, Setting, SettingKey, SettingVersion, StateMachine, StreamId, StreamView,
 };
 use quorate_core::{Instant, WallTime};
 use thiserror::Error;
@@ -60,6 +62,38 @@ pub trait Backend: Send + Sync {
         deadline: Instant,
     ) -> BoxFuture<'_, Result<Vec<Option<Duration>>, BackendError>>;
 
+    /// Reads the sections of settings in short, by name.
+    fn sections(
+        &self,
+        options: ReadOptions,
+    ) -> BoxFuture<'_, Result<(Revision, Vec<SectionSummary>), BackendError>>;
+
+    /// Reads sections of settings.
+    fn settings(
+        &self,
+        wanted: WantedSections,
+        options: ReadOptions,
+    ) -> BoxFuture<'_, Result<SectionsRead, BackendError>>;
+
+    /// Reads a setting as of a revision, or the latest; none when there is no such setting.
+    fn setting(
+        &self,
+        section: SectionName,
+        key: SettingKey,
+        revision: Option<Revision>,
+        options: ReadOptions,
+    ) -> BoxFuture<'_, Result<Option<Setting>, BackendError>>;
+
+    /// Reads what a setting was at the revisions before one that are kept, at most `limit` of them, the latest first.
+    fn setting_history(
+        &self,
+        section: SectionName,
+        key: SettingKey,
+        before: Option<Revision>,
+        limit: usize,
+        options: ReadOptions,
+    ) -> BoxFuture<'_, Result<Vec<SettingVersion>, BackendError>>;
+
     /// Reads a session; none when there is no such session.
     fn session(
         &self,
@@ -80,6 +114,10 @@ pub trait Backend: Send + Sync {
 
     /// Reads where sessions go.
     fn placement(&self, options: ReadOptions) -> BoxFuture<'_, Result<Placement, BackendError>>;
+
+    /// Whether a leader has said which nodes sessions can go to, as far as this node knows. One without the state of its
+    /// cluster cannot know, and says yes.
+    fn knows_hosts(&self) -> bool;
 
     /// The members, as this node knows them.
     fn members(&self) -> Result<Membership, BackendError>;
@@ -284,6 +322,63 @@ impl Sessions {
             more,
         }
     }
+}
+
+/// Which sections of settings to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WantedSections {
+    /// One, as of a revision or the latest.
+    One(SectionName, Option<Revision>),
+    /// These, as a change of them is to be judged: without the settings of those that have no schema.
+    Judged(Vec<SectionName>),
+    /// All, as of a revision or the latest, unless they have more than about so many bytes.
+    All(Option<Revision>, usize),
+}
+
+/// Sections of settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SectionsRead {
+    /// The state's revision when it was read.
+    pub revision: Revision,
+    /// The sections that were found, by name; none when they are too large.
+    pub sections: Option<BTreeMap<SectionName, Section>>,
+}
+
+impl SectionsRead {
+    /// Reads them from a state.
+    ///
+    /// # Errors
+    /// When it is not known what they were at the revision.
+    pub fn read(state: &StateMachine, wanted: &WantedSections) -> Result<SectionsRead, BackendError> {
+        let sections = match wanted {
+            WantedSections::One(name, revision) => {
+                let section = state.section(name, *revision)?;
+                Some(BTreeMap::from([(name.clone(), section)]))
+            }
+            WantedSections::Judged(names) => Some(names.iter().map(|name| judged(state, name)).collect()),
+            WantedSections::All(revision, bytes_max) => state.all_sections(*revision, *bytes_max)?,
+        };
+        Ok(SectionsRead {
+            revision: state.revision(),
+            sections: sections.map(|mut sections| {
+                sections.retain(|_, section| section.revision > Revision::ABSENT);
+                sections
+            }),
+        })
+    }
+}
+
+fn judged(state: &StateMachine, name: &SectionName) -> (SectionName, Section) {
+    let summary = state.section_summary(name);
+    let section = match summary {
+        Some(summary) if summary.schema => state.section(name, None).unwrap_or_default(),
+        Some(summary) => Section {
+            revision: summary.revision,
+            ..Section::default()
+        },
+        None => Section::default(),
+    };
+    (name.clone(), section)
 }
 
 /// Where sessions go.

@@ -12,14 +12,15 @@ use quorate_api::{
 use quorate_core::raft::{DirectoryId, Lineage, Member, Membership, NodeId, Position, Term};
 use quorate_core::state::{
     Command, Grant, Interest, Lease, LeaseId, Offset, Query, ReadError, RecordBatch, Reply, Revision, Row,
-    RowChange, Session, SessionId, StateMachine, StreamId, StreamView, record_key,
+    RowChange, SectionName, SectionSummary, Session, SessionId, Setting, SettingKey, SettingVersion,
+    StateMachine, StreamId, StreamView, record_key,
 };
 use quorate_core::{Instant, WallTime};
 use tokio::sync::watch;
 
 use super::backend::{
-    Backend, BackendError, Placement, ReadOptions, ReadReply, Sessions, StreamChanges, StreamEnd,
-    StreamGroups, WriteOptions,
+    Backend, BackendError, Placement, ReadOptions, ReadReply, SectionsRead, Sessions, StreamChanges,
+    StreamEnd, StreamGroups, WantedSections, WriteOptions,
 };
 use crate::metrics::Metrics;
 use crate::port::BoxFuture;
@@ -226,6 +227,51 @@ impl Backend for FakeBackend {
         })
     }
 
+    fn sections(
+        &self,
+        _: ReadOptions,
+    ) -> BoxFuture<'_, Result<(Revision, Vec<SectionSummary>), BackendError>> {
+        self.answer(true, |_| {
+            let state = self.state();
+            Ok((state.revision(), state.sections().collect()))
+        })
+    }
+
+    fn settings(
+        &self,
+        wanted: WantedSections,
+        _: ReadOptions,
+    ) -> BoxFuture<'_, Result<SectionsRead, BackendError>> {
+        self.answer(true, |_| SectionsRead::read(&self.state(), &wanted))
+    }
+
+    fn setting(
+        &self,
+        section: SectionName,
+        key: SettingKey,
+        revision: Option<Revision>,
+        _: ReadOptions,
+    ) -> BoxFuture<'_, Result<Option<Setting>, BackendError>> {
+        self.answer(true, |_| Ok(self.state().setting(&section, &key, revision)?))
+    }
+
+    fn setting_history(
+        &self,
+        section: SectionName,
+        key: SettingKey,
+        before: Option<Revision>,
+        limit: usize,
+        _: ReadOptions,
+    ) -> BoxFuture<'_, Result<Vec<SettingVersion>, BackendError>> {
+        self.answer(true, |_| {
+            let state = self.state();
+            Ok(state
+                .setting_history(&section, &key, before)
+                .take(limit)
+                .collect())
+        })
+    }
+
     fn session(
         &self,
         session: SessionId,
@@ -255,6 +301,11 @@ impl Backend for FakeBackend {
 
     fn placement(&self, _: ReadOptions) -> BoxFuture<'_, Result<Placement, BackendError>> {
         self.answer(true, |_| Ok(Placement::read(&self.state())))
+    }
+
+    fn knows_hosts(&self) -> bool {
+        self.store().asked += 1;
+        self.state().session_nodes().next().is_some()
     }
 
     fn members(&self) -> Result<Membership, BackendError> {

@@ -20,7 +20,7 @@ use quorate_core::state::{
 
 use super::answer::{Failure, json, with_type};
 use super::backend::Oversized;
-use super::openapi::parameters::{Carrying, Freshness};
+use super::openapi::parameters::{Carrying, Condition, Freshness};
 use super::openapi::problems::problems;
 use super::query::Query;
 use super::requests::{Change, Read};
@@ -39,11 +39,7 @@ problems! {
     put, path = "/v1/kv/{*key}", operation_id = "putKey", tag = "keys",
     params(
         ("key" = String, Path, description = "The key, percent-encoded: it may hold slashes and any other bytes"),
-        ("revision" = Option<u64>, Query, description = "Only if this is the revision of the key; 0 for a key that \
-            must not exist"),
-        ("If-Match" = Option<String>, Header, description = "The same, as an HTTP precondition: the ETag of a read. \
-            A key at another revision is 412 then, not 409"),
-        ("If-None-Match" = Option<String>, Header, description = "`*` alone: only if there is no such key"),
+        Condition,
         ("lease" = Option<String>, Query, description = "The id of a lease with which the key goes, or `keep` for \
             the one that it has"),
         ("previous" = Option<bool>, Query, description = "Whether to answer what was there before"),
@@ -96,11 +92,7 @@ problems! {
     delete, path = "/v1/kv/{*key}", operation_id = "deleteKey", tag = "keys",
     params(
         ("key" = String, Path, description = "The key, percent-encoded: it may hold slashes and any other bytes"),
-        ("revision" = Option<u64>, Query, description = "Only if this is the revision of the key; 0 for a key that \
-            must not exist"),
-        ("If-Match" = Option<String>, Header, description = "The same, as an HTTP precondition: the ETag of a read. \
-            A key at another revision is 412 then, not 409"),
-        ("If-None-Match" = Option<String>, Header, description = "`*` alone: only if there is no such key"),
+        Condition,
         ("previous" = Option<bool>, Query, description = "Whether to answer what was there before"),
         Carrying,
     ),
@@ -219,14 +211,14 @@ fn attach(query: &Query) -> Result<Attach, Failure> {
 
 /// What a write says of the key as it must be.
 #[derive(Clone, Copy)]
-struct Expected {
-    revision: Option<u64>,
+pub(super) struct Expected {
+    pub(super) revision: Option<u64>,
     /// Whether it came as an HTTP precondition.
-    precondition: bool,
+    pub(super) precondition: bool,
 }
 
 impl Expected {
-    fn read(query: &Query, headers: &HeaderMap) -> Result<Expected, Failure> {
+    pub(super) fn read(query: &Query, headers: &HeaderMap) -> Result<Expected, Failure> {
         let by_query = query.value(
             "revision",
             "the number of a revision, or 0 for a key that must not exist",

@@ -86,6 +86,7 @@ struct Shared {
     keep_alives: Arc<Semaphore>,
     bytes_out: streams::BytesOut,
     described: openapi::Served,
+    settings_turns: Semaphore,
 }
 
 /// Every path of the client port, answered by `backend`.
@@ -106,6 +107,7 @@ pub fn router(
         keep_alives: Arc::new(Semaphore::new(KEEP_ALIVES_IN_FLIGHT)),
         bytes_out: streams::BytesOut::default(),
         described: openapi::Served::of(description),
+        settings_turns: Semaphore::new(1),
     });
     routes
         .fallback(no_such_path)
@@ -141,6 +143,7 @@ fn routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(watch::watch))
         .routes(routes!(session_watch::watch))
         .merge(streams::routes())
+        .merge(settings::routes())
         .routes(routes!(cluster::health))
         .routes(routes!(cluster::live))
         .routes(routes!(cluster::ready))
@@ -163,7 +166,7 @@ fn routes() -> OpenApiRouter<Arc<Shared>> {
 
 async fn no_such_path(uri: Uri) -> Failure {
     let paths = "keys are under /v1/kv, transactions at /v1/txn, leases under /v1/leases, watches at /v1/watch, \
-                 sessions under /v1/sessions, event streams under /v1/streams, tails of them at /v1/tail, the cluster under /health, \
+                 sessions under /v1/sessions, settings under /v1/settings, event streams under /v1/streams, tails of them at /v1/tail, the cluster under /health, \
                  /cluster/status, /cluster/nodes and /metrics; /docs describes all of it";
     Failure::new(
         ProblemCode::NotFound,

@@ -61,7 +61,7 @@ pub(super) async fn drain(
         .read_optional_json(&headers, body)
         .await?
         .unwrap_or_default();
-    let before = shared.placement(Consistency::Linearizable, &uri).await?;
+    let before = shared.placement(&uri).await?;
     let drain = if request.force { Drain::Forced } else { Drain::Yes };
     shared
         .change_placement(SessionCommand::Drain { node, drain }, change)
@@ -221,7 +221,7 @@ impl Shared {
     ) -> Result<Placement, Failure> {
         let give_up = self.clock.now() + self.timeouts.request.saturating_sub(ANSWER);
         loop {
-            let placement = self.placement(Consistency::Linearizable, uri).await?;
+            let placement = self.placement(uri).await?;
             if placement.due == 0 || enough(&placement) || self.clock.now() >= give_up {
                 return Ok(placement);
             }
@@ -229,24 +229,18 @@ impl Shared {
         }
     }
 
-    /// Waits until a leader has said which nodes sessions can go to, as the first one of a cluster does at once, but
-    /// no longer
+    /// Waits until a leader has said which nodes sessions can go to, as the first one of a cluster does at once, but no longer
     /// than for a leader.
-    pub(super) async fn wait_for_hosts(&self, uri: &Uri) -> Result<(), Failure> {
+    pub(super) async fn wait_for_hosts(&self) {
         let give_up = self.clock.now() + self.timeouts.leader_wait;
-        while self.clock.now() < give_up {
-            let placement = self.placement(Consistency::Serializable, uri).await?;
-            if !placement.nodes.is_empty() {
-                break;
-            }
+        while !self.backend.knows_hosts() && self.clock.now() < give_up {
             self.clock.sleep_until(self.clock.now() + LOOK).await;
         }
-        Ok(())
     }
 
-    async fn placement(&self, consistency: Consistency, uri: &Uri) -> Result<Placement, Failure> {
+    async fn placement(&self, uri: &Uri) -> Result<Placement, Failure> {
         let options = ReadOptions {
-            consistency,
+            consistency: Consistency::Linearizable,
             min_revision: Revision::ABSENT,
             deadline: self.deadline(),
         };

@@ -35,6 +35,20 @@ impl<'a> Read<'a> {
         })
     }
 
+    /// The latest state, as seen by all.
+    pub(super) fn latest(uri: &'a Uri) -> Read<'a> {
+        Read {
+            consistency: Consistency::Linearizable,
+            min_revision: Revision::default(),
+            revision: None,
+            uri,
+        }
+    }
+
+    pub(super) fn uri(&self) -> &'a Uri {
+        self.uri
+    }
+
     pub(super) fn consistency(&self) -> Consistency {
         self.consistency
     }
@@ -57,6 +71,13 @@ impl<'a> Change<'a> {
             request: request_key(headers)?,
             uri,
         })
+    }
+}
+
+impl Change<'_> {
+    /// Whether it is carried out once, however often it is asked for.
+    pub(super) fn is_once(&self) -> bool {
+        self.request.is_some()
     }
 }
 

@@ -14,6 +14,7 @@ use quorate_core::state::{Event, Interest, KeyRange, Kinds, Revision, SessionEve
 use super::Shared;
 use super::answer::Failure;
 use super::backend::Backend;
+use super::openapi::parameters::Following;
 use super::openapi::problems::problems;
 use super::query::Query;
 use super::sessions::{member, node_name, view};
@@ -32,12 +33,7 @@ problems! {
     extensions(("x-server-sent-events" = json!({"open": "WatchMark", "change": "SessionChange", "progress": "WatchMark", "cancel": "Problem"}))),
     params(
         ("node" = Option<String>, Query, description = "In the eyes of this node; what it is given and loses"),
-        ("from_revision" = Option<u64>, Query, description = "The revision to begin with; what is yet to come when \
-            it is left out"),
-        ("progress_ms" = Option<u64>, Query, description = "How long nothing may be told before a mark of progress \
-            is, in milliseconds; 10,000 when it is left out", minimum = 100, maximum = 3_600_000),
-        ("Last-Event-ID" = Option<u64>, Header, description = "The id of the last event that was heard, after which \
-            the watch goes on; it counts, and not `from_revision`, when both are there"),
+        Following,
     ),
     responses(
         (status = 200, description = "Events, as they happen", content_type = "text/event-stream", body = String),

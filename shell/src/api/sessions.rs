@@ -76,7 +76,7 @@ pub(super) async fn create(
         payload: payload.unwrap_or_default(),
         now_ms: shared.now_ms(),
     };
-    shared.wait_for_hosts(&uri).await?;
+    shared.wait_for_hosts().await;
     shared.change_session(command, change).await
 }
 

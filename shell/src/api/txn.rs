@@ -106,8 +106,7 @@ impl Reader {
         Ok(Transaction { blocks })
     }
 
-    /// Adds a block and those nested in it; `place` is where it stands. The depth of the recursion is bounded by that
-    /// of
+    /// Adds a block and those nested in it; `place` is where it stands. The depth of the recursion is bounded by that of
     /// JSON.
     fn block(&mut self, request: TxnRequest, place: &str) -> Result<u16, Failure> {
         let number = self.blocks.len();

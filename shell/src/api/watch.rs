@@ -23,6 +23,7 @@ use serde::Serialize;
 
 use super::Shared;
 use super::answer::Failure;
+use super::openapi::parameters::Following;
 use super::openapi::problems::problems;
 use super::query::Query;
 use crate::port::{BoxFuture, Clock};
@@ -30,8 +31,8 @@ use crate::watch::{WatchEnd, Watching};
 
 /// How long nothing may be told before a mark of progress is.
 const PROGRESS_DEFAULT: u64 = 10_000;
-const PROGRESS_MIN: u64 = 100;
-const PROGRESS_MAX: u64 = 3_600_000;
+pub(super) const PROGRESS_MIN: u64 = 100;
+pub(super) const PROGRESS_MAX: u64 = 3_600_000;
 /// When a browser comes back after its stream broke, in milliseconds.
 const RETRY: u64 = 500;
 
@@ -66,14 +67,9 @@ problems! {
         ("prefix" = Option<String>, Query, description = "Only keys that begin so; empty for all keys"),
         ("start" = Option<String>, Query, description = "Only keys from this one on"),
         ("end" = Option<String>, Query, description = "Only keys before this one"),
-        ("from_revision" = Option<u64>, Query, description = "The revision to begin with; what is yet to come when \
-            it is left out"),
         ("previous" = Option<bool>, Query, description = "Whether to answer what was there before"),
         ("filter" = Option<String>, Query, description = "What not to tell: `no_puts` or `no_deletes`"),
-        ("progress_ms" = Option<u64>, Query, description = "How long nothing may be told before a mark of progress \
-            is, in milliseconds; 10,000 when it is left out", minimum = 100, maximum = 3_600_000),
-        ("Last-Event-ID" = Option<u64>, Header, description = "The id of the last event that was heard, after which \
-            the watch goes on; it counts, and not `from_revision`, when both are there"),
+        Following,
     ),
     responses(
         (status = 200, description = "Events, as they happen", content_type = "text/event-stream", body = String),
@@ -175,8 +171,7 @@ fn kinds(query: &Query<'_>) -> Result<Kinds, Failure> {
     }
 }
 
-/// The revision to begin with. A browser that comes back names the same address as before, and where it is in a
-/// header.
+/// The revision to begin with. A browser that comes back names the same address as before, and where it is in a header.
 fn from(query: &Query<'_>, headers: &HeaderMap) -> Result<Option<Revision>, Failure> {
     let Some(last) = headers.get(LAST_EVENT_ID) else {
         let first: Option<u64> = query.value("from_revision", "the number of a revision, from 1")?;

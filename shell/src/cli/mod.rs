@@ -21,6 +21,7 @@ mod output;
 mod secret;
 pub mod serve;
 mod sessions;
+mod settings;
 mod status;
 mod step_down;
 mod stream;
@@ -87,6 +88,9 @@ enum Command {
     /// Make sessions, see where they are served, and move them
     #[command(subcommand, visible_alias = "session", after_help = sessions::EXAMPLES)]
     Sessions(sessions::SessionsCommand),
+    /// Keep settings: sections of JSON values with a history, and schemas that they fit
+    #[command(subcommand, after_help = settings::EXAMPLES)]
+    Settings(settings::SettingsCommand),
     /// Take in and remove members
     #[command(subcommand, after_help = members::EXAMPLES)]
     Members(members::MembersCommand),
@@ -139,6 +143,7 @@ pub fn main() -> ExitCode {
         Command::Stream(command) => block_on(stream::run(command)),
         Command::Watch(args) => block_on(watch::run(args)),
         Command::Sessions(command) => block_on(sessions::run(command)),
+        Command::Settings(command) => block_on(settings::run(command)),
         Command::Cluster(ClusterCommand::Sessions(args)) => {
             block_on(sessions::run(sessions::SessionsCommand::List(args)))
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::mistake::{Mistake, Origin, nearest};
 use super::settings::{OTHER_VARIABLES, SETTINGS, by_flag, by_key};
-use super::yaml::{self, Node, Value};
+use crate::yaml::{self, Node, Scalar, Value};
 
 /// A value as it was given.
 #[derive(Clone, Debug)]
@@ -128,7 +128,10 @@ impl Layers {
 fn scalar(text: &str) -> Node {
     Node {
         line: 1,
-        value: Value::Scalar(text.to_owned()),
+        value: Value::Scalar(Scalar {
+            text: text.to_owned(),
+            plain: false,
+        }),
     }
 }
 

@@ -12,9 +12,9 @@ use super::mistake::{Mistake, Mistakes, Origin};
 use super::nodes::{self, Entry, check_host};
 use super::options::{limits, log_options, network_options, raft_timing, storage, timeouts};
 use super::reader::{Reader, Sourced, scalar_text};
-use super::yaml::Value;
 use super::{Config, Formation, Sizes};
 use crate::transport::Secret;
+use crate::yaml::Value;
 
 /// Everything that a configuration is made of.
 pub struct Source<'a> {

@@ -28,7 +28,6 @@ mod reader;
 pub mod settings;
 #[cfg(test)]
 mod tests;
-mod yaml;
 
 pub use load::{Source, load};
 pub(crate) use mistake::nearest;

@@ -4,8 +4,8 @@ use quorate_api::NodeName;
 
 use super::mistake::{Origin, nearest};
 use super::reader::{Reader, parse_boolean, parse_number, scalar_text};
-use super::yaml::{Node, Value};
 use super::{StaticNode, host_and_port};
+use crate::yaml::{Node, Value};
 
 /// The ports of an entry that names none.
 const CLIENT_PORT_DEFAULT: u16 = 9000;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::layers::{Layers, Raw};
 use super::mistake::{Mistake, Origin};
-use super::yaml::{Node, Value};
+use crate::yaml::{Node, Value};
 
 /// A value with its origin.
 #[derive(Clone, Debug)]
@@ -164,7 +164,7 @@ impl Reader {
 
 pub(super) fn scalar_text(node: &Node) -> Option<&str> {
     match &node.value {
-        Value::Scalar(text) => Some(text),
+        Value::Scalar(scalar) => Some(&scalar.text),
         Value::Null | Value::List(_) | Value::Map(_) => None,
     }
 }

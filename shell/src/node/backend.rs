@@ -16,7 +16,8 @@ use quorate_api::{
 use quorate_core::raft::{Index, Membership, NodeId, ReadMode, Role};
 use quorate_core::state::{
     Command, Grant, Interest, Lease, LeaseId, NodeLoad, Offset, Operation, Query, ReadError, RecordBatch,
-    Reply, Revision, Session, SessionCommand, SessionId, StateMachine, StreamCommand, StreamId, StreamView,
+    Reply, Revision, SectionName, SectionSummary, Session, SessionCommand, SessionId, Setting, SettingKey,
+    SettingVersion, StateMachine, StreamCommand, StreamId, StreamView,
 };
 use quorate_core::{Instant, WallTime};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -27,8 +28,8 @@ use super::lanes::records::RecordsOrder;
 use super::show;
 use super::view::View;
 use crate::api::backend::{
-    Backend, BackendError, Placement, ReadOptions, ReadReply, Sessions, StreamChanges, StreamEnd,
-    StreamGroups, WriteOptions,
+    Backend, BackendError, Placement, ReadOptions, ReadReply, SectionsRead, Sessions, StreamChanges,
+    StreamEnd, StreamGroups, WantedSections, WriteOptions,
 };
 use crate::config::Config;
 use crate::metrics::Metrics;
@@ -396,6 +397,49 @@ impl Backend for NodeBackend {
         Box::pin(self.ask_of_leases(leases, renew, deadline))
     }
 
+    fn sections(
+        &self,
+        options: ReadOptions,
+    ) -> BoxFuture<'_, Result<(Revision, Vec<SectionSummary>), BackendError>> {
+        let read = |state: &StateMachine| (state.revision(), state.sections().collect());
+        Box::pin(self.read_state(options, read))
+    }
+
+    fn settings(
+        &self,
+        wanted: WantedSections,
+        options: ReadOptions,
+    ) -> BoxFuture<'_, Result<SectionsRead, BackendError>> {
+        let read = move |state: &StateMachine| SectionsRead::read(state, &wanted);
+        Box::pin(async move { self.read_state(options, read).await? })
+    }
+
+    fn setting(
+        &self,
+        section: SectionName,
+        key: SettingKey,
+        revision: Option<Revision>,
+        options: ReadOptions,
+    ) -> BoxFuture<'_, Result<Option<Setting>, BackendError>> {
+        let read = move |state: &StateMachine| state.setting(&section, &key, revision);
+        Box::pin(async move { Ok(self.read_state(options, read).await??) })
+    }
+
+    fn setting_history(
+        &self,
+        section: SectionName,
+        key: SettingKey,
+        before: Option<Revision>,
+        limit: usize,
+        options: ReadOptions,
+    ) -> BoxFuture<'_, Result<Vec<SettingVersion>, BackendError>> {
+        let read = move |state: &StateMachine| {
+            let history = state.setting_history(&section, &key, before);
+            history.take(limit).collect()
+        };
+        Box::pin(self.read_state(options, read))
+    }
+
     fn session(
         &self,
         session: SessionId,
@@ -418,6 +462,14 @@ impl Backend for NodeBackend {
 
     fn placement(&self, options: ReadOptions) -> BoxFuture<'_, Result<Placement, BackendError>> {
         Box::pin(self.read_state(options, Placement::read))
+    }
+
+    fn knows_hosts(&self) -> bool {
+        if self.config.witness || self.membership().is_err() {
+            return true;
+        }
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.session_nodes().next().is_some()
     }
 
     fn members(&self) -> Result<Membership, BackendError> {

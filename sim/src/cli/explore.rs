@@ -23,6 +23,9 @@ pub(super) struct Arguments {
     /// Crashes, each followed by a start.
     #[arg(long, default_value_t = 0)]
     crashes: u8,
+    /// Followers that are asked for their vote when their leader has been silent for long, and their own timer has not fired.
+    #[arg(long, default_value_t = 0)]
+    silences: u8,
     /// Nodes whose writes become durable at any later moment, and are lost with a crash until then.
     #[arg(long, default_value_t = 0)]
     slow_disks: u8,
@@ -56,6 +59,7 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
         entries: arguments.entries,
         timeouts: arguments.timeouts,
         crashes: arguments.crashes,
+        silences: arguments.silences,
         slow_disks: arguments.slow_disks,
         states_max: arguments.states,
         planted: arguments.planted()?,

@@ -467,9 +467,13 @@ impl World {
             HandoverReason::SlowDisk => self.statistics.slow_leaders += 1,
             HandoverReason::Preferred => self.statistics.preferred += 1,
         }
+        let Some(live) = self.nodes.live(run) else {
+            return Ok(());
+        };
+        let term = live.process.raft.status().term;
         self.checkers
             .handovers
-            .begins(self.schedule.now(), run, reason, &self.knobs)
+            .begins(self.schedule.now(), run, term, reason, &self.knobs)
     }
 
     fn elected(&mut self, run: Run, term: Term) -> Verdict {

@@ -22,6 +22,7 @@ pub(super) struct State {
     timeouts: u8,
     /// Nodes that crashed so far.
     crashes: u8,
+    silences: u8,
     /// What was sent and may arrive.
     messages: Numbers,
 }
@@ -57,6 +58,8 @@ enum Kind {
     /// A message arrives, and may arrive again.
     Deliver(u32),
     Timeout,
+    /// One that its receiver judges by when it heard of a leader, when it has not for long.
+    DeliverLate(u32),
     Persist,
     Propose(u8),
     Crash(u8),
@@ -96,11 +99,12 @@ impl State {
     }
 
     /// Whether whatever can happen in `other` can happen here: the same nodes, at least the same messages under way, and
-    /// no fewer timers and crashes left. Nothing that was sent ever goes away, so this stays so step by step.
+    /// no fewer timers, crashes and silences left. Nothing that was sent ever goes away, so this stays so step by step.
     pub(super) fn covers(&self, other: &State) -> bool {
         self.present == other.present
             && self.timeouts <= other.timeouts
             && self.crashes <= other.crashes
+            && self.silences <= other.silences
             && self.messages.contains_all(&other.messages)
     }
 }
@@ -132,6 +136,7 @@ impl Cluster<'_> {
             present,
             timeouts: 0,
             crashes: 0,
+            silences: 0,
             messages: Numbers::default(),
         };
         (cluster, first)
@@ -145,6 +150,16 @@ impl Cluster<'_> {
             kind: Kind::Deliver(number),
         };
         let mut actions: Vec<Action> = state.messages.iter().map(deliver).collect();
+        if state.silences < bounds.silences {
+            let late = state.messages.iter().filter(|number| {
+                let Envelope { to, message, .. } = self.envelopes.get(*number);
+                self.node(state, place(*to)).may_be_late(message)
+            });
+            actions.extend(late.map(|number| Action {
+                place: place(self.envelopes.get(number).to),
+                kind: Kind::DeliverLate(number),
+            }));
+        }
         for place in 0..self.places() {
             let mut add = |kind| actions.push(Action { place, kind });
             let node = self.node(state, place);
@@ -189,6 +204,7 @@ impl Cluster<'_> {
             Kind::Timeout => next.timeouts += 1,
             Kind::Crash(_) => next.crashes += 1,
             Kind::Propose(_) => next.present.proposed += 1,
+            Kind::DeliverLate(_) => next.silences += 1,
             Kind::Slow | Kind::Deliver(_) | Kind::Persist => {}
         }
         next.present.nodes[usize::from(action.place)] = played.node;
@@ -223,6 +239,10 @@ impl Cluster<'_> {
             Kind::Deliver(envelope) => {
                 let envelope = self.envelopes.get(envelope);
                 Happening::Message(envelope.from, envelope.message.clone())
+            }
+            Kind::DeliverLate(envelope) => {
+                let envelope = self.envelopes.get(envelope);
+                Happening::LateMessage(envelope.from, envelope.message.clone())
             }
             Kind::Timeout => Happening::Timeout,
             Kind::Persist => Happening::Persist,
@@ -355,6 +375,10 @@ impl Cluster<'_> {
             Kind::Deliver(number) => {
                 let Envelope { from, to, message } = self.envelopes.get(number);
                 format!("{from} -> {to}: {message:?}")
+            }
+            Kind::DeliverLate(number) => {
+                let Envelope { from, to, message } = self.envelopes.get(number);
+                format!("{from} -> {to}, which has heard of no leader for long: {message:?}")
             }
             Kind::Timeout => format!("a timer of node {node} fires"),
             Kind::Persist => format!("the oldest write of node {node} is durable"),

@@ -6,11 +6,14 @@
 //! are slow, and nodes crash and start again. The search goes breadth first, so that the way to a violation is
 //! hardly longer than the shortest.
 //!
-//! What makes it finite and small, without leaving anything out:
+//! What a follower's clock says while no timer of its own fires is a bound, too: so many times one is asked for its vote
+//! when its leader has been silent for long. Without any it takes its leader for lost only after its own timer or a crash.
+//!
+//! What makes it finite and small, without leaving out anything else:
 //! - states that differ only in times are one ([`quorate_core::raft::Raft::fingerprint`]); so are those that differ in
 //!   answers which nobody waits for any more;
 //! - since nothing that was sent ever goes away, a state covers every other with the same nodes in which less is under way
-//!   and fewer timers and crashes are left: whatever can happen there can happen here;
+//!   and fewer timers, crashes and silences are left: whatever can happen there can happen here;
 //! - nodes are equal at the beginning, so only the first of them fires the first timer.
 
 mod cluster;
@@ -40,6 +43,8 @@ pub struct Bounds {
     pub timeouts: u8,
     /// Nodes that crash and start again at once.
     pub crashes: u8,
+    /// Followers that are asked for their vote when their leader has been silent for long, and their own timer has not fired.
+    pub silences: u8,
     /// Nodes whose writes become durable at any later moment, and are lost with a crash until then. The writes of all
     /// others are durable before the node goes on.
     pub slow_disks: u8,
@@ -178,9 +183,9 @@ impl fmt::Display for Bounds {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             formatter,
-            "bounds: {} nodes, {} terms, {} entries, {} timers, {} crashes, {} slow disks; any message is lost, late or \
+            "bounds: {} nodes, {} terms, {} entries, {} timers, {} crashes, {} silences, {} slow disks; any message is lost, late or \
              repeated",
-            self.nodes, self.terms, self.entries, self.timeouts, self.crashes, self.slow_disks
+            self.nodes, self.terms, self.entries, self.timeouts, self.crashes, self.silences, self.slow_disks
         )
     }
 }

@@ -4,6 +4,7 @@
 //! once, however many states of the cluster it occurs in.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::time::Duration;
 
 use quorate_core::Instant;
 use quorate_core::raft::{
@@ -34,6 +35,8 @@ pub(super) enum Happening {
     Slow,
     /// A message arrives.
     Message(NodeId, Message),
+    /// A message arrives when no leader was heard of for the smallest election time-out, and its own timer has not fired yet.
+    LateMessage(NodeId, Message),
     /// Its next timer fires.
     Timeout,
     /// The oldest write becomes durable, and it hears of it.
@@ -124,6 +127,10 @@ impl Node {
                 return Ok(next);
             }
             Happening::Message(from, message) => Input::Receive { from, message },
+            Happening::LateMessage(from, message) => {
+                next.node.wait_for_a_leader();
+                Input::Receive { from, message }
+            }
             Happening::Timeout => {
                 let due = self.raft.deadline().expect("a timer is armed");
                 next.node.now = next.node.now.max(due);
@@ -141,6 +148,24 @@ impl Node {
         };
         next.step(input)?;
         Ok(next)
+    }
+
+    /// Whether it judges this message by when it heard of a leader.
+    pub(super) fn may_be_late(&self, message: &Message) -> bool {
+        let status = self.raft.status();
+        let asks = matches!(
+            message.body,
+            Body::PreVoteRequest { .. } | Body::VoteRequest { .. }
+        );
+        asks && status.role == Role::Follower && status.leader.is_some()
+    }
+
+    /// Lets so much time pass in vain that it takes a leader for lost when it is asked, but not so much that it asks itself.
+    fn wait_for_a_leader(&mut self) {
+        let silent = self.now + Config::default().election_timeout_min;
+        let due = self.raft.deadline().unwrap_or(silent);
+        let before = due - Duration::from_nanos(1);
+        self.now = self.now.max(silent.min(before));
     }
 
     fn crash(&mut self, kept: usize) {

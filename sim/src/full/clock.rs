@@ -61,6 +61,8 @@ pub(super) struct MachineClock {
     /// What the node's `std` instants count from; only differences matter.
     origin: std::time::Instant,
     dial: Mutex<Dial>,
+    /// How far the date is ahead of what the clock measures, in nanoseconds.
+    ahead: AtomicU64,
 }
 
 /// How simulated time maps to the machine's, and the runtime's to simulated time.
@@ -84,6 +86,7 @@ impl MachineClock {
                 clock: consensus::clock::Clock::new(offset, rate),
                 last: 0,
             }),
+            ahead: AtomicU64::new(0),
         }
     }
 
@@ -118,6 +121,16 @@ impl MachineClock {
     /// The clock goes ahead at once.
     pub(super) fn step(&self, by: Time) {
         self.dial().clock.step(by);
+    }
+
+    /// The date is so far ahead.
+    pub(super) fn set_date(&self, ahead: Time) {
+        self.ahead.store(ahead, Ordering::Relaxed);
+    }
+
+    fn wall(&self) -> SystemTime {
+        let ahead = Duration::from_nanos(self.ahead.load(Ordering::Relaxed));
+        SystemTime::UNIX_EPOCH + BEGIN + self.shown().since(Instant::ORIGIN) + ahead
     }
 
     fn shown(&self) -> Instant {
@@ -162,7 +175,7 @@ impl Clock for ClockPort {
     }
 
     fn wall(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + BEGIN + self.0.shown().since(Instant::ORIGIN)
+        self.0.wall()
     }
 
     fn sleep_until(&self, deadline: Instant) -> BoxFuture<'static, ()> {

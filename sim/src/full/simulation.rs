@@ -298,6 +298,12 @@ impl Simulation {
         self.world.host(node).clock.step(nanoseconds(by));
     }
 
+    /// The date of a machine is this far ahead of the right one; with zero it is right again. What its clock measures stays
+    /// as it is.
+    pub fn set_date(&mut self, node: NodeId, ahead: Duration) {
+        self.world.host(node).clock.set_date(nanoseconds(ahead));
+    }
+
     /// Syncs of the log take longer for a while.
     pub fn slow_disk(&mut self, node: NodeId, by: Duration, time: Duration) {
         let until = self.until(time);

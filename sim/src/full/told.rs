@@ -112,11 +112,10 @@ impl Told {
     /// Tells which processes stand still, when that has changed.
     pub(super) fn stands(&self, at: Time, node: NodeId, still: bool) {
         let Some(mut inner) = self.inner() else { return };
-        let node_number = node.0;
         if still && inner.paused.insert(node) {
-            inner.note(at, Event::Paused { node: node_number });
+            inner.note(at, Event::Paused { node: node.0 });
         } else if !still && inner.paused.remove(&node) {
-            inner.note(at, Event::Resumed { node: node_number });
+            inner.note(at, Event::Resumed { node: node.0 });
         }
     }
 

@@ -90,13 +90,16 @@ bars("Faults", "How often each kind came.", byCount(data.faults));
 slowest("Slowest to recover", "Seeds and how long they took from healing to agreement, in simulated time.", data.slowest_to_recover);
 slowest("Slowest to run", "Seeds and how long their runs took.", data.slowest);
 const hidden = ["simulated nanoseconds", "nanoseconds of recovery", "nanoseconds of recovery of quorums"];
-const marks = table(["", "seeds", "first seed"], data.marks.map(([name, , seeds, first]) =>
-  [name, grouped(seeds), first === null ? "never" : String(first)]));
-data.marks.forEach(([, sentence, seeds], row) => {
-  marks.rows[row + 1].title = sentence;
-  marks.rows[row + 1].classList.toggle("never", seeds === 0);
-});
-card("Marks", "Situations that seeds must bring about, and in how many they did. Point at one to read what it is.", marks);
+// Of production nodes nobody looks for marks.
+if (data.marks.length) {
+  const marks = table(["", "seeds", "first seed"], data.marks.map(([name, , seeds, first]) =>
+    [name, grouped(seeds), first === null ? "never" : String(first)]));
+  data.marks.forEach(([, sentence, seeds], row) => {
+    marks.rows[row + 1].title = sentence;
+    marks.rows[row + 1].classList.toggle("never", seeds === 0);
+  });
+  card("Marks", "Situations that seeds must bring about, and in how many they did. Point at one to read what it is.", marks);
+}
 const happened = data.statistics.filter(([name]) => !hidden.includes(name));
 const sums = table(["", "in all", "a run"], happened.map(([name, count]) =>
   [name, grouped(count), String(+(count / Math.max(data.runs, 1)).toPrecision(3))]));

@@ -366,6 +366,7 @@ fn described(action: &Action) -> (&'static str, Vec<super::format::Group>) {
         Action::Wipe(wipe) => ("wipe", vec![wipe.node.clone()]),
         Action::Pause(pause) => ("pause", vec![pause.node.clone()]),
         Action::StepClock(step) => ("step-clock", vec![step.node.clone()]),
+        Action::SetDate(set) => ("set-date", vec![set.node.clone()]),
         Action::SlowDisk(slow) => ("slow-disk", vec![slow.node.clone()]),
         Action::StallDisk(stall) => ("stall-disk", vec![stall.node.clone()]),
         Action::FailSync(fail) => ("fail-sync", vec![fail.node.clone()]),

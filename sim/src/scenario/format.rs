@@ -181,6 +181,8 @@ steps! {
     wipe "wipe": Wipe,
     pause "pause": Pause,
     step_clock "step-clock": StepClock,
+    /// The date is wrong from here on, or right again; what a clock measures stays as it is.
+    set_date "set-date": SetDate,
     slow_disk "slow-disk": SlowDisk,
     stall_disk "stall-disk": StallDisk,
     fail_sync "fail-sync": FailSync,
@@ -226,6 +228,7 @@ tables! {
     Wipe { node: Group, #[serde(rename = "for")] time: Option<Span>, }
     Pause { node: Group, #[serde(rename = "for")] time: Span, }
     StepClock { node: Group, by: Span, }
+    SetDate { node: Group, ahead: Span, }
     SlowDisk { node: Group, by: Span, #[serde(rename = "for")] time: Span, }
     StallDisk { node: Group, #[serde(rename = "for")] time: Span, }
     FillDisk { node: Group, #[serde(rename = "for")] time: Span, }

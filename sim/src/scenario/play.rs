@@ -353,6 +353,9 @@ impl Player {
             Action::StepClock(step) => {
                 self.each(&step.node, |it, node| it.step_clock(node, span(step.by)))?;
             }
+            Action::SetDate(set) => {
+                self.each(&set.node, |it, node| it.set_date(node, span(set.ahead)))?;
+            }
             Action::SlowDisk(slow) => self.each(&slow.node, |it, node| {
                 it.slow_disk(node, span(slow.by), span(slow.time));
             })?,

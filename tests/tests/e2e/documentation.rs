@@ -137,6 +137,11 @@ fn the_examples_for_sessions_are_true() {
 }
 
 #[test]
+fn the_examples_for_settings_are_true() {
+    check("settings.md", 30);
+}
+
+#[test]
 fn the_examples_for_the_command_line_are_true() {
     check("cli.md", 15);
 }

@@ -18,6 +18,7 @@ mod moving;
 mod names;
 mod power_cut;
 mod sessions;
+mod settings;
 mod shutdown;
 mod snapshot_catch_up;
 mod streams;

@@ -106,7 +106,7 @@ pub enum Basis {
 }
 
 /// What the client of a command about settings hears.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SettingsReply {
     /// The revision after it: its own when anything changed.
     pub revision: Revision,

@@ -84,6 +84,11 @@ impl SectionName {
         KeyRange::between(self.0.clone(), self.followed_by(AFTER, &[]))
     }
 
+    /// One of its settings in [`Space::Settings`](super::Space::Settings).
+    pub fn range_of(&self, key: &SettingKey) -> KeyRange {
+        KeyRange::only(self.value(key))
+    }
+
     fn head(&self) -> &Bytes {
         &self.0
     }

@@ -1,5 +1,7 @@
 //! Reading settings.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use super::{Head, SCHEMA, SectionName, SettingKey, VALUE};
@@ -22,7 +24,7 @@ pub struct SectionSummary {
 }
 
 /// A section with all that is in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Section {
     /// The latest change of anything in it; [`Revision::ABSENT`] when it does not exist.
     pub revision: Revision,
@@ -118,6 +120,25 @@ impl KeySpace {
     }
 }
 
+/// The sections that keys are parts of.
+fn collect(pairs: Vec<KeyValue>) -> BTreeMap<SectionName, Section> {
+    let mut sections: BTreeMap<SectionName, Section> = BTreeMap::new();
+    for pair in pairs {
+        match SettingsPart::of_key(&pair.key) {
+            Some(SettingsPart::Head(name)) => sections.entry(name).or_default().revision = pair.mod_revision,
+            Some(SettingsPart::Schema(name)) => {
+                sections.entry(name).or_default().schema = Some((pair.value, pair.mod_revision));
+            }
+            Some(SettingsPart::Value(name, key)) => {
+                let section = sections.entry(name).or_default();
+                section.settings.push(Setting::of_pair(key, pair));
+            }
+            None => {}
+        }
+    }
+    sections
+}
+
 fn summary(section: SectionName, pair: &KeyValue) -> Option<SectionSummary> {
     let head = Head::decode(&pair.value).ok()?;
     Some(SectionSummary {
@@ -135,6 +156,12 @@ impl StateMachine {
         self.keys.sections().map(|(_, summary)| summary)
     }
 
+    /// A section in short, if it exists.
+    pub fn section_summary(&self, section: &SectionName) -> Option<SectionSummary> {
+        let head = self.keys.get(Space::Settings, section.head())?;
+        summary(section.clone(), &head)
+    }
+
     /// A section as it was at a revision, or is; empty when it does not exist. Shares the bytes.
     ///
     /// # Errors
@@ -145,20 +172,29 @@ impl StateMachine {
             ..Query::new(section.range())
         };
         let found = self.keys.read(Space::Settings, &query, usize::MAX)?;
-        let mut read = Section {
-            revision: Revision::ABSENT,
-            schema: None,
-            settings: Vec::new(),
+        let mut sections = collect(found.items);
+        Ok(sections
+            .pop_first()
+            .map(|(_, section)| section)
+            .unwrap_or_default())
+    }
+
+    /// All sections as they were at a revision, or are, by name; none when they have more than about `bytes_max` bytes.
+    /// Shares the bytes.
+    ///
+    /// # Errors
+    /// When it is not known what they were at the revision.
+    pub fn all_sections(
+        &self,
+        revision: Option<Revision>,
+        bytes_max: usize,
+    ) -> Result<Option<BTreeMap<SectionName, Section>>, ReadError> {
+        let query = Query {
+            revision,
+            ..Query::new(KeyRange::all())
         };
-        for pair in found.items {
-            match SettingsPart::of_key(&pair.key) {
-                Some(SettingsPart::Head(_)) => read.revision = pair.mod_revision,
-                Some(SettingsPart::Schema(_)) => read.schema = Some((pair.value, pair.mod_revision)),
-                Some(SettingsPart::Value(_, key)) => read.settings.push(Setting::of_pair(key, pair)),
-                None => {}
-            }
-        }
-        Ok(read)
+        let found = self.keys.read(Space::Settings, &query, bytes_max)?;
+        Ok((!found.more).then(|| collect(found.items)))
     }
 
     /// A setting as it was at a revision, or is. Shares the bytes.

@@ -50,12 +50,7 @@ impl<'a> SettingsWriter<'a> {
             plans.push(self.plan(change)?);
         }
         self.check_count(&plans)?;
-        let mut reply = SettingsReply {
-            revision: Revision::ABSENT,
-            written: 0,
-            deleted: 0,
-            schemas: 0,
-        };
+        let mut reply = SettingsReply::default();
         for plan in plans {
             self.carry_out_plan(plan, &mut reply);
         }

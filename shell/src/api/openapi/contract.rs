@@ -8,11 +8,13 @@ use jsonschema::Validator;
 use serde_json::{Value, json};
 
 use super::super::routes;
-use super::Served;
+use super::{Served, described};
 
 /// The document, and what was made of it to check with.
 pub(crate) struct Contract {
     pub(crate) document: Value,
+    /// The paths as the router has them, in which `{*name}` is the rest of a path.
+    templates: Vec<String>,
     /// By their places in the document.
     validators: Mutex<BTreeMap<String, Arc<Validator>>>,
 }
@@ -32,8 +34,11 @@ pub(crate) struct Exchange<'a> {
 pub(crate) fn contract() -> &'static Contract {
     static CONTRACT: OnceLock<Contract> = OnceLock::new();
     CONTRACT.get_or_init(|| {
-        let served = Served::of(routes().split_for_parts().1);
+        let description = routes().split_for_parts().1;
+        let templates = description.paths.paths.keys().cloned().collect();
+        let served = Served::of(description);
         Contract {
+            templates,
             document: serde_json::from_slice(&served.document).expect("the document is JSON"),
             validators: Mutex::default(),
         }
@@ -58,24 +63,24 @@ impl Contract {
     }
 
     /// The path of the document that leads to `path`: the one with the fewest parameters.
-    fn path_of(&self, path: &str) -> Option<&str> {
-        let leads = |template: &&str| {
+    fn path_of(&self, path: &str) -> Option<String> {
+        let leads = |template: &&String| {
             let mut parts = path.split('/');
             let mut names = template.split('/');
             loop {
                 match (names.next(), parts.next()) {
                     (None, None) => return true,
-                    // The rest of the path, which may have slashes.
-                    (Some("{key}"), Some(rest)) => return !rest.is_empty(),
                     (Some(name), Some(part)) if name == part => {}
+                    (Some(name), Some(rest)) if name.starts_with("{*") => return !rest.is_empty(),
                     (Some(name), Some(part)) if name.starts_with('{') && !part.is_empty() => {}
                     _ => return false,
                 }
             }
         };
-        self.paths()
-            .filter(leads)
+        let leading = self.templates.iter().filter(leads);
+        leading
             .min_by_key(|template| template.matches('{').count())
+            .map(|template| described(template))
     }
 
     /// Checks an exchange, and returns the id of its operation; none for one that there is none for.
@@ -84,7 +89,7 @@ impl Contract {
         let (path, query) = exchange.path.split_once('?').unwrap_or((exchange.path, ""));
         let template = self.path_of(path)?;
         let method = exchange.method.as_str().to_lowercase();
-        let operation = self.document["paths"][template].get(&method)?;
+        let operation = self.document["paths"][&template].get(&method)?;
         let at = format!("/paths/{}/{method}", template.replace('/', "~1"));
         self.check_answer(exchange, operation, &at);
         if exchange.status.is_success() {
@@ -93,8 +98,12 @@ impl Contract {
                 let name = part.split('=').next().unwrap_or_default();
                 assert!(named.contains(&name), "{} takes `{name}`", exchange.path);
             }
-            let body = &operation["requestBody"]["content"]["application/json"];
-            if !body.is_null() && !exchange.request.trim_ascii().is_empty() {
+            let body = &operation["requestBody"]["content"];
+            // Settings may be sent as YAML, which has no schema here.
+            let is_json = !body["application/json"].is_null()
+                && (body["application/yaml"].is_null()
+                    || serde_json::from_slice::<Value>(exchange.request).is_ok());
+            if is_json && !exchange.request.trim_ascii().is_empty() {
                 let place = format!("{at}/requestBody/content/application~1json/schema");
                 self.validate(&place, exchange.request, "request");
             }

@@ -24,8 +24,8 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::header::{CONTENT_SECURITY_POLICY, HeaderValue};
 use quorate_api::{
-    Problem, ProblemCode, SessionChange, TailBatch, TailLine, TailMark, TxnDelete, TxnGet, TxnPut,
-    WatchChange, WatchMark,
+    Problem, ProblemCode, SessionChange, SettingsChange, TailBatch, TailLine, TailMark, TxnDelete, TxnGet,
+    TxnPut, WatchChange, WatchMark,
 };
 use utoipa::OpenApi;
 use utoipa::openapi::path::{Operation, Paths};
@@ -39,14 +39,14 @@ use problems::problems;
 #[openapi(
     info(
         title = "Quorate",
-        description = "Keys, leases, watches, transactions, sessions and event streams on a cluster that survives the \
+        description = "Keys, leases, watches, transactions, sessions, event streams and settings on a cluster that survives the \
                        failure of machines, and the cluster itself. Every node answers every request. Errors are \
                        `application/problem+json` with a stable `code`."
     ),
     servers((url = "/", description = "The node that served this document")),
     components(schemas(
-        Problem, ProblemCode, SessionChange, TailBatch, TailLine, TailMark, TxnDelete, TxnGet, TxnPut, WatchChange,
-        WatchMark,
+        Problem, ProblemCode, SessionChange, SettingsChange, TailBatch, TailLine, TailMark, TxnDelete, TxnGet, TxnPut,
+        WatchChange, WatchMark,
     )),
     tags(
         (name = "keys", description = "Keys with values, revisions and history"),
@@ -55,6 +55,7 @@ use problems::problems;
         (name = "leases", description = "Keys that go when nobody keeps them alive"),
         (name = "sessions", description = "Sessions that are placed on nodes, each with one owner at a time"),
         (name = "streams", description = "Event streams: append, read, follow, and consumer groups"),
+        (name = "settings", description = "Sections of settings, each with a schema if it has one"),
         (name = "cluster", description = "Members, leadership, and where sessions may go"),
         (name = "node", description = "Health and metrics of the node that answers, and this document"),
     )
@@ -95,6 +96,11 @@ fn operations(item: &mut utoipa::openapi::PathItem) -> impl Iterator<Item = (&'s
     .filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
 }
 
+/// A path as OpenAPI writes it, which has no sign for the rest of a path.
+fn described(path: &str) -> String {
+    path.replace("{*", "{")
+}
+
 /// The document and the page, as they are served.
 #[derive(Clone)]
 pub(super) struct Served {
@@ -108,7 +114,7 @@ impl Served {
         let paths = std::mem::take(&mut description.paths.paths);
         description.paths.paths = paths
             .into_iter()
-            .map(|(path, item)| (path.replace("{*", "{"), item))
+            .map(|(path, item)| (described(&path), item))
             .collect();
         let document = description
             .to_json()

@@ -66,8 +66,7 @@ pub(in crate::api) const MEMBERSHIP: &[ProblemCode] = &[
     Internal,
 ];
 
-/// Declares the problems of operations, to be named among their responses: `Name = SETS [Codes];`, where a code may
-/// have
+/// Declares the problems of operations, to be named among their responses: `Name = SETS [Codes];`, where a code may have
 /// another status than it usually comes with.
 macro_rules! problems {
     ($($name:ident = $($set:ident)+ [$($code:ident $(with $status:literal)?),* $(,)?];)*) => {$(

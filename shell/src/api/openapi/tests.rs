@@ -30,7 +30,7 @@ fn paths_of_router() -> BTreeSet<String> {
         .expect("the router prints its table");
     let (table, _) = table.split_once("} }").expect("the table has an end");
     let quoted = table.split('"').skip(1).step_by(2);
-    quoted.map(|path| path.replace("{*", "{")).collect()
+    quoted.map(super::described).collect()
 }
 
 #[tokio::test]
@@ -219,6 +219,18 @@ async fn every_operation_answers_what_the_document_says() {
         ),
         ("POST", "/v1/streams/s/groups/g/pause", Value::Null),
         ("POST", "/v1/streams/s/groups/g/resume", Value::Null),
+        ("PUT", "/v1/schemas/flows", json!({"type": "object"})),
+        ("GET", "/v1/schemas/flows", Value::Null),
+        ("PUT", "/v1/settings/flows/a%2Fb", json!({"on": true})),
+        ("GET", "/v1/settings/flows/a%2Fb", Value::Null),
+        ("GET", "/v1/settings/flows/a%2Fb/history", Value::Null),
+        ("PUT", "/v1/settings/flows?mode=merge", json!({"c": 1})),
+        ("PUT", "/v1/settings?dry_run", json!({"users": {"ada": {}}})),
+        ("GET", "/v1/settings", Value::Null),
+        ("GET", "/v1/settings?format=json", Value::Null),
+        ("GET", "/v1/settings/flows", Value::Null),
+        ("GET", "/v1/settings/flows?format=json", Value::Null),
+        ("DELETE", "/v1/settings/flows/c", Value::Null),
         ("GET", "/health", Value::Null),
         ("GET", "/livez", Value::Null),
         ("GET", "/readyz", Value::Null),
@@ -242,6 +254,7 @@ async fn every_operation_answers_what_the_document_says() {
     for (path, accept) in [
         ("/v1/watch?prefix=&from_revision=4", "*/*"),
         ("/v1/watch/sessions?from_revision=4", "*/*"),
+        ("/v1/watch/settings?from_revision=4", "*/*"),
         ("/v1/tail?prefix=&from=first", "*/*"),
         ("/v1/tail?prefix=&from=first", "text/event-stream"),
     ] {
@@ -249,7 +262,12 @@ async fn every_operation_answers_what_the_document_says() {
         assert_eq!(answer.status, StatusCode::OK, "{path}: {answer:?}");
         asked.extend(answer.operation);
     }
-    for (method, path) in [("DELETE", group), ("DELETE", "/v1/streams/s")] {
+    for (method, path) in [
+        ("DELETE", group),
+        ("DELETE", "/v1/streams/s"),
+        ("DELETE", "/v1/schemas/flows"),
+        ("DELETE", "/v1/settings/flows"),
+    ] {
         asked.extend(ask(&port, method, path, Value::Null).await.operation);
     }
     let described = contract()

@@ -1,16 +1,16 @@
 //! Hand-overs that leaders begin of their own accord: the leadership does not go to and fro.
 
-use quorate_core::raft::HandoverReason;
+use quorate_core::raft::{HandoverReason, Term};
 
 use super::{Verdict, demand};
 use crate::consensus::node::Run;
 use crate::consensus::plan::Knobs;
 use crate::consensus::schedule::{MILLISECOND, Time};
 
-/// When the last one began.
+/// When the last one began, and in which term.
 #[derive(Debug, Default)]
 pub(in crate::consensus) struct Handovers {
-    last: Option<Time>,
+    last: Option<(Time, Term)>,
 }
 
 impl Handovers {
@@ -24,12 +24,17 @@ impl Handovers {
         &mut self,
         now: Time,
         leader: Run,
+        term: Term,
         reason: HandoverReason,
         knobs: &Knobs,
     ) -> Verdict {
         let interval = knobs.handover_interval();
-        let before = self.last.replace(now);
-        let passed = before.map_or(Time::MAX, |before| now - before);
+        if self.last.is_some_and(|(_, last)| term < last) {
+            // Another one leads by now, and nothing comes of what this one wants.
+            return Ok(());
+        }
+        let before = self.last.replace((now, term));
+        let passed = before.map_or(Time::MAX, |(before, _)| now - before);
         demand(passed >= interval, "hand-overs are seldom", || {
             let (passed, interval) = (passed / MILLISECOND, interval / MILLISECOND);
             format!(

@@ -1,37 +1,49 @@
 //! YAML as a tree that knows the line of everything in it.
 //!
 //! Only what a configuration needs: one document, mappings with plain keys, lists and scalars. Anchors and aliases are
-//! refused, so a small file cannot become a large tree; nesting is bounded.
+//! refused, so a small text cannot become a large tree, and so are tags; nesting is bounded.
+
+pub(crate) mod json;
+
+use std::collections::BTreeMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
 /// A value and the line, counted from 1, on which it begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Node {
-    pub(super) line: usize,
-    pub(super) value: Value,
+pub(crate) struct Node {
+    pub(crate) line: usize,
+    pub(crate) value: Value,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Value {
+pub(crate) enum Value {
     /// Nothing: an empty value, `null` or `~`.
     Null,
-    Scalar(String),
+    Scalar(Scalar),
     List(Vec<Node>),
     Map(Vec<(Key, Node)>),
 }
 
+/// A word, a number or a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Key {
-    pub(super) line: usize,
-    pub(super) text: String,
+pub(crate) struct Scalar {
+    pub(crate) text: String,
+    /// Whether it stands without quotes, so that it may be more than a text.
+    pub(crate) plain: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Key {
+    pub(crate) line: usize,
+    pub(crate) text: String,
 }
 
 /// Why a text is not the YAML that a configuration may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct SyntaxError {
-    pub(super) line: usize,
-    pub(super) message: String,
+pub(crate) struct SyntaxError {
+    pub(crate) line: usize,
+    pub(crate) message: String,
 }
 
 impl SyntaxError {
@@ -43,10 +55,10 @@ impl SyntaxError {
     }
 }
 
-const DEPTH_MAX: usize = 16;
+const DEPTH_MAX: usize = 64;
 
 /// The tree of `text`; an empty document is [`Value::Null`].
-pub(super) fn parse(text: &str) -> Result<Node, SyntaxError> {
+pub(crate) fn parse(text: &str) -> Result<Node, SyntaxError> {
     let mut events = Events {
         parser: Parser::new_from_str(text),
     };
@@ -92,6 +104,11 @@ impl<'input> Events<'input> {
             ));
         }
         let value = match event {
+            Event::Scalar(.., Some(_))
+            | Event::SequenceStart(.., Some(_))
+            | Event::MappingStart(.., Some(_)) => {
+                return Err(SyntaxError::at(span, "tags (`!name`) are not taken here"));
+            }
             Event::Scalar(text, style, ..) => scalar(&text, style),
             Event::SequenceStart(..) => self.list(depth)?,
             Event::MappingStart(..) => self.map(depth)?,
@@ -117,6 +134,7 @@ impl<'input> Events<'input> {
 
     fn map(&mut self, depth: usize) -> Result<Value, SyntaxError> {
         let mut entries: Vec<(Key, Node)> = Vec::new();
+        let mut lines: BTreeMap<String, usize> = BTreeMap::new();
         loop {
             let (event, span) = self.next()?;
             let text = match event {
@@ -128,8 +146,8 @@ impl<'input> Events<'input> {
                 line: span.start.line(),
                 text,
             };
-            if let Some((first, _)) = entries.iter().find(|(other, _)| other.text == key.text) {
-                let message = format!("`{}` is given twice, first on line {}", key.text, first.line);
+            if let Some(first) = lines.insert(key.text.clone(), key.line) {
+                let message = format!("`{}` is given twice, first on line {first}", key.text);
                 return Err(SyntaxError::at(span, message));
             }
             let (event, span) = self.next()?;
@@ -144,13 +162,19 @@ fn scalar(text: &str, style: ScalarStyle) -> Value {
     if plain && matches!(text, "" | "~" | "null" | "Null" | "NULL") {
         Value::Null
     } else {
-        Value::Scalar(text.to_owned())
+        let text = text.to_owned();
+        Value::Scalar(Scalar { text, plain })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn word(text: &str, plain: bool) -> Value {
+        let text = text.to_owned();
+        Value::Scalar(Scalar { text, plain })
+    }
 
     #[test]
     fn everything_knows_its_line() {
@@ -163,7 +187,7 @@ mod tests {
         let Value::Map(a) = &top[0].1.value else {
             panic!("expected a map");
         };
-        assert_eq!((a[0].1.line, &a[0].1.value), (3, &Value::Scalar("1".into())));
+        assert_eq!((a[0].1.line, &a[0].1.value), (3, &word("1", true)));
         let Value::List(c) = &a[1].1.value else {
             panic!("expected a list");
         };
@@ -171,7 +195,7 @@ mod tests {
         let Value::Map(y) = &c[1].value else {
             panic!("expected a map");
         };
-        assert_eq!(y[0].1.value, Value::Scalar("null".into()), "quoted, so a word");
+        assert_eq!(y[0].1.value, word("null", false), "quoted, so a word");
     }
 
     #[test]
@@ -182,6 +206,7 @@ mod tests {
             "`a` is given twice, first on line 1"
         );
         assert_eq!(parse("a: &x 1\nb: *x\n").unwrap_err().line, 2);
+        assert_eq!(parse("a: 1\nb: !x 2\n").unwrap_err().line, 2);
         assert_eq!(parse("a: 1\n---\nb: 2\n").unwrap_err().line, 3);
         assert!(parse(&"[".repeat(100)).is_err());
     }
