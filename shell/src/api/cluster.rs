@@ -15,16 +15,12 @@ use quorate_api::{
 use super::Shared;
 use super::answer::{Failure, json, json_with, with_type};
 use super::backend::BackendError;
-use super::openapi::problems::problems;
+use super::openapi::problems::{AnyProblems, problems};
 use super::query::Query;
 use super::requests::misdirected;
 
 /// The content type of the OpenMetrics text format, which Prometheus reads.
 const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-problems! {
-    HealthProblems = ANY [];
-}
 
 /// Says how the node does.
 ///
@@ -33,7 +29,7 @@ problems! {
     get, path = "/health", operation_id = "getHealth", tag = "node",
     responses(
         (status = 200, description = "The process answers", body = Health),
-        HealthProblems,
+        AnyProblems,
     ),
 )]
 pub(super) async fn health(State(shared): State<Arc<Shared>>) -> Response {
@@ -62,16 +58,12 @@ pub(super) async fn health(State(shared): State<Arc<Shared>>) -> Response {
     })
 }
 
-problems! {
-    LiveProblems = ANY [];
-}
-
 /// Is there: 200 as long as the process can answer.
 #[utoipa::path(
     get, path = "/livez", operation_id = "getLiveness", tag = "node",
     responses(
         (status = 200, description = "The process answers", body = String, content_type = "text/plain"),
-        LiveProblems,
+        AnyProblems,
     ),
 )]
 pub(super) async fn live() -> Response {
@@ -100,7 +92,7 @@ pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 problems! {
-    StatusProblems = ANY [];
+    ViewProblems = ANY [BadRequest];
 }
 
 /// Describes the cluster as this node sees it.
@@ -108,15 +100,12 @@ problems! {
     get, path = "/cluster/status", operation_id = "getStatus", tag = "cluster",
     responses(
         (status = 200, description = "The cluster", body = ClusterStatus),
-        StatusProblems,
+        ViewProblems,
     ),
 )]
-pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Response {
-    json(&shared.backend.status())
-}
-
-problems! {
-    NodesProblems = ANY [];
+pub(super) async fn status(State(shared): State<Arc<Shared>>, uri: Uri) -> Result<Response, Failure> {
+    Query::parse(uri.query(), &[])?;
+    Ok(json(&shared.backend.status()))
 }
 
 /// Lists the members.
@@ -124,15 +113,12 @@ problems! {
     get, path = "/cluster/nodes", operation_id = "listNodes", tag = "cluster",
     responses(
         (status = 200, description = "The members", body = NodesAnswer),
-        NodesProblems,
+        ViewProblems,
     ),
 )]
-pub(super) async fn nodes(State(shared): State<Arc<Shared>>) -> Response {
-    json(&shared.backend.nodes())
-}
-
-problems! {
-    MetricsProblems = ANY [];
+pub(super) async fn nodes(State(shared): State<Arc<Shared>>, uri: Uri) -> Result<Response, Failure> {
+    Query::parse(uri.query(), &[])?;
+    Ok(json(&shared.backend.nodes()))
 }
 
 /// Tells the metrics of the node, in the OpenMetrics text format.
@@ -140,7 +126,7 @@ problems! {
     get, path = "/metrics", operation_id = "getMetrics", tag = "node",
     responses(
         (status = 200, description = "The metrics", body = String, content_type = "application/openmetrics-text"),
-        MetricsProblems,
+        AnyProblems,
     ),
 )]
 pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Response {

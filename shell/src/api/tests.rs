@@ -65,6 +65,18 @@ impl Answer {
     }
 }
 
+/// The node's router, over a backend of a test.
+pub(super) fn router_over(backend: &Arc<FakeBackend>, clock: &Arc<dyn Clock>, limits: Limits) -> Router {
+    let timeouts = Timeouts {
+        request: Duration::from_millis(500),
+        leader_wait: Duration::from_millis(200),
+        shutdown: PATIENCE,
+        ..Timeouts::default()
+    };
+    let backend = Arc::clone(backend) as Arc<dyn Backend>;
+    router(backend, Arc::clone(clock), limits, timeouts)
+}
+
 impl Port {
     pub(super) async fn open() -> Port {
         Port::with(100, Limits::default()).await
@@ -82,19 +94,8 @@ impl Port {
             .expect("a free port");
         let address = listener.local_address().expect("it listens");
         let backend = Arc::new(FakeBackend::new());
-        let timeouts = Timeouts {
-            request: Duration::from_millis(500),
-            leader_wait: Duration::from_millis(200),
-            shutdown: PATIENCE,
-            ..Timeouts::default()
-        };
         let server = Server {
-            router: router(
-                Arc::clone(&backend) as Arc<dyn Backend>,
-                Arc::clone(&ports.clock),
-                limits,
-                timeouts,
-            ),
+            router: router_over(&backend, &ports.clock, limits),
             clock: ports.clock,
             max_connections,
             grace: PATIENCE,

@@ -24,8 +24,8 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::header::{CONTENT_SECURITY_POLICY, HeaderValue};
 use quorate_api::{
-    Problem, ProblemCode, SessionChange, SettingsChange, TailBatch, TailLine, TailMark, TxnDelete, TxnGet,
-    TxnPut, WatchChange, WatchMark,
+    Problem, ProblemCode, SessionChange, SettingsChange, TailBatch, TailLine, TailMark, TxnDelete,
+    TxnDeleted, TxnFound, TxnGet, TxnPut, TxnPutDone, TxnTaken, WatchChange, WatchMark,
 };
 use utoipa::OpenApi;
 use utoipa::openapi::path::{Operation, Paths};
@@ -33,7 +33,7 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use super::Shared;
 use super::answer::with_type;
-use problems::problems;
+use problems::AnyProblems;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -45,8 +45,8 @@ use problems::problems;
     ),
     servers((url = "/", description = "The node that served this document")),
     components(schemas(
-        Problem, ProblemCode, SessionChange, SettingsChange, TailBatch, TailLine, TailMark, TxnDelete, TxnGet, TxnPut,
-        WatchChange, WatchMark,
+        Problem, ProblemCode, SessionChange, SettingsChange, TailBatch, TailLine, TailMark,
+        TxnDelete, TxnDeleted, TxnFound, TxnGet, TxnPut, TxnPutDone, TxnTaken, WatchChange, WatchMark,
     )),
     tags(
         (name = "keys", description = "Keys with values, revisions and history"),
@@ -128,10 +128,6 @@ impl Served {
     }
 }
 
-problems! {
-    DocumentProblems = ANY [];
-}
-
 /// This document.
 ///
 /// It describes the program of the node that answers, which needs no cluster for it.
@@ -139,7 +135,7 @@ problems! {
     get, path = "/openapi.json", operation_id = "getOpenApi", tag = "node",
     responses(
         (status = 200, description = "The document, OpenAPI 3.1", body = Object, content_type = "application/json"),
-        DocumentProblems,
+        AnyProblems,
     ),
 )]
 pub(super) async fn document(State(shared): State<Arc<Shared>>) -> Response {
@@ -157,7 +153,7 @@ pub(super) async fn document(State(shared): State<Arc<Shared>>) -> Response {
     get, path = "/docs", operation_id = "getDocs", tag = "node",
     responses(
         (status = 200, description = "The page", body = String, content_type = "text/html"),
-        DocumentProblems,
+        AnyProblems,
     ),
 )]
 pub(super) async fn page(State(shared): State<Arc<Shared>>) -> Response {
@@ -169,7 +165,8 @@ pub(super) async fn page(State(shared): State<Arc<Shared>>) -> Response {
     response.headers_mut().insert(
         CONTENT_SECURITY_POLICY,
         HeaderValue::from_static(
-            "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'",
+            "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; \
+             form-action 'none'; frame-ancestors 'none'",
         ),
     );
     response

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use quorate_api::{PROBLEM_CONTENT_TYPE, Problem, ProblemCode};
 use serde_json::json;
 use utoipa::ToSchema;
-use utoipa::openapi::schema::{AllOfBuilder, ObjectBuilder};
+use utoipa::openapi::schema::{AllOfBuilder, ObjectBuilder, Type};
 use utoipa::openapi::{ContentBuilder, HeaderBuilder, Ref, RefOr, Response, ResponseBuilder};
 
 use ProblemCode::*;
@@ -95,6 +95,10 @@ macro_rules! problems {
 }
 pub(in crate::api) use problems;
 
+problems! {
+    AnyProblems = ANY [];
+}
+
 /// A response for each status.
 pub(in crate::api) fn responses(
     problems: impl Iterator<Item = (u16, ProblemCode)>,
@@ -119,7 +123,9 @@ fn response(codes: &[ProblemCode]) -> Response {
         .collect();
     let one_of_them = ObjectBuilder::new().property(
         "code",
-        ObjectBuilder::new().enum_values(Some(codes.iter().map(|code| code.as_str()))),
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .enum_values(Some(codes.iter().map(|code| code.as_str()))),
     );
     let schema = AllOfBuilder::new()
         .item(Ref::from_schema_name(Problem::name()))
@@ -133,7 +139,7 @@ fn response(codes: &[ProblemCode]) -> Response {
     );
     if codes.iter().any(|code| code.status() == 503) {
         let header = HeaderBuilder::new()
-            .schema(ObjectBuilder::new().schema_type(utoipa::openapi::schema::Type::Integer))
+            .schema(ObjectBuilder::new().schema_type(Type::Integer))
             .description(Some("After how many seconds to try again."));
         response = response.header("Retry-After", header.build());
     }

@@ -2,15 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
+use std::sync::Arc;
 
 use http::{Method, StatusCode};
 use quorate_core::raft::{NodeId, Term};
 use quorate_core::state::{Command, Presence, SessionCommand};
 use serde_json::{Value, json};
 
-use super::super::routes;
-use super::super::tests::{Answer, Port};
-use super::contract::{contract, parameters};
+use super::super::fake::FakeBackend;
+use super::super::tests::{Answer, Port, router_over};
+use super::contract::{IGNORE_PARAMETERS, contract, parameters};
+use crate::config::Limits;
+use crate::port::system::{ListenerOptions, ports};
 
 /// Stands for any value in a path.
 const EXAMPLE: &str = "7";
@@ -22,9 +25,14 @@ fn example_path(template: &str) -> String {
     parts.collect::<Vec<_>>().join("/")
 }
 
-/// The paths of the router's own table, as it prints it.
+/// The paths of the node's router, as it prints its table.
 fn paths_of_router() -> BTreeSet<String> {
-    let router = format!("{:?}", routes().split_for_parts().0);
+    let ports = ports(ListenerOptions {
+        tcp_nodelay: true,
+        keepalive: true,
+    });
+    let backend = Arc::new(FakeBackend::new());
+    let router = format!("{:?}", router_over(&backend, &ports.clock, Limits::default()));
     let (_, table) = router
         .split_once("node: Node { paths: {")
         .expect("the router prints its table");
@@ -67,9 +75,10 @@ async fn a_handler_takes_the_parameters_that_the_document_names() {
             let answer = port.send(method.clone(), &path, &[], b"").await;
             if answer.status != StatusCode::BAD_REQUEST {
                 assert!(
-                    described.is_empty(),
+                    IGNORE_PARAMETERS.contains(&template),
                     "{method} {template} does not read its parameters"
                 );
+                assert!(described.is_empty(), "{method} {template}");
                 continue;
             }
             let answer = answer.json();
