@@ -214,6 +214,14 @@ impl Watching {
         self.start
     }
 
+    /// The revision before the first one of the watch, when this node has not come there yet: the node lags, or nobody has
+    /// made that revision.
+    pub fn awaited(&self) -> Option<Revision> {
+        let before = Revision(self.start.0.saturating_sub(1));
+        let state = self.hub.state.read().unwrap_or_else(PoisonError::into_inner);
+        (before > state.revision()).then_some(before)
+    }
+
     /// The next events, as soon as there are any. Nothing is lost when the future is dropped before it completes.
     ///
     /// # Errors
