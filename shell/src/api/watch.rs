@@ -114,8 +114,10 @@ pub(super) async fn stream(
         let detail = format!("the parameter `progress_ms` is {progress}");
         return Err(Failure::bad_request(detail, format!("expected {expected}")));
     }
-    let watching = shared.backend.watch(interest, from(query, headers)?)?;
-    if let Some(before) = watching.awaited() {
+    let from = from(query, headers)?;
+    let watching = shared.backend.watch(interest, from)?;
+    let before = from.map(|from| Revision(from.0.saturating_sub(1)));
+    if let Some(before) = before.filter(|before| !watching.has(*before)) {
         shared.check_made(before, uri).await?;
     }
     let feed = Feed {

@@ -214,12 +214,10 @@ impl Watching {
         self.start
     }
 
-    /// The revision before the first one of the watch, when this node has not come there yet: the node lags, or nobody has
-    /// made that revision.
-    pub fn awaited(&self) -> Option<Revision> {
-        let before = Revision(self.start.0.saturating_sub(1));
+    /// Whether this node has come to a revision. If not, it lags, or nobody has made that revision.
+    pub fn has(&self, revision: Revision) -> bool {
         let state = self.hub.state.read().unwrap_or_else(PoisonError::into_inner);
-        (before > state.revision()).then_some(before)
+        state.revision() >= revision
     }
 
     /// The next events, as soon as there are any. Nothing is lost when the future is dropped before it completes.
