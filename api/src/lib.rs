@@ -28,6 +28,7 @@ mod kv;
 mod lease;
 mod name;
 mod problem;
+mod record;
 #[cfg(feature = "schema")]
 mod schema;
 mod session;
@@ -51,6 +52,7 @@ pub use lease::{
 };
 pub use name::{NameError, NodeName};
 pub use problem::{PROBLEM_CONTENT_TYPE, Problem, ProblemCode};
+pub use record::{NewRecord, StreamRecord};
 pub use session::{
     CapacityRequest, CreateSession, DrainAnswer, DrainRequest, PlacementChanged, RebalanceAnswer,
     SessionChange, SessionEnded, SessionNews, SessionRoute, SessionStatus, SessionView, SessionsAnswer,
@@ -64,9 +66,8 @@ pub use settings::{
 pub use stream::{
     AppendAnswer, AppendRequest, CommitCursor, CommitRequest, CreateGroup, CreateStream, Deleted,
     DeletedByPolicy, DuplicateWindow, FetchAnswer, GroupChanged, GroupCursor, GroupDeleted, GroupInfo,
-    GroupStart, GroupsAnswer, LINES_CONTENT_TYPE, NewRecord, PartitionInfo, Placed, RecordsAnswer,
-    StreamDeleted, StreamInfo, StreamRecord, StreamRetention, StreamsAnswer, TailBatch, TailLine, TailMark,
-    TailPosition, tail_events,
+    GroupStart, GroupsAnswer, LINES_CONTENT_TYPE, PartitionInfo, Placed, RecordsAnswer, StreamDeleted,
+    StreamInfo, StreamRetention, StreamsAnswer, TailBatch, TailLine, TailMark, TailPosition, tail_events,
 };
 pub use text::KeyName;
 pub use txn::{

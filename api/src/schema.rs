@@ -8,8 +8,7 @@ use utoipa::openapi::{KnownFormat, RefOr, Schema, SchemaFormat};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::name::NAME_LENGTH_MAX;
-use crate::stream::RecordJson;
-use crate::{NewRecord, NodeName, ProblemCode, StreamRecord};
+use crate::{NodeName, ProblemCode};
 
 impl PartialSchema for NodeName {
     fn schema() -> RefOr<Schema> {
@@ -64,39 +63,3 @@ impl PartialSchema for ProblemCode {
 }
 
 impl ToSchema for ProblemCode {}
-
-/// The fields that the stream gives a record.
-const GIVEN: [&str; 2] = ["offset", "time_ms"];
-
-impl PartialSchema for NewRecord {
-    fn schema() -> RefOr<Schema> {
-        let mut schema = RecordJson::schema();
-        if let RefOr::T(Schema::Object(object)) = &mut schema {
-            object
-                .properties
-                .retain(|name, _| !GIVEN.contains(&name.as_str()));
-        }
-        described(schema, "A record to append.")
-    }
-}
-
-impl ToSchema for NewRecord {}
-
-impl PartialSchema for StreamRecord {
-    fn schema() -> RefOr<Schema> {
-        let mut schema = RecordJson::schema();
-        if let RefOr::T(Schema::Object(object)) = &mut schema {
-            object.required = GIVEN.map(str::to_owned).to_vec();
-        }
-        described(schema, "A record of a stream.")
-    }
-}
-
-impl ToSchema for StreamRecord {}
-
-fn described(mut schema: RefOr<Schema>, description: &str) -> RefOr<Schema> {
-    if let RefOr::T(Schema::Object(object)) = &mut schema {
-        object.description = Some(description.to_owned());
-    }
-    schema
-}

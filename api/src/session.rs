@@ -176,13 +176,16 @@ pub struct PlacementChanged {
 }
 
 /// The answer to `POST /cluster/rebalance`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct RebalanceAnswer {
     /// Whether no move would level the nodes any further. Otherwise the cluster goes on.
     pub success: bool,
     /// How many sessions moved.
     pub sessions_moved: u64,
+    /// Why no sessions were moved; left out when some were, or will be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// What became of sessions at one revision, in a watch of them.

@@ -176,6 +176,12 @@ async fn no_such_path(uri: Uri) -> Failure {
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Failure {
+    if uri.path() == kv::PATH {
+        return Failure::bad_request(
+            "the key is empty",
+            "name a key behind /v1/kv/; DELETE /v1/kv with prefix= deletes several",
+        );
+    }
     let detail = format!("{} does not take {method}", uri.path());
     Failure::new(
         ProblemCode::MethodNotAllowed,

@@ -75,6 +75,9 @@ pub(super) async fn drain(
         _ if after.due > 0 => vec![format!(
             "{left} sessions are still being moved; the cluster goes on"
         )],
+        _ if !others_are_open(&after, node) => vec![format!(
+            "no other node takes sessions, all are draining, away or without capacity; {left} sessions stay until one does"
+        )],
         _ => vec![format!(
             "no other node has room for {left} sessions; they stay until one has, or with \"force\""
         )],
@@ -180,9 +183,21 @@ pub(super) async fn rebalance(
     let change = Change::read(&query, &headers, &uri)?;
     let (_, due) = shared.change_placement(SessionCommand::Rebalance, change).await?;
     let after = shared.wait_for_moves(&uri, |_| false).await?;
+    let sessions_moved = due.saturating_sub(after.due);
+    let reason = (after.due == 0 && sessions_moved == 0).then(|| {
+        let open = after.nodes.iter().filter(|load| load.is_open()).count();
+        let why = match open {
+            0 | 1 => {
+                "there are no two nodes that take sessions: the others are draining, away or without capacity"
+            }
+            _ => "the nodes are level already, as far as they have room",
+        };
+        why.to_owned()
+    });
     Ok(json(&RebalanceAnswer {
         success: after.due == 0,
-        sessions_moved: due.saturating_sub(after.due),
+        sessions_moved,
+        reason,
     }))
 }
 
@@ -191,6 +206,12 @@ fn done((revision, _): (Revision, u64)) -> PlacementChanged {
         success: true,
         revision: revision.0,
     }
+}
+
+/// Whether a node other than this one takes sessions.
+fn others_are_open(placement: &Placement, node: NodeId) -> bool {
+    let mut nodes = placement.nodes.iter();
+    nodes.any(|load| load.node != node && load.is_open())
 }
 
 fn sessions_of(placement: &Placement, node: NodeId) -> u64 {

@@ -21,7 +21,7 @@ use super::sessions::{member, node_name, view};
 use super::watch::{Words, stream};
 
 problems! {
-    WatchProblems = WATCH [MemberNotFound];
+    WatchProblems = WATCH READ [FutureRevision, MemberNotFound];
 }
 
 /// Tells what becomes of sessions, in the eyes of a node or of all.
@@ -60,7 +60,7 @@ pub(super) async fn watch(
         node,
         backend: Arc::clone(&shared.backend),
     };
-    stream(&shared, interest, &query, &headers, words)
+    stream(&shared, &uri, interest, &query, &headers, words).await
 }
 
 /// What becomes of sessions, in the eyes of a node or of all.

@@ -398,9 +398,11 @@ async fn an_unknown_path_and_a_wrong_method_are_problems() {
             .all(|method| allowed.contains(method)),
         "{allowed}"
     );
-    port.put("/v1/kv/", b"")
+    let problem = port
+        .put("/v1/kv/", b"")
         .await
-        .problem(405, ProblemCode::MethodNotAllowed);
+        .problem(400, ProblemCode::BadRequest);
+    assert_eq!(problem.detail, "the key is empty");
 }
 
 #[tokio::test]

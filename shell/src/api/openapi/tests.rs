@@ -124,6 +124,43 @@ fn every_operation_says_what_it_is_and_what_its_path_holds() {
     );
 }
 
+/// The names of the schemas that a part of the document refers to, and of those that these refer to.
+fn referred(part: &Value, found: &mut BTreeSet<String>) {
+    match part {
+        Value::Object(fields) => {
+            let name = fields
+                .get("$ref")
+                .and_then(|reference| reference.as_str()?.rsplit('/').next());
+            if let Some(name) = name
+                && found.insert(name.to_owned())
+            {
+                referred(&contract().document["components"]["schemas"][name], found);
+            }
+            fields.values().for_each(|field| referred(field, found));
+        }
+        Value::Array(items) => items.iter().for_each(|item| referred(item, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn a_misspelt_field_of_a_body_is_refused() {
+    let mut bodies = BTreeSet::new();
+    for template in contract().paths() {
+        for (_, operation) in contract().operations(template) {
+            referred(&operation["requestBody"], &mut bodies);
+        }
+    }
+    assert!(bodies.contains("NewRecord"), "{bodies:?}");
+    for name in bodies {
+        let schema = &contract().document["components"]["schemas"][&name];
+        assert!(
+            schema["properties"].is_null() || schema["additionalProperties"] == json!(false),
+            "{name} takes fields that it does not know"
+        );
+    }
+}
+
 #[tokio::test]
 async fn the_document_is_served_without_a_cluster() {
     let port = Port::open().await;

@@ -20,7 +20,7 @@ use super::super::watch::{Words, stream};
 use super::{section_name, setting_key};
 
 problems! {
-    WatchProblems = WATCH [KeyTooLarge];
+    WatchProblems = WATCH READ [FutureRevision, KeyTooLarge];
 }
 
 /// Tells what becomes of settings.
@@ -66,7 +66,7 @@ pub(super) async fn watch(
         range,
         kinds: Kinds::ALL,
     };
-    stream(&shared, interest, &query, &headers, SettingsWords)
+    stream(&shared, &uri, interest, &query, &headers, SettingsWords).await
 }
 
 /// What becomes of settings.
