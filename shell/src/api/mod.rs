@@ -176,7 +176,7 @@ async fn no_such_path(uri: Uri) -> Failure {
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Failure {
-    if uri.path() == kv::PATH {
+    if uri.path() == kv::PATH && [Method::PUT, Method::DELETE].contains(&method) {
         return Failure::bad_request(
             "the key is empty",
             "name a key behind /v1/kv/; DELETE /v1/kv with prefix= deletes several",

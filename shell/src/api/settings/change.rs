@@ -37,7 +37,7 @@ const ATTEMPTS_MAX: usize = 8;
 
 problems! {
     PutProblems = WRITE READ [
-        RequestTimeout, KeyTooLarge, ValueTooLarge, RevisionConflict, RevisionConflict with 412, SectionChanged, SchemaMismatch,
+        RequestTimeout, KeyTooLarge, ValueTooLarge, RevisionConflict, RevisionConflict with 412, SectionChanged, SchemaMismatch, InvalidSchema,
     ];
 }
 
@@ -82,7 +82,7 @@ pub(super) async fn put(
 }
 
 problems! {
-    DeleteProblems = WRITE READ [KeyTooLarge, RevisionConflict, RevisionConflict with 412, SectionChanged, SchemaMismatch];
+    DeleteProblems = WRITE READ [KeyTooLarge, RevisionConflict, RevisionConflict with 412, SectionChanged, SchemaMismatch, InvalidSchema];
 }
 
 /// Removes a setting.

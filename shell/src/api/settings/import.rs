@@ -48,7 +48,7 @@ impl Mode {
 }
 
 problems! {
-    ImportAllProblems = WRITE READ BODY [KeyTooLarge, ValueTooLarge, SectionChanged, SchemaMismatch];
+    ImportAllProblems = WRITE READ BODY [KeyTooLarge, ValueTooLarge, SectionChanged, SchemaMismatch, InvalidSchema];
 }
 
 /// Imports sections of settings as one change.
@@ -100,7 +100,7 @@ pub(super) async fn import_all(
 
 problems! {
     ImportSectionProblems = WRITE READ BODY [
-        KeyTooLarge, ValueTooLarge, RevisionConflict, RevisionConflict with 412, SectionChanged, SchemaMismatch,
+        KeyTooLarge, ValueTooLarge, RevisionConflict, RevisionConflict with 412, SectionChanged, SchemaMismatch, InvalidSchema,
     ];
 }
 
