@@ -9,6 +9,7 @@ use crate::NodeName;
 
 /// What part a node plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Orders the writes of its term.
@@ -44,6 +45,7 @@ impl fmt::Display for Role {
 
 /// Whether a node serves all it should.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum HealthStatus {
     /// It serves reads and writes.
@@ -54,6 +56,7 @@ pub enum HealthStatus {
 
 /// What can be done through a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// Everything.
@@ -64,6 +67,7 @@ pub enum Mode {
 
 /// The answer to `GET /health`; always 200.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Health {
     /// Healthy or degraded.
     pub status: HealthStatus,
@@ -78,6 +82,7 @@ pub struct Health {
 
 /// A cluster in four fields.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ClusterBrief {
     /// The node that answers.
     pub node_id: NodeName,
@@ -92,6 +97,7 @@ pub struct ClusterBrief {
 
 /// The answer to `GET /readyz`: 200 when ready, else 503.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Readiness {
     /// Whether the node serves linearizable reads and writes.
     pub ready: bool,
@@ -102,6 +108,7 @@ pub struct Readiness {
 
 /// How the cluster as a whole does, as one node sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum ClusterHealth {
     /// There is a leader and every voter is in reach.
@@ -124,6 +131,7 @@ impl fmt::Display for ClusterHealth {
 
 /// The answer to `GET /cluster/status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ClusterStatus {
     /// The cluster's name.
     pub cluster: String,
@@ -174,6 +182,7 @@ pub struct ClusterStatus {
 
 /// Entries at the end of a node's log that its cluster does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct OnlyHere {
     /// The index of the first of them.
     pub first_index: u64,
@@ -194,6 +203,7 @@ pub struct OnlyHere {
 
 /// Another member, as the answering node sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct PeerStatus {
     /// Its name.
     pub id: NodeName,
@@ -212,6 +222,7 @@ pub struct PeerStatus {
 
 /// Whether a node can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum NodeHealth {
     /// In reach, and caught up or nearly so.
@@ -237,6 +248,7 @@ impl fmt::Display for NodeHealth {
 
 /// The answer to `GET /cluster/nodes`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct NodesAnswer {
     /// Every member, by name.
     pub nodes: Vec<NodeView>,
@@ -246,6 +258,7 @@ pub struct NodesAnswer {
 
 /// One member. Numbers that the answering node does not know are null.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct NodeView {
     /// Its name.
     pub node_id: NodeName,
@@ -282,6 +295,7 @@ pub struct NodeView {
 
 /// The body of `POST /cluster/members`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AddMember {
     /// The new member's name.
@@ -299,6 +313,7 @@ pub struct AddMember {
 
 /// The answer to a change of the membership.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct MemberChanged {
     /// Always true; a failure is a problem.
     pub success: bool,
@@ -310,6 +325,7 @@ pub struct MemberChanged {
 
 /// The body of `POST /cluster/step-down`; may be left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct StepDownRequest {
     /// Who shall lead; without it the node that is furthest along.
@@ -319,6 +335,7 @@ pub struct StepDownRequest {
 
 /// The answer to `POST /cluster/step-down`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Leadership {
     /// Always true; a failure is a problem.
     pub success: bool,

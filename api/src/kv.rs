@@ -11,6 +11,7 @@ use crate::text::{bytes_of, text_or_base64};
 
 /// How fresh a read must be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Consistency {
     /// Sees every write that was acknowledged before the read began; needs a leader with a majority.
@@ -70,21 +71,36 @@ pub struct KeyValue {
 
 /// How a [`KeyValue`] looks in JSON.
 #[derive(Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(utoipa::ToSchema),
+    schema(description = "A key with its value and history.")
+)]
 struct KeyValueJson<'a> {
+    /// The key, when it is UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<Cow<'a, str>>,
+    /// The key as base64, when it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     key_base64: Option<String>,
+    /// The value, when it is UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<Cow<'a, str>>,
+    /// The value as base64, when it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     value_base64: Option<String>,
+    /// The revision that created the key.
     create_revision: u64,
+    /// The revision that wrote this value; what a compare-and-set names.
     mod_revision: u64,
+    /// How many times the key was written since it was created; 1 for a new key.
     version: u64,
+    /// The lease with which the key goes, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     lease: Option<u64>,
 }
+
+looks_as!(KeyValue, KeyValueJson);
 
 impl Serialize for KeyValue {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -120,6 +136,7 @@ impl<'de> Deserialize<'de> for KeyValue {
 
 /// The answer to a put.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct PutAnswer {
     /// The revision of the change, which is now the key's `mod_revision`.
     pub revision: u64,
@@ -130,6 +147,7 @@ pub struct PutAnswer {
 
 /// The answer to a delete.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct DeleteAnswer {
     /// The store's revision after the delete.
     pub revision: u64,
@@ -142,6 +160,7 @@ pub struct DeleteAnswer {
 
 /// The answer to a delete of a range.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct DeleteRangeAnswer {
     /// The store's revision after the delete.
     pub revision: u64,
@@ -154,6 +173,7 @@ pub struct DeleteRangeAnswer {
 
 /// The order of a listing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SortBy {
     /// By the keys.
@@ -200,6 +220,7 @@ impl FromStr for SortBy {
 
 /// Which way an order goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
     /// The smallest first.
@@ -233,6 +254,7 @@ impl FromStr for Order {
 
 /// The answer to a listing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ListAnswer {
     /// The store's revision when it was read.
     pub revision: u64,
@@ -251,6 +273,7 @@ pub struct ListAnswer {
 
 /// The body of `POST /v1/compact`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CompactRequest {
     /// The oldest revision that can still be read afterwards.
@@ -259,6 +282,7 @@ pub struct CompactRequest {
 
 /// The answer to `POST /v1/compact`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct CompactAnswer {
     /// The store's revision.
     pub revision: u64,

@@ -9,6 +9,7 @@ pub const KEEP_ALIVES_MAX: usize = 1_000;
 
 /// The body of `POST /v1/leases`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct GrantRequest {
     /// How long the lease lasts without a keep-alive, in milliseconds.
@@ -20,6 +21,7 @@ pub struct GrantRequest {
 
 /// A lease and how long it lasts: what a grant and a keep-alive answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct LeaseAnswer {
     /// Its id.
     pub id: u64,
@@ -29,6 +31,7 @@ pub struct LeaseAnswer {
 
 /// The answer to `GET /v1/leases/{id}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct LeaseView {
     /// Its id.
     pub id: u64,
@@ -43,6 +46,7 @@ pub struct LeaseView {
 
 /// The answer to `GET /v1/leases`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct LeasesAnswer {
     /// The leases, by id.
     pub leases: Vec<LeaseAnswer>,
@@ -52,14 +56,16 @@ pub struct LeasesAnswer {
 
 /// The body of `POST /v1/leases/keep-alive`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct KeepAliveRequest {
-    /// The leases to keep alive, at most [`KEEP_ALIVES_MAX`].
+    /// The leases to keep alive, at most 1,000.
     pub leases: Vec<u64>,
 }
 
 /// The answer to `POST /v1/leases/keep-alive`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct KeepAliveAnswer {
     /// The leases that last, from when the request came.
     pub leases: Vec<LeaseAnswer>,
@@ -69,6 +75,7 @@ pub struct KeepAliveAnswer {
 
 /// The answer to `DELETE /v1/leases/{id}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct RevokeAnswer {
     /// The store's revision after it.
     pub revision: u64,

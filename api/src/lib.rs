@@ -4,11 +4,33 @@
 //! throughout: a node's name that is a number is written as a JSON number ([`NodeName`]), and bytes that are not
 //! valid UTF-8 are written as base64 under the field's name with `_base64` at its end ([`KeyValue`]).
 
+/// Declares that a type looks in JSON as another one, which does not leave this crate.
+macro_rules! looks_as {
+    ($type:ident, $json:ty) => {
+        #[cfg(feature = "schema")]
+        impl utoipa::PartialSchema for $type {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+                <$json as utoipa::PartialSchema>::schema()
+            }
+        }
+
+        #[cfg(feature = "schema")]
+        impl utoipa::ToSchema for $type {
+            fn schemas(schemas: &mut Vec<(String, utoipa::openapi::RefOr<utoipa::openapi::Schema>)>) {
+                <$json as utoipa::ToSchema>::schemas(schemas);
+            }
+        }
+    };
+}
+
 mod cluster;
 mod kv;
 mod lease;
 mod name;
 mod problem;
+mod record;
+#[cfg(feature = "schema")]
+mod schema;
 mod session;
 mod settings;
 mod stream;
@@ -30,6 +52,7 @@ pub use lease::{
 };
 pub use name::{NameError, NodeName};
 pub use problem::{PROBLEM_CONTENT_TYPE, Problem, ProblemCode};
+pub use record::{NewRecord, StreamRecord};
 pub use session::{
     CapacityRequest, CreateSession, DrainAnswer, DrainRequest, PlacementChanged, RebalanceAnswer,
     SessionChange, SessionEnded, SessionNews, SessionRoute, SessionStatus, SessionView, SessionsAnswer,
@@ -43,9 +66,8 @@ pub use settings::{
 pub use stream::{
     AppendAnswer, AppendRequest, CommitCursor, CommitRequest, CreateGroup, CreateStream, Deleted,
     DeletedByPolicy, DuplicateWindow, FetchAnswer, GroupChanged, GroupCursor, GroupDeleted, GroupInfo,
-    GroupStart, GroupsAnswer, LINES_CONTENT_TYPE, NewRecord, PartitionInfo, Placed, RecordsAnswer,
-    StreamDeleted, StreamInfo, StreamRecord, StreamRetention, StreamsAnswer, TailBatch, TailLine, TailMark,
-    TailPosition, tail_events,
+    GroupStart, GroupsAnswer, LINES_CONTENT_TYPE, PartitionInfo, Placed, RecordsAnswer, StreamDeleted,
+    StreamInfo, StreamRetention, StreamsAnswer, TailBatch, TailLine, TailMark, TailPosition, tail_events,
 };
 pub use text::KeyName;
 pub use txn::{

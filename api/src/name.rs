@@ -29,7 +29,7 @@ impl fmt::Display for NameError {
 
 impl std::error::Error for NameError {}
 
-const NAME_LENGTH_MAX: usize = 64;
+pub(crate) const NAME_LENGTH_MAX: usize = 64;
 
 impl NodeName {
     /// Checks `name`.

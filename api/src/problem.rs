@@ -11,6 +11,7 @@ pub const PROBLEM_CONTENT_TYPE: &str = "application/problem+json";
 ///
 /// `code` is stable and meant for programs; `detail` and `action` are meant for people and may change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Problem {
     /// Names the kind of problem; `urn:quorate:problem:` and the code.
     #[serde(rename = "type")]
@@ -55,18 +56,30 @@ pub struct Problem {
 }
 
 macro_rules! codes {
-    ($($(#[$documentation:meta])* $name:ident = $text:literal, $status:literal, $title:literal;)*) => {
+    ($($(#[doc = $documentation:literal])* $name:ident = $text:literal, $status:literal, $title:literal;)*) => {
         /// The stable code of a [`Problem`].
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[non_exhaustive]
         pub enum ProblemCode {
-            $($(#[$documentation])* #[serde(rename = $text)] $name,)*
+            $($(#[doc = $documentation])* #[serde(rename = $text)] $name,)*
             /// A code that this version does not know.
             #[serde(other, rename = "other")]
             Other,
         }
 
         impl ProblemCode {
+            /// Every code that a node answers.
+            pub const ALL: &[ProblemCode] = &[$(ProblemCode::$name),*];
+
+            /// What it means, in a sentence.
+            pub fn meaning(self) -> &'static str {
+                let text = match self {
+                    $(ProblemCode::$name => concat!($($documentation),*),)*
+                    ProblemCode::Other => " A code that this version does not know.",
+                };
+                text.trim_ascii()
+            }
+
             /// The code as it is written.
             pub fn as_str(self) -> &'static str {
                 match self {

@@ -12,6 +12,7 @@ use crate::text::{optional_bytes_of, text_or_base64};
 
 /// The body of `POST /v1/sessions`; all of it may be left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateSession {
     /// Its id: 1 to 128 letters, digits, `-`, `_`, `.` and `:`; without it one that is free.
@@ -30,6 +31,7 @@ pub struct CreateSession {
 
 /// The body of `POST /v1/sessions/{id}/touch`; all of it may be left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TouchSession {
     /// The epoch in which the owner serves the session: the touch counts in it only, and makes the session active.
@@ -45,6 +47,7 @@ pub struct TouchSession {
 
 /// Whether the owner of a session has taken it up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum SessionStatus {
     /// It was given to its owner, which has not touched it in this epoch.
@@ -65,6 +68,7 @@ impl SessionStatus {
 
 /// A session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SessionView {
     /// Its id.
     pub session_id: String,
@@ -94,6 +98,7 @@ pub struct SessionView {
 
 /// The answer to `GET /v1/sessions`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SessionsAnswer {
     /// The revision of the state that was read: a watch goes on from the one after it.
     pub revision: u64,
@@ -105,6 +110,7 @@ pub struct SessionsAnswer {
 
 /// The answer to `DELETE /v1/sessions/{id}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SessionEnded {
     /// The revision of this change.
     pub revision: u64,
@@ -112,6 +118,7 @@ pub struct SessionEnded {
 
 /// The answer to `GET /v1/sessions/{id}/route`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SessionRoute {
     /// The session.
     pub session_id: String,
@@ -127,6 +134,7 @@ pub struct SessionRoute {
 
 /// The body of `POST /cluster/nodes/{id}/drain`; all of it may be left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DrainRequest {
     /// Whether others may get more sessions than they should have.
@@ -136,6 +144,7 @@ pub struct DrainRequest {
 
 /// The answer to `POST /cluster/nodes/{id}/drain`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct DrainAnswer {
     /// Whether the node has no session left.
     pub success: bool,
@@ -149,6 +158,7 @@ pub struct DrainAnswer {
 
 /// The body of `PUT /cluster/nodes/{id}/capacity`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CapacityRequest {
     /// How many sessions the node may have.
@@ -157,6 +167,7 @@ pub struct CapacityRequest {
 
 /// The answer to a change of where sessions may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct PlacementChanged {
     /// Always true; a failure is a problem.
     pub success: bool,
@@ -165,16 +176,21 @@ pub struct PlacementChanged {
 }
 
 /// The answer to `POST /cluster/rebalance`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct RebalanceAnswer {
     /// Whether no move would level the nodes any further. Otherwise the cluster goes on.
     pub success: bool,
     /// How many sessions moved.
     pub sessions_moved: u64,
+    /// Why no sessions were moved; left out when some were, or will be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// What became of sessions at one revision, in a watch of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SessionChange {
     /// The revision.
     pub revision: u64,
@@ -187,6 +203,7 @@ pub struct SessionChange {
 
 /// What became of one session, in the eyes of the node that is watched, or of all.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum SessionNews {
     /// It is the node's from now on.

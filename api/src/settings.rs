@@ -12,6 +12,7 @@ pub type SectionDocument = BTreeMap<String, Value>;
 
 /// The answer to `GET /v1/settings`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SectionsAnswer {
     /// The revision of the state that was read: a watch goes on from the one after it.
     pub revision: u64,
@@ -21,6 +22,7 @@ pub struct SectionsAnswer {
 
 /// A section in short.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SectionInfo {
     /// Its name.
     pub section: String,
@@ -36,6 +38,7 @@ pub struct SectionInfo {
 
 /// The answer to `GET /v1/settings/{section}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SectionAnswer {
     /// The revision of the state that was read: a watch goes on from the one after it.
     pub revision: u64,
@@ -52,6 +55,7 @@ pub struct SectionAnswer {
 
 /// A setting of a section.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SettingEntry {
     /// Its key.
     pub key: String,
@@ -67,6 +71,7 @@ pub struct SettingEntry {
 
 /// The answer to `GET /v1/settings/{section}/{key}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SettingAnswer {
     /// The section.
     pub section: String,
@@ -77,6 +82,7 @@ pub struct SettingAnswer {
 
 /// The answer to `GET /v1/settings/{section}/{key}/history`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SettingHistory {
     /// The section.
     pub section: String,
@@ -90,6 +96,7 @@ pub struct SettingHistory {
 
 /// What a setting was made by one change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SettingVersion {
     /// The revision of that change.
     pub revision: u64,
@@ -103,6 +110,7 @@ pub struct SettingVersion {
 
 /// The answer to a change of settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SettingsChanged {
     /// The revision after it: its own when anything changed.
     pub revision: u64,
@@ -114,6 +122,7 @@ pub struct SettingsChanged {
 
 /// The answer to a change of the schema of a section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SchemaChanged {
     /// The revision after it: its own when anything changed.
     pub revision: u64,
@@ -123,6 +132,7 @@ pub struct SchemaChanged {
 
 /// The answer to `PUT /v1/settings` and `PUT /v1/settings/{section}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ImportAnswer {
     /// The revision after it: its own when anything changed.
     pub revision: u64,
@@ -138,6 +148,7 @@ pub struct ImportAnswer {
 
 /// How a setting differs from what it was.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SettingDifference {
     /// The section.
     pub section: String,
@@ -156,6 +167,7 @@ pub struct SettingDifference {
 
 /// What became of a setting. The words are those of fleet-leader-member.md's comparison of configurations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "UPPERCASE")]
 pub enum DifferenceKind {
     /// It is new.
@@ -179,6 +191,7 @@ impl DifferenceKind {
 
 /// What became of settings at one revision, in a watch of them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SettingsChange {
     /// The revision.
     pub revision: u64,
@@ -191,6 +204,7 @@ pub struct SettingsChange {
 
 /// What became of one setting, or of the schema of a section.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum SettingsNews {
     /// A setting has a value.

@@ -1,12 +1,8 @@
 //! Event streams in JSON.
 
-use std::borrow::Cow;
+use serde::{Deserialize, Serialize};
 
-use bytes::Bytes;
-use serde::de::Error;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-use crate::text::{bytes_of, optional_bytes_of, text_or_base64};
+use crate::{NewRecord, StreamRecord};
 
 /// The content type of a tail that is a line of JSON an event.
 pub const LINES_CONTENT_TYPE: &str = "application/x-ndjson";
@@ -23,6 +19,7 @@ pub mod tail_events {
 
 /// The body of `POST /v1/streams`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateStream {
     /// The name: letters, digits, dots, colons, dashes and underscores.
@@ -50,6 +47,7 @@ fn is_one(number: &u32) -> bool {
 /// What a stream keeps, all partitions together. Whole batches go, the oldest first; for a bound on bytes or records, as
 /// long as what is left reaches it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct StreamRetention {
     /// How old a record may become, in milliseconds.
@@ -72,6 +70,7 @@ impl StreamRetention {
 
 /// Within what a repeated message id is a duplicate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DuplicateWindow {
     /// How many ids are remembered; 0 for none.
@@ -82,6 +81,7 @@ pub struct DuplicateWindow {
 
 /// A stream: what creating, describing and listing answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct StreamInfo {
     /// Its name.
     pub name: String,
@@ -109,6 +109,7 @@ pub struct StreamInfo {
 
 /// A partition of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct PartitionInfo {
     /// Its number, from 0.
     pub partition: u32,
@@ -124,6 +125,7 @@ pub struct PartitionInfo {
 
 /// What retention dropped, by policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct DeletedByPolicy {
     /// Since it was too old.
     pub age: Deleted,
@@ -135,6 +137,7 @@ pub struct DeletedByPolicy {
 
 /// Records that are gone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Deleted {
     /// How many.
     pub records: u64,
@@ -144,6 +147,7 @@ pub struct Deleted {
 
 /// The answer to `GET /v1/streams`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct StreamsAnswer {
     /// The streams, by name.
     pub streams: Vec<StreamInfo>,
@@ -153,6 +157,7 @@ pub struct StreamsAnswer {
 
 /// The answer to `DELETE /v1/streams/{name}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct StreamDeleted {
     /// How many records it had.
     pub records: u64,
@@ -162,6 +167,7 @@ pub struct StreamDeleted {
 
 /// The body of `POST /v1/streams/{name}/records`: records to append, all or none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AppendRequest {
     /// The records, in order.
@@ -172,101 +178,9 @@ pub struct AppendRequest {
     pub partition: Option<u32>,
 }
 
-/// A record to append.
-///
-/// In JSON: `value`, `key` and `id` as text, or with `_base64` at the end of their names; `priority` from 0 (batch) to 4
-/// (critical), 2 when it is left out.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NewRecord {
-    /// What it says.
-    pub value: Bytes,
-    /// Records of one key are in one partition, in the order of their appends.
-    pub key: Option<Bytes>,
-    /// Tells the message from others: a message that was appended already is not appended again.
-    pub id: Option<Bytes>,
-    /// From 0 to 4; none for 2.
-    pub priority: Option<u8>,
-}
-
-/// How a [`NewRecord`] and a [`StreamRecord`] look in JSON.
-#[derive(Serialize, Deserialize)]
-struct RecordJson<'a> {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    offset: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    time_ms: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    value: Option<Cow<'a, str>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    value_base64: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    key: Option<Cow<'a, str>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    key_base64: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    id: Option<Cow<'a, str>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    id_base64: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    priority: Option<u8>,
-}
-
-impl NewRecord {
-    /// A record of this value alone.
-    pub fn new(value: impl Into<Bytes>) -> NewRecord {
-        NewRecord {
-            value: value.into(),
-            ..NewRecord::default()
-        }
-    }
-
-    fn json(&self) -> RecordJson<'_> {
-        let (value, value_base64) = text_or_base64(&self.value);
-        let (key, key_base64) = self.key.as_deref().map_or((None, None), text_or_base64);
-        let (id, id_base64) = self.id.as_deref().map_or((None, None), text_or_base64);
-        RecordJson {
-            offset: None,
-            time_ms: None,
-            value,
-            value_base64,
-            key,
-            key_base64,
-            id,
-            id_base64,
-            priority: self.priority,
-        }
-    }
-}
-
-impl RecordJson<'_> {
-    fn record(self) -> Result<NewRecord, String> {
-        Ok(NewRecord {
-            value: bytes_of("value", self.value, self.value_base64)?,
-            key: optional_bytes_of("key", self.key, self.key_base64)?,
-            id: optional_bytes_of("id", self.id, self.id_base64)?,
-            priority: self.priority,
-        })
-    }
-}
-
-impl Serialize for NewRecord {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.json().serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for NewRecord {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<NewRecord, D::Error> {
-        let json = RecordJson::deserialize(deserializer)?;
-        if json.offset.is_some() || json.time_ms.is_some() {
-            return Err(D::Error::custom("`offset` and `time_ms` are given by the stream"));
-        }
-        json.record().map_err(D::Error::custom)
-    }
-}
-
 /// The answer to an append.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct AppendAnswer {
     /// Where the records are, in the order of the request.
     pub placed: Vec<Placed>,
@@ -274,6 +188,7 @@ pub struct AppendAnswer {
 
 /// Some records of an append that follow each other in the request and in a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Placed {
     /// The partition.
     pub partition: u32,
@@ -285,42 +200,9 @@ pub struct Placed {
     pub duplicate: bool,
 }
 
-/// A record of a stream: a [`NewRecord`] in JSON, with `offset` and `time_ms`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StreamRecord {
-    /// Its place in its partition.
-    pub offset: u64,
-    /// When it was appended, in milliseconds since 1970; never less than the record before it.
-    pub time_ms: u64,
-    /// What it says.
-    pub record: NewRecord,
-}
-
-impl Serialize for StreamRecord {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        RecordJson {
-            offset: Some(self.offset),
-            time_ms: Some(self.time_ms),
-            ..self.record.json()
-        }
-        .serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for StreamRecord {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<StreamRecord, D::Error> {
-        let json = RecordJson::deserialize(deserializer)?;
-        let missing = |name| D::Error::custom(format!("expected `{name}`"));
-        Ok(StreamRecord {
-            offset: json.offset.ok_or_else(|| missing("offset"))?,
-            time_ms: json.time_ms.ok_or_else(|| missing("time_ms"))?,
-            record: json.record().map_err(D::Error::custom)?,
-        })
-    }
-}
-
 /// The answer to `GET /v1/streams/{name}/records`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct RecordsAnswer {
     /// The records.
     pub records: Vec<StreamRecord>,
@@ -332,6 +214,7 @@ pub struct RecordsAnswer {
 
 /// A consumer group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct GroupInfo {
     /// Its name.
     pub name: String,
@@ -343,6 +226,7 @@ pub struct GroupInfo {
 
 /// How far a group is in a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct GroupCursor {
     /// The partition.
     pub partition: u32,
@@ -354,6 +238,7 @@ pub struct GroupCursor {
 
 /// The answer to `GET /v1/streams/{name}/groups`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct GroupsAnswer {
     /// The groups, by name.
     pub groups: Vec<GroupInfo>,
@@ -361,6 +246,7 @@ pub struct GroupsAnswer {
 
 /// The body of `POST /v1/streams/{name}/groups`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateGroup {
     /// The name.
@@ -372,6 +258,7 @@ pub struct CreateGroup {
 
 /// Where a group begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum GroupStart {
     /// With the first record that is kept.
@@ -383,6 +270,7 @@ pub enum GroupStart {
 
 /// The body of `POST /v1/streams/{name}/groups/{group}/commit`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CommitRequest {
     /// The next offset to consume of some partitions; the others stay.
@@ -391,6 +279,7 @@ pub struct CommitRequest {
 
 /// A part of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CommitCursor {
     /// The partition.
@@ -401,6 +290,7 @@ pub struct CommitCursor {
 
 /// The answer to a group's `commit`, `pause` and `resume`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct GroupChanged {
     /// The next offset to consume of each partition.
     pub cursors: Vec<CommitCursor>,
@@ -410,6 +300,7 @@ pub struct GroupChanged {
 
 /// The answer to `DELETE /v1/streams/{name}/groups/{group}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct GroupDeleted {
     /// Its name.
     pub deleted: String,
@@ -417,6 +308,7 @@ pub struct GroupDeleted {
 
 /// The answer to `GET /v1/streams/{name}/groups/{group}/records`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct FetchAnswer {
     /// Records of each partition that has some, from the group's cursor on. Fetching again gives them again, until they
     /// are committed.
@@ -429,6 +321,7 @@ pub struct FetchAnswer {
 
 /// Records of a partition that follow each other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct TailBatch {
     /// The stream.
     pub stream: String,
@@ -444,6 +337,7 @@ pub struct TailBatch {
 
 /// Where a tail is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct TailMark {
     /// Where to go on, for all partitions that are followed.
     pub positions: Vec<TailPosition>,
@@ -451,6 +345,7 @@ pub struct TailMark {
 
 /// Where a tail is in a partition.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct TailPosition {
     /// The stream.
     pub stream: String,
@@ -464,6 +359,7 @@ pub struct TailPosition {
 
 /// A line of a tail as JSON lines: what happened, and its data beside.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum TailLine {
     /// New records.
@@ -477,34 +373,6 @@ pub enum TailLine {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn records_are_text_where_they_can_be_and_base64_where_not() {
-        let record = StreamRecord {
-            offset: 7,
-            time_ms: 1_700_000_000_000,
-            record: NewRecord {
-                value: Bytes::from_static(b"\xff"),
-                key: Some(Bytes::from_static(b"k")),
-                id: None,
-                priority: Some(4),
-            },
-        };
-        let json = serde_json::to_value(&record).unwrap();
-        assert_eq!(
-            json,
-            serde_json::json!({"offset": 7, "time_ms": 1_700_000_000_000_u64, "value_base64": "/w==", "key": "k", "priority": 4})
-        );
-        assert_eq!(serde_json::from_value::<StreamRecord>(json).unwrap(), record);
-    }
-
-    #[test]
-    fn a_record_to_append_has_a_value_and_no_offset() {
-        let read = |text: &str| serde_json::from_str::<NewRecord>(text);
-        assert_eq!(read(r#"{"value": "v"}"#).unwrap(), NewRecord::new("v"));
-        assert!(read(r#"{"key": "k"}"#).is_err());
-        assert!(read(r#"{"value": "v", "offset": 3}"#).is_err());
-    }
 
     #[test]
     fn a_line_says_what_it_is() {

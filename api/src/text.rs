@@ -47,13 +47,22 @@ pub(crate) fn optional_bytes_of(
 pub struct KeyName(pub Bytes);
 
 #[derive(Serialize, Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(utoipa::ToSchema),
+    schema(description = "A key alone.")
+)]
 #[serde(deny_unknown_fields)]
 struct KeyNameJson<'a> {
+    /// The key, when it is UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<Cow<'a, str>>,
+    /// The key as base64, when it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     key_base64: Option<String>,
 }
+
+looks_as!(KeyName, KeyNameJson);
 
 impl Serialize for KeyName {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -18,6 +18,7 @@ use crate::{KeyValue, Order, SortBy};
 
 /// The body of `POST /v1/txn`, and a transaction nested in one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct TxnRequest {
     /// All of them must hold.
@@ -57,6 +58,7 @@ pub struct TxnCompare {
 
 /// How two values relate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum TxnRelation {
     /// They are equal.
     #[default]
@@ -90,6 +92,7 @@ pub enum TxnOperand {
 
 /// One step of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TxnOperation {
     /// Reads; sees what the transaction has done so far.
@@ -99,6 +102,7 @@ pub enum TxnOperation {
     /// Removes keys.
     Delete(TxnDelete),
     /// Does a nested transaction, whose comparisons look at the state before the whole.
+    #[cfg_attr(feature = "schema", schema(no_recursion))]
     Txn(TxnRequest),
 }
 
@@ -148,6 +152,7 @@ pub struct TxnDelete {
 
 /// The answer to a transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct TxnAnswer {
     /// The revision after it: its own when it changed anything.
     pub revision: u64,
@@ -159,6 +164,7 @@ pub struct TxnAnswer {
 
 /// What a nested transaction did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct TxnTaken {
     /// Whether the comparisons held.
     pub succeeded: bool,
@@ -168,6 +174,7 @@ pub struct TxnTaken {
 
 /// What an operation answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TxnResponse {
     /// What was read.
@@ -177,11 +184,13 @@ pub enum TxnResponse {
     /// The keys are gone.
     Delete(TxnDeleted),
     /// What the nested transaction did.
+    #[cfg_attr(feature = "schema", schema(no_recursion))]
     Txn(TxnTaken),
 }
 
 /// What a read in a transaction found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct TxnFound {
     /// The keys, in the order that was asked for.
     pub entries: Vec<KeyValue>,
@@ -194,6 +203,7 @@ pub struct TxnFound {
 
 /// What a put in a transaction answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct TxnPutDone {
     /// What the key was before, when that was asked for and it existed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -202,6 +212,7 @@ pub struct TxnPutDone {
 
 /// What a delete in a transaction answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct TxnDeleted {
     /// How many keys there were.
     pub deleted: u64,
@@ -213,24 +224,33 @@ pub struct TxnDeleted {
 /// Declares how something that names keys looks in JSON: the fields that name them, and its own.
 macro_rules! json_with_keys {
     ($(#[$documentation:meta])* struct $name:ident { $($(#[$attribute:meta])* $field:ident: $type:ty,)* }) => {
-        $(#[$documentation])*
         #[derive(Clone, Default, Serialize, Deserialize)]
+        #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
         #[serde(deny_unknown_fields, default)]
+        $(#[$documentation])*
         struct $name {
+            /// One key, as text.
             #[serde(skip_serializing_if = "Option::is_none")]
             key: Option<String>,
+            /// One key, as base64.
             #[serde(skip_serializing_if = "Option::is_none")]
             key_base64: Option<String>,
+            /// All keys that begin so, as text.
             #[serde(skip_serializing_if = "Option::is_none")]
             prefix: Option<String>,
+            /// All keys that begin so, as base64.
             #[serde(skip_serializing_if = "Option::is_none")]
             prefix_base64: Option<String>,
+            /// All keys from this one on, as text.
             #[serde(skip_serializing_if = "Option::is_none")]
             start: Option<String>,
+            /// All keys from this one on, as base64.
             #[serde(skip_serializing_if = "Option::is_none")]
             start_base64: Option<String>,
+            /// The first key that is not meant any more, as text.
             #[serde(skip_serializing_if = "Option::is_none")]
             end: Option<String>,
+            /// The first key that is not meant any more, as base64.
             #[serde(skip_serializing_if = "Option::is_none")]
             end_base64: Option<String>,
             $($(#[$attribute])* $field: $type,)*
@@ -284,23 +304,36 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 
 json_with_keys! {
     /// How a [`TxnCompare`] looks in JSON.
+    #[cfg_attr(feature = "schema", schema(description = "A comparison of one of `version`, `create_revision`, \
+        `mod_revision`, `value` and `lease`; it holds when it holds for each of its keys that exists. When none \
+        does, versions, revisions and lease are compared as 0, and a comparison of the value fails. Keys are named \
+        by `key`, `prefix`, or `start` with or without `end`."))]
     struct CompareJson {
+        /// How what is found relates to what is given; `=` when it is left out.
         #[serde(skip_serializing_if = "is_default")]
         relation: TxnRelation,
+        /// How often the key was written; 0 when it does not exist.
         #[serde(skip_serializing_if = "Option::is_none")]
         version: Option<u64>,
+        /// The revision that created the key; 0 when it does not exist.
         #[serde(skip_serializing_if = "Option::is_none")]
         create_revision: Option<u64>,
+        /// The revision that wrote the value; 0 when the key does not exist.
         #[serde(skip_serializing_if = "Option::is_none")]
         mod_revision: Option<u64>,
+        /// The value, as text.
         #[serde(skip_serializing_if = "Option::is_none")]
         value: Option<String>,
+        /// The value, as base64.
         #[serde(skip_serializing_if = "Option::is_none")]
         value_base64: Option<String>,
+        /// The lease; 0 for none.
         #[serde(skip_serializing_if = "Option::is_none")]
         lease: Option<u64>,
     }
 }
+
+looks_as!(TxnCompare, CompareJson);
 
 impl TryFrom<CompareJson> for TxnCompare {
     type Error = String;
@@ -348,21 +381,31 @@ impl From<TxnCompare> for CompareJson {
 
 json_with_keys! {
     /// How a [`TxnGet`] looks in JSON.
+    #[cfg_attr(feature = "schema", schema(description = "A read in a transaction. Keys are named by `key`, `prefix`, \
+        or `start` with or without `end`."))]
     struct GetJson {
+        /// As of which revision; the latest otherwise.
         #[serde(skip_serializing_if = "Option::is_none")]
         revision: Option<u64>,
+        /// How many at the most.
         #[serde(skip_serializing_if = "Option::is_none")]
         limit: Option<u64>,
+        /// In which order.
         #[serde(skip_serializing_if = "is_default")]
         sort: SortBy,
+        /// Which way the order goes.
         #[serde(skip_serializing_if = "is_default")]
         order: Order,
+        /// Whether to leave out the values.
         #[serde(skip_serializing_if = "is_false")]
         keys_only: bool,
+        /// Whether to count the keys and answer nothing else.
         #[serde(skip_serializing_if = "is_false")]
         count_only: bool,
     }
 }
+
+looks_as!(TxnGet, GetJson);
 
 impl TryFrom<GetJson> for TxnGet {
     type Error = String;
@@ -397,11 +440,16 @@ impl From<TxnGet> for GetJson {
 
 json_with_keys! {
     /// How a [`TxnDelete`] looks in JSON.
+    #[cfg_attr(feature = "schema", schema(description = "A delete in a transaction. Keys are named by `key`, \
+        `prefix`, or `start` with or without `end`."))]
     struct DeleteJson {
+        /// Whether to answer what was there before.
         #[serde(skip_serializing_if = "is_false")]
         previous: bool,
     }
 }
+
+looks_as!(TxnDelete, DeleteJson);
 
 impl TryFrom<DeleteJson> for TxnDelete {
     type Error = String;
@@ -426,21 +474,31 @@ impl From<TxnDelete> for DeleteJson {
 
 /// How a [`TxnPut`] looks in JSON.
 #[derive(Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", schema(description = "A put in a transaction."))]
 struct PutJson {
+    /// One key, as text.
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
+    /// One key, as base64.
     #[serde(skip_serializing_if = "Option::is_none")]
     key_base64: Option<String>,
+    /// The value, as text.
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<String>,
+    /// The value, as base64.
     #[serde(skip_serializing_if = "Option::is_none")]
     value_base64: Option<String>,
+    /// The lease with which it goes; none otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     lease: Option<u64>,
+    /// Whether to answer what was there before.
     #[serde(skip_serializing_if = "is_false")]
     previous: bool,
 }
+
+looks_as!(TxnPut, PutJson);
 
 impl TryFrom<PutJson> for TxnPut {
     type Error = String;

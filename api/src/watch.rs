@@ -24,6 +24,7 @@ pub mod events {
 
 /// A place in the history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct WatchMark {
     /// Everything up to this revision was told.
     pub revision: u64,
@@ -31,6 +32,7 @@ pub struct WatchMark {
 
 /// What became of the watched keys at one revision.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct WatchChange {
     /// The revision.
     pub revision: u64,
@@ -44,6 +46,7 @@ pub struct WatchChange {
 
 /// A change of one key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum WatchEvent {
     /// It has a value.

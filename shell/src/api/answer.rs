@@ -237,7 +237,7 @@ fn declined(refusal: Refusal) -> Problem {
                 "nothing changed; leave the id out to get one that is free",
             ),
             SessionRefusal::StaleEpoch { current } => {
-                let action = "nothing changed; stop serving the session: its owner of this epoch does";
+                let action = "nothing changed; who served the session in an earlier epoch stops: its owner of this epoch does";
                 let mut problem = problem(ProblemCode::StaleEpoch, action);
                 problem.current_revision = Some(current.0.0);
                 problem

@@ -7,18 +7,31 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
-use quorate_api::{AddMember, ClusterBrief, Health, HealthStatus, Mode, NodeName, StepDownRequest};
+use quorate_api::{
+    AddMember, ClusterBrief, ClusterStatus, Health, HealthStatus, Leadership, MemberChanged, Mode, NodeName,
+    NodesAnswer, Problem, Readiness, StepDownRequest,
+};
 
 use super::Shared;
 use super::answer::{Failure, json, json_with, with_type};
 use super::backend::BackendError;
+use super::openapi::problems::{AnyProblems, problems};
 use super::query::Query;
 use super::requests::misdirected;
 
 /// The content type of the OpenMetrics text format, which Prometheus reads.
 const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// `GET /health`: 200 as long as the process can answer, `degraded` without a leader.
+/// Says how the node does.
+///
+/// It is 200 as long as the process can answer, and `degraded` without a leader.
+#[utoipa::path(
+    get, path = "/health", operation_id = "getHealth", tag = "node",
+    responses(
+        (status = 200, description = "The process answers", body = Health),
+        AnyProblems,
+    ),
+)]
 pub(super) async fn health(State(shared): State<Arc<Shared>>) -> Response {
     let status = shared.backend.status();
     let degraded = status.leader.is_none() || status.reason.is_some();
@@ -45,12 +58,29 @@ pub(super) async fn health(State(shared): State<Arc<Shared>>) -> Response {
     })
 }
 
-/// `GET /livez`: 200 as long as the process can answer.
+/// Is there: 200 as long as the process can answer.
+#[utoipa::path(
+    get, path = "/livez", operation_id = "getLiveness", tag = "node",
+    responses(
+        (status = 200, description = "The process answers", body = String, content_type = "text/plain"),
+        AnyProblems,
+    ),
+)]
 pub(super) async fn live() -> Response {
     with_type(StatusCode::OK, "text/plain; charset=utf-8", "ok\n")
 }
 
-/// `GET /readyz`: 200 when the node serves linearizable reads and writes, else 503 with the reasons.
+/// Says whether the node serves linearizable reads and writes.
+#[utoipa::path(
+    get, path = "/readyz", operation_id = "getReadiness", tag = "node",
+    responses(
+        (status = 200, description = "It does", body = Readiness),
+        (
+            status = 503, description = "It does not, for these reasons; or it has too many connections",
+            content((Readiness = "application/json"), (Problem = "application/problem+json"))
+        ),
+    ),
+)]
 pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> Response {
     let readiness = shared.backend.readiness();
     if readiness.ready {
@@ -61,17 +91,44 @@ pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> Response {
     response
 }
 
-/// `GET /cluster/status`
-pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Response {
-    json(&shared.backend.status())
+problems! {
+    ViewProblems = ANY [BadRequest];
 }
 
-/// `GET /cluster/nodes`
-pub(super) async fn nodes(State(shared): State<Arc<Shared>>) -> Response {
-    json(&shared.backend.nodes())
+/// Describes the cluster as this node sees it.
+#[utoipa::path(
+    get, path = "/cluster/status", operation_id = "getStatus", tag = "cluster",
+    responses(
+        (status = 200, description = "The cluster", body = ClusterStatus),
+        ViewProblems,
+    ),
+)]
+pub(super) async fn status(State(shared): State<Arc<Shared>>, uri: Uri) -> Result<Response, Failure> {
+    Query::parse(uri.query(), &[])?;
+    Ok(json(&shared.backend.status()))
 }
 
-/// `GET /metrics`
+/// Lists the members.
+#[utoipa::path(
+    get, path = "/cluster/nodes", operation_id = "listNodes", tag = "cluster",
+    responses(
+        (status = 200, description = "The members", body = NodesAnswer),
+        ViewProblems,
+    ),
+)]
+pub(super) async fn nodes(State(shared): State<Arc<Shared>>, uri: Uri) -> Result<Response, Failure> {
+    Query::parse(uri.query(), &[])?;
+    Ok(json(&shared.backend.nodes()))
+}
+
+/// Tells the metrics of the node, in the OpenMetrics text format.
+#[utoipa::path(
+    get, path = "/metrics", operation_id = "getMetrics", tag = "node",
+    responses(
+        (status = 200, description = "The metrics", body = String, content_type = "application/openmetrics-text"),
+        AnyProblems,
+    ),
+)]
 pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     with_type(
         StatusCode::OK,
@@ -80,7 +137,21 @@ pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     )
 }
 
-/// `POST /cluster/members`
+problems! {
+    AddMemberProblems = MEMBERSHIP BODY [MemberNotFound];
+}
+
+/// Adds a member.
+///
+/// The node must run and be reached. It learns first and votes once it has caught up.
+#[utoipa::path(
+    post, path = "/cluster/members", operation_id = "addMember", tag = "cluster",
+    request_body(content = AddMember),
+    responses(
+        (status = 200, description = "The node is a member", body = MemberChanged),
+        AddMemberProblems,
+    ),
+)]
 pub(super) async fn add_member(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -101,7 +172,21 @@ pub(super) async fn add_member(
     Ok(json(&changed))
 }
 
-/// `DELETE /cluster/members/{name}`
+problems! {
+    RemoveMemberProblems = MEMBERSHIP [MemberNotFound];
+}
+
+/// Removes a member.
+#[utoipa::path(
+    delete, path = "/cluster/members/{name}", operation_id = "removeMember", tag = "cluster",
+    params(
+        ("name" = String, Path, description = "The name of a node"),
+    ),
+    responses(
+        (status = 200, description = "The node is no member any more", body = MemberChanged),
+        RemoveMemberProblems,
+    ),
+)]
 pub(super) async fn remove_member(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -120,7 +205,19 @@ pub(super) async fn remove_member(
     Ok(json(&changed))
 }
 
-/// `POST /cluster/step-down`
+problems! {
+    StepDownProblems = MEMBERSHIP BODY [MemberNotFound];
+}
+
+/// Has another node lead.
+#[utoipa::path(
+    post, path = "/cluster/step-down", operation_id = "stepDown", tag = "cluster",
+    request_body(content = Option<StepDownRequest>),
+    responses(
+        (status = 200, description = "Who led, and who leads", body = Leadership),
+        StepDownProblems,
+    ),
+)]
 pub(super) async fn step_down(
     State(shared): State<Arc<Shared>>,
     uri: Uri,

@@ -11,10 +11,27 @@ use quorate_core::state::{Command, Reply, Revision};
 
 use super::Shared;
 use super::answer::{Failure, json};
+use super::openapi::parameters::Carrying;
+use super::openapi::problems::problems;
 use super::query::Query;
 use super::requests::Change;
 
-/// `POST /v1/compact`
+problems! {
+    CompactProblems = WRITE BODY [Compacted, FutureRevision];
+}
+
+/// Forgets what the keys were before a revision.
+#[utoipa::path(
+    post, path = "/v1/compact", operation_id = "compact", tag = "keys",
+    params(
+        Carrying,
+    ),
+    request_body(content = CompactRequest),
+    responses(
+        (status = 200, description = "Older revisions can no longer be read", body = CompactAnswer),
+        CompactProblems,
+    ),
+)]
 pub(super) async fn compact(
     State(shared): State<Arc<Shared>>,
     uri: Uri,

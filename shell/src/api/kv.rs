@@ -20,13 +20,37 @@ use quorate_core::state::{
 
 use super::answer::{Failure, json, with_type};
 use super::backend::Oversized;
+use super::openapi::parameters::{Carrying, Condition, Freshness};
+use super::openapi::problems::problems;
 use super::query::Query;
 use super::requests::{Change, Read};
 use super::{Shared, words};
 
 pub(super) const PATH: &str = "/v1/kv/";
 
-/// `PUT /v1/kv/{key}`
+problems! {
+    PutProblems = WRITE [RequestTimeout, KeyTooLarge, ValueTooLarge, KeyNotFound, LeaseNotFound, RevisionConflict, RevisionConflict with 412];
+}
+
+/// Writes a key.
+///
+/// The body is the value as it is, whatever its content type.
+#[utoipa::path(
+    put, path = "/v1/kv/{*key}", operation_id = "putKey", tag = "keys",
+    params(
+        ("key" = String, Path, description = "The key, percent-encoded: it may hold slashes and any other bytes"),
+        Condition,
+        ("lease" = Option<String>, Query, description = "The id of a lease with which the key goes, or `keep` for \
+            the one that it has"),
+        ("previous" = Option<bool>, Query, description = "Whether to answer what was there before"),
+        Carrying,
+    ),
+    request_body(content = Vec<u8>, description = "The value", content_type = "application/octet-stream"),
+    responses(
+        (status = 200, description = "The key has its value", body = PutAnswer),
+        PutProblems,
+    ),
+)]
 pub(super) async fn put(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -57,7 +81,26 @@ pub(super) async fn put(
     Ok(json(&PutAnswer { revision, previous }))
 }
 
-/// `DELETE /v1/kv/{key}`
+problems! {
+    DeleteProblems = WRITE [KeyTooLarge, RevisionConflict, RevisionConflict with 412];
+}
+
+/// Deletes a key.
+///
+/// It is no error when there is no such key.
+#[utoipa::path(
+    delete, path = "/v1/kv/{*key}", operation_id = "deleteKey", tag = "keys",
+    params(
+        ("key" = String, Path, description = "The key, percent-encoded: it may hold slashes and any other bytes"),
+        Condition,
+        ("previous" = Option<bool>, Query, description = "Whether to answer what was there before"),
+        Carrying,
+    ),
+    responses(
+        (status = 200, description = "The key is gone", body = DeleteAnswer),
+        DeleteProblems,
+    ),
+)]
 pub(super) async fn delete(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -86,7 +129,38 @@ pub(super) async fn delete(
     }))
 }
 
-/// `GET /v1/kv/{key}`
+problems! {
+    GetProblems = READ [KeyTooLarge, KeyNotFound, Compacted, FutureRevision];
+}
+
+/// Reads a key.
+///
+/// The answer is the value as it is with its history in headers, or all of it as JSON for a request that accepts
+/// `application/json`.
+#[utoipa::path(
+    get, path = "/v1/kv/{*key}", operation_id = "getKey", tag = "keys",
+    params(
+        ("key" = String, Path, description = "The key, percent-encoded: it may hold slashes and any other bytes"),
+        Freshness,
+        ("revision" = Option<u64>, Query, description = "As of which revision; the latest when it is left out"),
+        ("Accept" = Option<String>, Header, description = "`application/json` for JSON"),
+    ),
+    responses(
+        (
+            status = 200, description = "The key",
+            content((KeyValue = "application/json"), (Vec<u8> = "application/octet-stream")),
+            headers(
+                ("ETag" = String, description = "The revision that wrote the value, as an entity tag; of a raw value \
+                    only"),
+                ("Quorate-Revision" = u64, description = "The revision that wrote the value"),
+                ("Quorate-Create-Revision" = u64, description = "The revision that created the key"),
+                ("Quorate-Version" = u64, description = "How many times the key was written since it was created"),
+                ("Quorate-Lease" = u64, description = "The lease with which the key goes, if any"),
+            )
+        ),
+        GetProblems,
+    ),
+)]
 pub(super) async fn get(
     State(shared): State<Arc<Shared>>,
     uri: Uri,

@@ -16,6 +16,8 @@ use quorate_core::state::{Command, LeaseId, Refusal, Reply};
 use super::Shared;
 use super::answer::{Failure, json};
 use super::backend::BackendError;
+use super::openapi::parameters::{Carrying, Freshness};
+use super::openapi::problems::problems;
 use super::query::Query;
 use super::requests::{Change, Read, misdirected};
 use super::words::milliseconds;
@@ -24,7 +26,22 @@ use super::words::milliseconds;
 const LIMIT_DEFAULT: usize = 1000;
 const LIMIT_MAX: usize = 10_000;
 
-/// `POST /v1/leases`
+problems! {
+    GrantProblems = WRITE BODY [LeaseExists];
+}
+
+/// Grants a lease.
+#[utoipa::path(
+    post, path = "/v1/leases", operation_id = "grantLease", tag = "leases",
+    params(
+        Carrying,
+    ),
+    request_body(content = GrantRequest),
+    responses(
+        (status = 200, description = "The lease", body = LeaseAnswer),
+        GrantProblems,
+    ),
+)]
 pub(super) async fn grant(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -45,7 +62,24 @@ pub(super) async fn grant(
     }
 }
 
-/// `GET /v1/leases`
+problems! {
+    ListProblems = READ [];
+}
+
+/// Lists leases.
+#[utoipa::path(
+    get, path = "/v1/leases", operation_id = "listLeases", tag = "leases",
+    params(
+        ("after" = Option<u64>, Query, description = "Only leases after this id"),
+        ("limit" = Option<u64>, Query, description = "How many at the most; 1,000 when it is left out",
+            minimum = 1, maximum = 10_000),
+        Freshness,
+    ),
+    responses(
+        (status = 200, description = "The leases", body = LeasesAnswer),
+        ListProblems,
+    ),
+)]
 pub(super) async fn list(State(shared): State<Arc<Shared>>, uri: Uri) -> Result<Response, Failure> {
     let query = Query::parse(uri.query(), &["consistency", "min_revision", "after", "limit"])?;
     let limit = query.limit(LIMIT_DEFAULT, LIMIT_MAX)?;
@@ -71,7 +105,22 @@ pub(super) async fn list(State(shared): State<Arc<Shared>>, uri: Uri) -> Result<
     }))
 }
 
-/// `GET /v1/leases/{id}`
+problems! {
+    ShowProblems = READ [LeaseNotFound];
+}
+
+/// Describes a lease.
+#[utoipa::path(
+    get, path = "/v1/leases/{id}", operation_id = "getLease", tag = "leases",
+    params(
+        ("id" = u64, Path, description = "The id of a lease"),
+        Freshness,
+    ),
+    responses(
+        (status = 200, description = "The lease and its keys", body = LeaseView),
+        ShowProblems,
+    ),
+)]
 pub(super) async fn show(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -99,7 +148,22 @@ pub(super) async fn show(
     }))
 }
 
-/// `DELETE /v1/leases/{id}`
+problems! {
+    RevokeProblems = WRITE [LeaseNotFound];
+}
+
+/// Revokes a lease, with which its keys go.
+#[utoipa::path(
+    delete, path = "/v1/leases/{id}", operation_id = "revokeLease", tag = "leases",
+    params(
+        ("id" = u64, Path, description = "The id of a lease"),
+        Carrying,
+    ),
+    responses(
+        (status = 200, description = "The lease and its keys are gone", body = RevokeAnswer),
+        RevokeProblems,
+    ),
+)]
 pub(super) async fn revoke(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -121,7 +185,21 @@ pub(super) async fn revoke(
     }
 }
 
-/// `POST /v1/leases/{id}/keep-alive`
+problems! {
+    KeepAliveProblems = READ [LeaseNotFound];
+}
+
+/// Keeps a lease alive.
+#[utoipa::path(
+    post, path = "/v1/leases/{id}/keep-alive", operation_id = "keepLeaseAlive", tag = "leases",
+    params(
+        ("id" = u64, Path, description = "The id of a lease"),
+    ),
+    responses(
+        (status = 200, description = "The lease lasts anew, from when the request came", body = LeaseAnswer),
+        KeepAliveProblems,
+    ),
+)]
 pub(super) async fn keep_alive(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -134,7 +212,19 @@ pub(super) async fn keep_alive(
     Ok(json(&lease_answer(id, ttl)))
 }
 
-/// `POST /v1/leases/keep-alive`
+problems! {
+    KeepManyAliveProblems = READ BODY [];
+}
+
+/// Keeps many leases alive, up to 1,000 of them.
+#[utoipa::path(
+    post, path = "/v1/leases/keep-alive", operation_id = "keepLeasesAlive", tag = "leases",
+    request_body(content = KeepAliveRequest),
+    responses(
+        (status = 200, description = "Those that last, and those that are gone", body = KeepAliveAnswer),
+        KeepManyAliveProblems,
+    ),
+)]
 pub(super) async fn keep_many_alive(
     State(shared): State<Arc<Shared>>,
     uri: Uri,

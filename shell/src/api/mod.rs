@@ -2,6 +2,7 @@
 //!
 //! - [`backend`]: what the handlers need of the node; the node implements it.
 //! - [`router`]: the paths, as an axum router over a backend.
+//! - [`openapi`]: describes them.
 //! - [`server`]: serves a router on listeners of the network port.
 //!
 //! Everything here is bounded: connections, the bytes of requests in flight (64 MiB), the sizes of keys,
@@ -15,7 +16,6 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::middleware;
-use axum::routing::{delete, get, post, put};
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method, Uri};
@@ -24,6 +24,8 @@ use quorate_api::ProblemCode;
 use quorate_core::Instant;
 use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::config::{Limits, Timeouts};
 use crate::port::Clock;
@@ -38,6 +40,7 @@ mod data_tests;
 mod fake;
 mod kv;
 mod leases;
+mod openapi;
 mod placement;
 mod query;
 mod ranges;
@@ -58,6 +61,7 @@ mod words;
 
 use answer::Failure;
 use backend::{Backend, BackendError, Oversized};
+use openapi::also_at;
 
 /// How many bytes of requests and answers may be in flight, all connections together, in KiB. Health, status and
 /// membership are outside it, so that an operator gets through when data does not.
@@ -81,6 +85,7 @@ struct Shared {
     in_flight: Arc<Semaphore>,
     keep_alives: Arc<Semaphore>,
     bytes_out: streams::BytesOut,
+    described: openapi::Served,
     settings_turns: Semaphore,
 }
 
@@ -92,6 +97,7 @@ pub fn router(
     timeouts: Timeouts,
 ) -> Router {
     let read_to_end = middleware::from_fn_with_state(Arc::clone(&clock), unread::read_to_end);
+    let (routes, description) = routes().split_for_parts();
     let shared = Arc::new(Shared {
         backend,
         clock,
@@ -100,56 +106,68 @@ pub fn router(
         in_flight: Arc::new(Semaphore::new(IN_FLIGHT_KIB)),
         keep_alives: Arc::new(Semaphore::new(KEEP_ALIVES_IN_FLIGHT)),
         bytes_out: streams::BytesOut::default(),
+        described: openapi::Served::of(description),
         settings_turns: Semaphore::new(1),
     });
-    Router::new()
-        .route("/v1/kv/{*key}", get(kv::get).put(kv::put).delete(kv::delete))
-        .route("/v1/kv", get(ranges::list).delete(ranges::delete))
-        .route(kv::PATH, get(ranges::list))
-        .route("/v1/txn", post(txn::transact))
-        .route("/v1/compact", post(compact::compact))
-        .route("/v1/leases", get(leases::list).post(leases::grant))
-        .route("/v1/leases/keep-alive", post(leases::keep_many_alive))
-        .route("/v1/leases/{id}", get(leases::show).delete(leases::revoke))
-        .route("/v1/leases/{id}/keep-alive", post(leases::keep_alive))
-        .route("/v1/sessions", get(sessions::list).post(sessions::create))
-        .route("/v1/sessions/{id}", get(sessions::show).delete(sessions::delete))
-        .route("/v1/sessions/{id}/touch", post(sessions::touch))
-        .route("/v1/sessions/{id}/route", get(sessions::route))
-        .route("/sessions", get(sessions::list).post(sessions::create))
-        .route("/sessions/{id}", get(sessions::show).delete(sessions::delete))
-        .route("/sessions/{id}/touch", post(sessions::touch))
-        .route("/sessions/{id}/route", get(sessions::route))
-        .route("/v1/watch", get(watch::watch))
-        .merge(streams::routes())
-        .merge(settings::routes())
-        .route("/v1/watch/sessions", get(session_watch::watch))
-        .route("/health", get(cluster::health))
-        .route("/livez", get(cluster::live))
-        .route("/readyz", get(cluster::ready))
-        .route("/health/live", get(cluster::live))
-        .route("/health/ready", get(cluster::ready))
-        .route("/metrics", get(cluster::metrics))
-        .route("/cluster/status", get(cluster::status))
-        .route("/cluster/nodes", get(cluster::nodes))
-        .route("/cluster/members", get(cluster::nodes).post(cluster::add_member))
-        .route("/cluster/members/{name}", delete(cluster::remove_member))
-        .route("/cluster/nodes/{id}/drain", post(placement::drain))
-        .route("/cluster/nodes/{id}/undrain", post(placement::undrain))
-        .route("/cluster/nodes/{id}/capacity", put(placement::set_capacity))
-        .route("/cluster/rebalance", post(placement::rebalance))
-        .route("/cluster/sessions", get(sessions::list))
-        .route("/cluster/step-down", post(cluster::step_down))
+    routes
         .fallback(no_such_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(read_to_end)
         .with_state(shared)
 }
 
+/// The paths, each with its description.
+fn routes() -> OpenApiRouter<Arc<Shared>> {
+    openapi::router()
+        .routes(routes!(kv::get, kv::put, kv::delete))
+        .routes(routes!(ranges::list, ranges::delete))
+        .routes(also_at(kv::PATH, routes!(ranges::list)))
+        .routes(routes!(txn::transact))
+        .routes(routes!(compact::compact))
+        .routes(routes!(leases::list, leases::grant))
+        .routes(routes!(leases::keep_many_alive))
+        .routes(routes!(leases::show, leases::revoke))
+        .routes(routes!(leases::keep_alive))
+        .routes(routes!(sessions::list, sessions::create))
+        .routes(routes!(sessions::show, sessions::delete))
+        .routes(routes!(sessions::touch))
+        .routes(routes!(sessions::route))
+        .routes(also_at("/sessions", routes!(sessions::list, sessions::create)))
+        .routes(also_at(
+            "/sessions/{id}",
+            routes!(sessions::show, sessions::delete),
+        ))
+        .routes(also_at("/sessions/{id}/touch", routes!(sessions::touch)))
+        .routes(also_at("/sessions/{id}/route", routes!(sessions::route)))
+        .routes(also_at("/cluster/sessions", routes!(sessions::list)))
+        .routes(routes!(watch::watch))
+        .routes(routes!(session_watch::watch))
+        .merge(streams::routes())
+        .merge(settings::routes())
+        .routes(routes!(cluster::health))
+        .routes(routes!(cluster::live))
+        .routes(routes!(cluster::ready))
+        .routes(also_at("/health/live", routes!(cluster::live)))
+        .routes(also_at("/health/ready", routes!(cluster::ready)))
+        .routes(routes!(cluster::metrics))
+        .routes(routes!(cluster::status))
+        .routes(routes!(cluster::nodes))
+        .routes(also_at("/cluster/members", routes!(cluster::nodes)))
+        .routes(routes!(cluster::add_member))
+        .routes(routes!(cluster::remove_member))
+        .routes(routes!(cluster::step_down))
+        .routes(routes!(placement::drain))
+        .routes(routes!(placement::undrain))
+        .routes(routes!(placement::set_capacity))
+        .routes(routes!(placement::rebalance))
+        .routes(routes!(openapi::document))
+        .routes(routes!(openapi::page))
+}
+
 async fn no_such_path(uri: Uri) -> Failure {
     let paths = "keys are under /v1/kv, transactions at /v1/txn, leases under /v1/leases, watches at /v1/watch, \
                  sessions under /v1/sessions, settings under /v1/settings, event streams under /v1/streams, tails of them at /v1/tail, the cluster under /health, \
-                 /cluster/status, /cluster/nodes and /metrics";
+                 /cluster/status, /cluster/nodes and /metrics; /docs describes all of it";
     Failure::new(
         ProblemCode::NotFound,
         format!("there is nothing at {}", uri.path()),
@@ -158,6 +176,12 @@ async fn no_such_path(uri: Uri) -> Failure {
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Failure {
+    if uri.path() == kv::PATH && [Method::PUT, Method::DELETE].contains(&method) {
+        return Failure::bad_request(
+            "the key is empty",
+            "name a key behind /v1/kv/; DELETE /v1/kv with prefix= deletes several",
+        );
+    }
     let detail = format!("{} does not take {method}", uri.path());
     Failure::new(
         ProblemCode::MethodNotAllowed,

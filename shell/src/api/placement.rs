@@ -19,6 +19,8 @@ use quorate_core::state::{Command, Drain, Reply, Revision, SessionCommand, Sessi
 use super::Shared;
 use super::answer::{Failure, json};
 use super::backend::{Placement, ReadOptions};
+use super::openapi::parameters::Carrying;
+use super::openapi::problems::problems;
 use super::query::Query;
 use super::requests::{Change, misdirected};
 use super::sessions::member;
@@ -28,7 +30,23 @@ const LOOK: Duration = Duration::from_millis(50);
 /// What of the time of a request is left for the answer.
 const ANSWER: Duration = Duration::from_millis(200);
 
-/// `POST /cluster/nodes/{id}/drain`
+problems! {
+    DrainProblems = WRITE READ BODY [MemberNotFound];
+}
+
+/// Gives the sessions of a node away, and no new ones to it.
+#[utoipa::path(
+    post, path = "/cluster/nodes/{id}/drain", operation_id = "drainNode", tag = "cluster",
+    params(
+        ("id" = String, Path, description = "The name of a node"),
+        Carrying,
+    ),
+    request_body(content = Option<DrainRequest>),
+    responses(
+        (status = 200, description = "What came of it within the time of a request", body = DrainAnswer),
+        DrainProblems,
+    ),
+)]
 pub(super) async fn drain(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -57,6 +75,9 @@ pub(super) async fn drain(
         _ if after.due > 0 => vec![format!(
             "{left} sessions are still being moved; the cluster goes on"
         )],
+        _ if !others_are_open(&after, node) => vec![format!(
+            "no other node takes sessions, all are draining, away or without capacity; {left} sessions stay until one does"
+        )],
         _ => vec![format!(
             "no other node has room for {left} sessions; they stay until one has, or with \"force\""
         )],
@@ -69,7 +90,22 @@ pub(super) async fn drain(
     }))
 }
 
-/// `POST /cluster/nodes/{id}/undrain`
+problems! {
+    UndrainProblems = WRITE [MemberNotFound];
+}
+
+/// Ends the drain of a node.
+#[utoipa::path(
+    post, path = "/cluster/nodes/{id}/undrain", operation_id = "undrainNode", tag = "cluster",
+    params(
+        ("id" = String, Path, description = "The name of a node"),
+        Carrying,
+    ),
+    responses(
+        (status = 200, description = "The node takes sessions again", body = PlacementChanged),
+        UndrainProblems,
+    ),
+)]
 pub(super) async fn undrain(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -86,7 +122,23 @@ pub(super) async fn undrain(
     Ok(json(&done(changed)))
 }
 
-/// `PUT /cluster/nodes/{id}/capacity`
+problems! {
+    SetCapacityProblems = WRITE BODY [MemberNotFound];
+}
+
+/// Sets how many sessions a node may have.
+#[utoipa::path(
+    put, path = "/cluster/nodes/{id}/capacity", operation_id = "setCapacity", tag = "cluster",
+    params(
+        ("id" = String, Path, description = "The name of a node"),
+        Carrying,
+    ),
+    request_body(content = CapacityRequest),
+    responses(
+        (status = 200, description = "The node has this capacity", body = PlacementChanged),
+        SetCapacityProblems,
+    ),
+)]
 pub(super) async fn set_capacity(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -107,7 +159,21 @@ pub(super) async fn set_capacity(
     Ok(json(&done(changed)))
 }
 
-/// `POST /cluster/rebalance`
+problems! {
+    RebalanceProblems = WRITE READ [];
+}
+
+/// Moves sessions until the nodes are level.
+#[utoipa::path(
+    post, path = "/cluster/rebalance", operation_id = "rebalance", tag = "cluster",
+    params(
+        Carrying,
+    ),
+    responses(
+        (status = 200, description = "What came of it within the time of a request", body = RebalanceAnswer),
+        RebalanceProblems,
+    ),
+)]
 pub(super) async fn rebalance(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -117,9 +183,21 @@ pub(super) async fn rebalance(
     let change = Change::read(&query, &headers, &uri)?;
     let (_, due) = shared.change_placement(SessionCommand::Rebalance, change).await?;
     let after = shared.wait_for_moves(&uri, |_| false).await?;
+    let sessions_moved = due.saturating_sub(after.due);
+    let reason = (after.due == 0 && sessions_moved == 0).then(|| {
+        let open = after.nodes.iter().filter(|load| load.is_open()).count();
+        let why = match open {
+            0 | 1 => {
+                "there are no two nodes that take sessions: the others are draining, away or without capacity"
+            }
+            _ => "the nodes are level already, as far as they have room",
+        };
+        why.to_owned()
+    });
     Ok(json(&RebalanceAnswer {
         success: after.due == 0,
-        sessions_moved: due.saturating_sub(after.due),
+        sessions_moved,
+        reason,
     }))
 }
 
@@ -128,6 +206,12 @@ fn done((revision, _): (Revision, u64)) -> PlacementChanged {
         success: true,
         revision: revision.0,
     }
+}
+
+/// Whether a node other than this one takes sessions.
+fn others_are_open(placement: &Placement, node: NodeId) -> bool {
+    let mut nodes = placement.nodes.iter();
+    nodes.any(|load| load.node != node && load.is_open())
 }
 
 fn sessions_of(placement: &Placement, node: NodeId) -> u64 {

@@ -11,6 +11,8 @@ use quorate_api::{DeleteRangeAnswer, ListAnswer, Order, SortBy};
 use quorate_core::state::{Command, DeleteRange, Detail, Found, KeyRange, Query as StateQuery, Reply, Span};
 
 use super::answer::{Failure, json};
+use super::openapi::parameters::{Carrying, Freshness};
+use super::openapi::problems::problems;
 use super::query::Query;
 use super::requests::{Change, Read};
 use super::{Shared, words};
@@ -21,7 +23,38 @@ const LIMIT_MAX: usize = 10_000;
 /// About how many bytes a listing holds.
 const BYTES_MAX: usize = 1 << 20;
 
-/// `GET /v1/kv`
+problems! {
+    ListProblems = READ [Compacted, FutureRevision];
+}
+
+/// Lists keys.
+///
+/// Without `prefix`, `start` and `end` they are all keys.
+#[utoipa::path(
+    get, path = "/v1/kv", operation_id = "listKeys", tag = "keys",
+    params(
+        ("prefix" = Option<String>, Query, description = "Only keys that begin so, percent-encoded"),
+        ("start" = Option<String>, Query, description = "Only keys from this one on"),
+        ("end" = Option<String>, Query, description = "Only keys before this one"),
+        ("limit" = Option<u64>, Query, description = "How many at the most; 1,000 when it is left out",
+            minimum = 1, maximum = 10_000),
+        ("sort" = Option<SortBy>, Query, description = "What the keys are sorted by"),
+        ("order" = Option<Order>, Query, description = "Which way the order goes"),
+        ("keys_only" = Option<bool>, Query, description = "Whether to leave out the values"),
+        ("count" = Option<bool>, Query, description = "Whether to count all keys of the range"),
+        ("count_only" = Option<bool>, Query, description = "Whether to count the keys and answer nothing else"),
+        ("min_mod_revision" = Option<u64>, Query, description = "Only keys written at this revision or later"),
+        ("max_mod_revision" = Option<u64>, Query, description = "Only keys written at this revision or before"),
+        ("min_create_revision" = Option<u64>, Query, description = "Only keys created at this revision or later"),
+        ("max_create_revision" = Option<u64>, Query, description = "Only keys created at this revision or before"),
+        Freshness,
+        ("revision" = Option<u64>, Query, description = "As of which revision; the latest when it is left out"),
+    ),
+    responses(
+        (status = 200, description = "The keys", body = ListAnswer),
+        ListProblems,
+    ),
+)]
 pub(super) async fn list(State(shared): State<Arc<Shared>>, uri: Uri) -> Result<Response, Failure> {
     let own = [
         "prefix",
@@ -68,7 +101,27 @@ pub(super) async fn list(State(shared): State<Arc<Shared>>, uri: Uri) -> Result<
     }))
 }
 
-/// `DELETE /v1/kv`
+problems! {
+    DeleteProblems = WRITE [];
+}
+
+/// Deletes many keys.
+///
+/// One of `prefix`, `start` and `end` says which; an empty `prefix=` is all keys.
+#[utoipa::path(
+    delete, path = "/v1/kv", operation_id = "deleteKeys", tag = "keys",
+    params(
+        ("prefix" = Option<String>, Query, description = "Only keys that begin so, percent-encoded"),
+        ("start" = Option<String>, Query, description = "Only keys from this one on"),
+        ("end" = Option<String>, Query, description = "Only keys before this one"),
+        ("previous" = Option<bool>, Query, description = "Whether to answer what was there before"),
+        Carrying,
+    ),
+    responses(
+        (status = 200, description = "The keys are gone", body = DeleteRangeAnswer),
+        DeleteProblems,
+    ),
+)]
 pub(super) async fn delete(
     State(shared): State<Arc<Shared>>,
     uri: Uri,

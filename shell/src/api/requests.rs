@@ -45,6 +45,14 @@ impl<'a> Read<'a> {
         }
     }
 
+    /// The latest state, as seen by all, in which this revision is made.
+    pub(super) fn with(made: Revision, uri: &'a Uri) -> Read<'a> {
+        Read {
+            min_revision: made,
+            ..Read::latest(uri)
+        }
+    }
+
     pub(super) fn uri(&self) -> &'a Uri {
         self.uri
     }

@@ -14,11 +14,32 @@ use quorate_core::state::{Event, Interest, KeyRange, Kinds, Revision, SessionEve
 use super::Shared;
 use super::answer::Failure;
 use super::backend::Backend;
+use super::openapi::parameters::Following;
+use super::openapi::problems::problems;
 use super::query::Query;
 use super::sessions::{member, node_name, view};
 use super::watch::{Words, stream};
 
-/// `GET /v1/watch/sessions`
+problems! {
+    WatchProblems = WATCH READ [FutureRevision, MemberNotFound];
+}
+
+/// Tells what becomes of sessions, in the eyes of a node or of all.
+///
+/// Server-sent events: `open` and `progress` with a `WatchMark`, `change` with a `SessionChange`, and `cancel` with a
+/// `Problem` at the end. The id of an event is the revision up to which everything was told.
+#[utoipa::path(
+    get, path = "/v1/watch/sessions", operation_id = "watchSessions", tag = "sessions",
+    extensions(("x-server-sent-events" = json!({"open": "WatchMark", "change": "SessionChange", "progress": "WatchMark", "cancel": "Problem"}))),
+    params(
+        ("node" = Option<String>, Query, description = "In the eyes of this node; what it is given and loses"),
+        Following,
+    ),
+    responses(
+        (status = 200, description = "Events, as they happen", content_type = "text/event-stream", body = String),
+        WatchProblems,
+    ),
+)]
 pub(super) async fn watch(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -39,7 +60,7 @@ pub(super) async fn watch(
         node,
         backend: Arc::clone(&shared.backend),
     };
-    stream(&shared, interest, &query, &headers, words)
+    stream(&shared, &uri, interest, &query, &headers, words).await
 }
 
 /// What becomes of sessions, in the eyes of a node or of all.

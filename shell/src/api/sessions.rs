@@ -20,6 +20,8 @@ use quorate_core::state::{
 use super::Shared;
 use super::answer::{Failure, json};
 use super::backend::{BackendError, Oversized};
+use super::openapi::parameters::{Carrying, Freshness};
+use super::openapi::problems::problems;
 use super::query::Query;
 use super::requests::{Change, Read, misdirected};
 
@@ -31,7 +33,22 @@ const LISTED_BYTES: usize = 8 << 20;
 /// How long the name of a client may be, in bytes.
 const CLIENT_BYTES_MAX: usize = 1024;
 
-/// `POST /v1/sessions`
+problems! {
+    CreateProblems = WRITE BODY [SessionExists, NoRoom, ValueTooLarge];
+}
+
+/// Creates a session on a node that has room for it.
+#[utoipa::path(
+    post, path = "/v1/sessions", operation_id = "createSession", tag = "sessions",
+    params(
+        Carrying,
+    ),
+    request_body(content = Option<CreateSession>),
+    responses(
+        (status = 200, description = "The session and its owner", body = SessionView),
+        CreateProblems,
+    ),
+)]
 pub(super) async fn create(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -63,7 +80,25 @@ pub(super) async fn create(
     shared.change_session(command, change).await
 }
 
-/// `GET /v1/sessions`, and `GET /cluster/sessions`
+problems! {
+    ListProblems = READ [MemberNotFound];
+}
+
+/// Lists sessions.
+#[utoipa::path(
+    get, path = "/v1/sessions", operation_id = "listSessions", tag = "sessions",
+    params(
+        ("node" = Option<String>, Query, description = "Only those of this node"),
+        ("after" = Option<String>, Query, description = "Only sessions after this id"),
+        ("limit" = Option<u64>, Query, description = "How many at the most; 1,000 when it is left out",
+            minimum = 1, maximum = 10_000),
+        Freshness,
+    ),
+    responses(
+        (status = 200, description = "The sessions", body = SessionsAnswer),
+        ListProblems,
+    ),
+)]
 pub(super) async fn list(State(shared): State<Arc<Shared>>, uri: Uri) -> Result<Response, Failure> {
     let query = Query::parse(
         uri.query(),
@@ -98,7 +133,22 @@ pub(super) async fn list(State(shared): State<Arc<Shared>>, uri: Uri) -> Result<
     }))
 }
 
-/// `GET /v1/sessions/{id}`
+problems! {
+    ShowProblems = READ [SessionNotFound];
+}
+
+/// Describes a session.
+#[utoipa::path(
+    get, path = "/v1/sessions/{id}", operation_id = "getSession", tag = "sessions",
+    params(
+        ("id" = String, Path, description = "The id of a session"),
+        Freshness,
+    ),
+    responses(
+        (status = 200, description = "The session", body = SessionView),
+        ShowProblems,
+    ),
+)]
 pub(super) async fn show(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -108,7 +158,22 @@ pub(super) async fn show(
     Ok(json(&view(Some(&shared.backend.members()?), session)))
 }
 
-/// `GET /v1/sessions/{id}/route`
+problems! {
+    RouteProblems = READ [SessionNotFound];
+}
+
+/// Says where the owner of a session is.
+#[utoipa::path(
+    get, path = "/v1/sessions/{id}/route", operation_id = "routeSession", tag = "sessions",
+    params(
+        ("id" = String, Path, description = "The id of a session"),
+        Freshness,
+    ),
+    responses(
+        (status = 200, description = "The owner and its address", body = SessionRoute),
+        RouteProblems,
+    ),
+)]
 pub(super) async fn route(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -131,7 +196,23 @@ pub(super) async fn route(
     }))
 }
 
-/// `POST /v1/sessions/{id}/touch`
+problems! {
+    TouchProblems = WRITE BODY [SessionNotFound, StaleEpoch, ValueTooLarge];
+}
+
+/// Touches a session: it is active, and may carry another payload.
+#[utoipa::path(
+    post, path = "/v1/sessions/{id}/touch", operation_id = "touchSession", tag = "sessions",
+    params(
+        ("id" = String, Path, description = "The id of a session"),
+        Carrying,
+    ),
+    request_body(content = Option<TouchSession>),
+    responses(
+        (status = 200, description = "The session", body = SessionView),
+        TouchProblems,
+    ),
+)]
 pub(super) async fn touch(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -157,7 +238,23 @@ pub(super) async fn touch(
     shared.change_session(command, change).await
 }
 
-/// `DELETE /v1/sessions/{id}`
+problems! {
+    DeleteProblems = WRITE [SessionNotFound, StaleEpoch];
+}
+
+/// Ends a session.
+#[utoipa::path(
+    delete, path = "/v1/sessions/{id}", operation_id = "deleteSession", tag = "sessions",
+    params(
+        ("id" = String, Path, description = "The id of a session"),
+        ("epoch" = Option<u64>, Query, description = "Only in this epoch"),
+        Carrying,
+    ),
+    responses(
+        (status = 200, description = "The session is over", body = SessionEnded),
+        DeleteProblems,
+    ),
+)]
 pub(super) async fn delete(
     State(shared): State<Arc<Shared>>,
     uri: Uri,

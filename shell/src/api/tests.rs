@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::backend::BackendError;
 use super::fake::FakeBackend;
+use super::openapi::contract::{Exchange, contract};
 use super::server::Server;
 use super::*;
 use crate::port::system::{ListenerOptions, ports};
@@ -37,6 +38,8 @@ pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) headers: http::HeaderMap,
     pub(super) body: Bytes,
+    /// The id of the operation that answered, by the document, with which the answer agrees.
+    pub(super) operation: Option<String>,
 }
 
 impl Answer {
@@ -62,6 +65,18 @@ impl Answer {
     }
 }
 
+/// The node's router, over a backend of a test.
+pub(super) fn router_over(backend: &Arc<FakeBackend>, clock: &Arc<dyn Clock>, limits: Limits) -> Router {
+    let timeouts = Timeouts {
+        request: Duration::from_millis(500),
+        leader_wait: Duration::from_millis(200),
+        shutdown: PATIENCE,
+        ..Timeouts::default()
+    };
+    let backend = Arc::clone(backend) as Arc<dyn Backend>;
+    router(backend, Arc::clone(clock), limits, timeouts)
+}
+
 impl Port {
     pub(super) async fn open() -> Port {
         Port::with(100, Limits::default()).await
@@ -79,19 +94,8 @@ impl Port {
             .expect("a free port");
         let address = listener.local_address().expect("it listens");
         let backend = Arc::new(FakeBackend::new());
-        let timeouts = Timeouts {
-            request: Duration::from_millis(500),
-            leader_wait: Duration::from_millis(200),
-            shutdown: PATIENCE,
-            ..Timeouts::default()
-        };
         let server = Server {
-            router: router(
-                Arc::clone(&backend) as Arc<dyn Backend>,
-                Arc::clone(&ports.clock),
-                limits,
-                timeouts,
-            ),
+            router: router_over(&backend, &ports.clock, limits),
             clock: ports.clock,
             max_connections,
             grace: PATIENCE,
@@ -119,12 +123,32 @@ impl Port {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Answer {
+        self.exchange(method, path, headers, body, usize::MAX).await
+    }
+
+    /// The first parts of an answer without an end.
+    pub(super) async fn beginning(&self, path: &str, headers: &[(&str, &str)], frames: usize) -> Answer {
+        self.exchange(Method::GET, path, headers, b"", frames).await
+    }
+
+    /// Sends a request, and holds the answer against the document.
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+        frames_max: usize,
+    ) -> Answer {
         let stream = TcpStream::connect(self.address).await.expect("it listens");
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .expect("it speaks HTTP");
         tokio::spawn(connection);
-        let mut request = Request::builder().method(method).uri(path).header("host", "test");
+        let mut request = Request::builder()
+            .method(method.clone())
+            .uri(path)
+            .header("host", "test");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -133,17 +157,35 @@ impl Port {
             .expect("a request");
         let answer = async {
             let response = sender.send_request(request).await.expect("an answer");
-            let (head, body) = response.into_parts();
-            let body = body.collect().await.expect("a whole answer").to_bytes();
-            Answer {
-                status: head.status,
-                headers: head.headers,
-                body,
+            let (head, mut rest) = response.into_parts();
+            let mut body = Vec::new();
+            let mut frames = 0;
+            while frames < frames_max
+                && let Some(frame) = rest.frame().await
+            {
+                let frame = frame.expect("the answer does not break off");
+                body.extend_from_slice(&frame.into_data().unwrap_or_default());
+                frames += 1;
             }
+            (head.status, head.headers, body)
         };
-        tokio::time::timeout(PATIENCE, answer)
+        let (status, headers, answer) = tokio::time::timeout(PATIENCE, answer)
             .await
-            .expect("an answer in time")
+            .expect("an answer in time");
+        let operation = contract().check(&Exchange {
+            method: &method,
+            path,
+            request: body,
+            status,
+            headers: &headers,
+            body: &answer,
+        });
+        Answer {
+            status,
+            headers,
+            body: answer.into(),
+            operation: operation.map(str::to_owned),
+        }
     }
 
     pub(super) async fn get(&self, path: &str) -> Answer {
@@ -356,9 +398,11 @@ async fn an_unknown_path_and_a_wrong_method_are_problems() {
             .all(|method| allowed.contains(method)),
         "{allowed}"
     );
-    port.put("/v1/kv/", b"")
+    let problem = port
+        .put("/v1/kv/", b"")
         .await
-        .problem(405, ProblemCode::MethodNotAllowed);
+        .problem(400, ProblemCode::BadRequest);
+    assert_eq!(problem.detail, "the key is empty");
 }
 
 #[tokio::test]

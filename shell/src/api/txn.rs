@@ -20,13 +20,32 @@ use quorate_core::state::{
 
 use super::answer::{Failure, json};
 use super::backend::{BackendError, Oversized};
+use super::openapi::parameters::Carrying;
+use super::openapi::problems::problems;
 use super::query::Query;
 use super::ranges::detail;
 use super::requests::Change;
 use super::{Shared, words};
 use crate::config::Limits;
 
-/// `POST /v1/txn`
+problems! {
+    TransactProblems = WRITE BODY [MalformedTransaction, KeyTooLarge, ValueTooLarge, LeaseNotFound, Compacted, FutureRevision];
+}
+
+/// Compares, then does one thing or another, as one change.
+///
+/// Each part may be left out. Transactions nest.
+#[utoipa::path(
+    post, path = "/v1/txn", operation_id = "transact", tag = "transactions",
+    params(
+        Carrying,
+    ),
+    request_body(content = TxnRequest),
+    responses(
+        (status = 200, description = "What was done", body = TxnAnswer),
+        TransactProblems,
+    ),
+)]
 pub(super) async fn transact(
     State(shared): State<Arc<Shared>>,
     uri: Uri,

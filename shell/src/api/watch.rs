@@ -18,19 +18,24 @@ use quorate_api::{
     EVENT_STREAM_CONTENT_TYPE, KeyName, KeyValue, Problem, ProblemCode, WatchChange, WatchEvent, WatchMark,
     events,
 };
-use quorate_core::state::{self, Event, Interest, KeyRange, Kinds, Page, Revision, Space};
+use quorate_core::state::{
+    self, Detail, Event, Interest, KeyRange, Kinds, Page, Query as StateQuery, Revision, Space,
+};
 use serde::Serialize;
 
 use super::Shared;
 use super::answer::Failure;
+use super::openapi::parameters::Following;
+use super::openapi::problems::problems;
 use super::query::Query;
+use super::requests::Read;
 use crate::port::{BoxFuture, Clock};
 use crate::watch::{WatchEnd, Watching};
 
 /// How long nothing may be told before a mark of progress is.
 const PROGRESS_DEFAULT: u64 = 10_000;
-const PROGRESS_MIN: u64 = 100;
-const PROGRESS_MAX: u64 = 3_600_000;
+pub(super) const PROGRESS_MIN: u64 = 100;
+pub(super) const PROGRESS_MAX: u64 = 3_600_000;
 /// When a browser comes back after its stream broke, in milliseconds.
 const RETRY: u64 = 500;
 
@@ -49,7 +54,31 @@ const PARAMETERS: [&str; 8] = [
     "progress_ms",
 ];
 
-/// `GET /v1/watch`
+problems! {
+    WatchProblems = WATCH READ [FutureRevision];
+}
+
+/// Tells what becomes of keys.
+///
+/// Server-sent events: `open` and `progress` with a `WatchMark`, `change` with a `WatchChange`, and `cancel` with a
+/// `Problem` at the end. The id of an event is the revision up to which everything was told.
+#[utoipa::path(
+    get, path = "/v1/watch", operation_id = "watchKeys", tag = "watches",
+    extensions(("x-server-sent-events" = json!({"open": "WatchMark", "change": "WatchChange", "progress": "WatchMark", "cancel": "Problem"}))),
+    params(
+        ("key" = Option<String>, Query, description = "Only this key"),
+        ("prefix" = Option<String>, Query, description = "Only keys that begin so; empty for all keys"),
+        ("start" = Option<String>, Query, description = "Only keys from this one on"),
+        ("end" = Option<String>, Query, description = "Only keys before this one"),
+        ("previous" = Option<bool>, Query, description = "Whether to answer what was there before"),
+        ("filter" = Option<String>, Query, description = "What not to tell: `no_puts` or `no_deletes`"),
+        Following,
+    ),
+    responses(
+        (status = 200, description = "Events, as they happen", content_type = "text/event-stream", body = String),
+        WatchProblems,
+    ),
+)]
 pub(super) async fn watch(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -62,13 +91,18 @@ pub(super) async fn watch(
         kinds: kinds(&query)?,
     };
     let previous = query.switch("previous")?;
-    stream(&shared, interest, &query, &headers, KeyWords { previous })
+    stream(&shared, &uri, interest, &query, &headers, KeyWords { previous }).await
 }
 
 /// A stream of what happens to `interest`, told in some words. Its query has the parameters `from_revision` and
 /// `progress_ms`.
-pub(super) fn stream(
+///
+/// A watch from beyond the next revision that will be made would be silent until the revisions have come there, and then
+/// leave out what nobody knows that it left out: who asks for it has a revision of another cluster, or of this one before
+/// it was restored. It is refused as a read at a revision that was never made is. A node that merely lags asks the leader.
+pub(super) async fn stream(
     shared: &Shared,
+    uri: &Uri,
     interest: Interest,
     query: &Query<'_>,
     headers: &HeaderMap,
@@ -80,7 +114,12 @@ pub(super) fn stream(
         let detail = format!("the parameter `progress_ms` is {progress}");
         return Err(Failure::bad_request(detail, format!("expected {expected}")));
     }
-    let watching = shared.backend.watch(interest, from(query, headers)?)?;
+    let from = from(query, headers)?;
+    let watching = shared.backend.watch(interest, from)?;
+    let before = from.map(|from| Revision(from.0.saturating_sub(1)));
+    if let Some(before) = before.filter(|before| !watching.has(*before)) {
+        shared.check_made(before, uri).await?;
+    }
     let feed = Feed {
         mark: shared.clock.sleep_until(shared.clock.now()),
         clock: Arc::clone(&shared.clock),
@@ -99,6 +138,17 @@ pub(super) fn stream(
     head.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     head.insert(NO_BUFFERING, HeaderValue::from_static("no"));
     Ok(response)
+}
+
+impl Shared {
+    /// Makes sure that the cluster has made a revision.
+    async fn check_made(&self, revision: Revision, uri: &Uri) -> Result<(), Failure> {
+        let nothing = StateQuery {
+            detail: Detail::Nothing,
+            ..StateQuery::new(KeyRange::only(Bytes::from_static(b"\0")))
+        };
+        self.read(nothing, 0, Read::with(revision, uri)).await.map(drop)
+    }
 }
 
 /// The keys to watch: one, or those of a range.
@@ -157,8 +207,10 @@ fn from(query: &Query<'_>, headers: &HeaderMap) -> Result<Option<Revision>, Fail
             first => Ok(first.map(Revision)),
         };
     };
-    let last = last.to_str().ok().and_then(|text| text.trim().parse().ok());
-    last.map(|last| Some(Revision(last).next())).ok_or_else(|| {
+    let last = last.to_str().ok();
+    let last: Option<u64> = last.and_then(|text| text.trim().parse().ok());
+    let next = last.and_then(|last| last.checked_add(1));
+    next.map(|next| Some(Revision(next))).ok_or_else(|| {
         Failure::bad_request(
             "the header Last-Event-ID is no revision",
             "send the id of the last event as it came",

@@ -3,6 +3,7 @@
 use std::io;
 use std::process::ExitCode;
 
+use quorate_api::ProblemCode;
 use quorate_client::Error;
 
 /// Why a command failed.
@@ -54,7 +55,13 @@ impl CliError {
                     "{error}\nIs a node running there? `quorate dev` starts a cluster; --endpoint names another."
                 )
             }
-            CliError::Client(error) => error.to_string(),
+            CliError::Client(error) => match error
+                .problem()
+                .and_then(|problem| Some((problem, advice(problem.code)?)))
+            {
+                Some((problem, advice)) => format!("{} ({advice})", problem.detail),
+                None => error.to_string(),
+            },
             CliError::Usage(message)
             | CliError::Refused(message)
             | CliError::NotFound(message)
@@ -74,8 +81,67 @@ impl CliError {
     }
 }
 
+/// What to do in the words of the command line, where the node says it in those of HTTP.
+fn advice(code: ProblemCode) -> Option<&'static str> {
+    Some(match code {
+        ProblemCode::QuorumLost => {
+            "read with --consistency serializable, or try again: writes go on when a majority of the voters is up and \
+             connected"
+        }
+        ProblemCode::Witness => {
+            "read from another node (--endpoint), or without --consistency serializable to be sent to the leader"
+        }
+        ProblemCode::MemberNotFound => "`quorate nodes` lists the members",
+        ProblemCode::LeaseNotFound => {
+            "nothing changed; grant a lease with `quorate lease grant` and take its id"
+        }
+        ProblemCode::SessionNotFound => "nothing changed; `quorate sessions list` lists the sessions",
+        ProblemCode::NoRoom => {
+            "nothing changed; `quorate nodes` shows the nodes: raise a capacity (`quorate sessions capacity`), end a drain, \
+             or add a node"
+        }
+        ProblemCode::StreamNotFound => {
+            "`quorate stream list` lists the streams, `quorate stream create` makes one"
+        }
+        ProblemCode::PartitionNotFound => "`quorate stream describe` shows the partitions",
+        ProblemCode::GroupNotFound => {
+            "`quorate stream group list` lists the groups, `quorate stream group create` makes one"
+        }
+        ProblemCode::SectionNotFound | ProblemCode::SettingNotFound => {
+            "`quorate settings list` shows what there is"
+        }
+        _ => return None,
+    })
+}
+
 impl From<Error> for CliError {
     fn from(error: Error) -> CliError {
         CliError::Client(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_api::Problem;
+
+    use super::*;
+
+    #[test]
+    fn advice_is_in_the_words_of_the_command_line() {
+        let refused = |code, action| {
+            let problem = Problem::new(code, "what happened", action);
+            CliError::Client(Error::Refused(Box::new(problem))).message()
+        };
+        assert_eq!(
+            refused(
+                ProblemCode::MemberNotFound,
+                "GET /cluster/nodes lists the members"
+            ),
+            "what happened (`quorate nodes` lists the members)"
+        );
+        assert_eq!(
+            refused(ProblemCode::FutureRevision, "take another"),
+            "what happened (take another)"
+        );
     }
 }

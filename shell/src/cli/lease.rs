@@ -10,6 +10,7 @@ use super::connect::ConnectArgs;
 use super::error::CliError;
 use super::kv::{OnceArgs, shown};
 use super::output::{Format, print, print_json, table, warn};
+use super::units::time;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -135,19 +136,6 @@ pub(super) fn id(text: &str) -> Result<u64, String> {
         Ok(id) if id > 0 => Ok(id),
         _ => Err("expected the id of a lease, a number that is not 0".to_owned()),
     }
-}
-
-/// A time with its unit.
-pub(super) fn time(text: &str) -> Result<Duration, String> {
-    let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
-    let found = units
-        .into_iter()
-        .find_map(|(unit, milliseconds)| Some((text.strip_suffix(unit)?, milliseconds)));
-    found
-        .and_then(|(digits, unit)| digits.parse::<u64>().ok()?.checked_mul(unit))
-        .filter(|milliseconds| *milliseconds > 0)
-        .map(Duration::from_millis)
-        .ok_or_else(|| "expected a time such as 500ms, 30s, 5m or 1h".to_owned())
 }
 
 pub(super) async fn run(command: LeaseCommand) -> Result<(), CliError> {
@@ -284,17 +272,6 @@ fn shown_time(milliseconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_time_has_a_unit() {
-        assert_eq!(time("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(time("30s"), Ok(Duration::from_secs(30)));
-        assert_eq!(time("5m"), Ok(Duration::from_secs(300)));
-        assert_eq!(time("1h"), Ok(Duration::from_secs(3600)));
-        for text in ["30", "s", "0s", "-1s", "1d", "99999999999999999999h"] {
-            assert!(time(text).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn a_lease_is_shown_with_its_keys() {

@@ -26,6 +26,7 @@ mod status;
 mod step_down;
 mod stream;
 mod txn;
+mod units;
 mod version;
 mod watch;
 

@@ -481,6 +481,9 @@ pub(super) async fn drain(args: DrainArgs) -> Result<(), CliError> {
     let drained = client.drain(&args.node, args.force).await?;
     match args.connect.format {
         Format::Json => print_json(&drained)?,
+        Format::Table if drained.success && drained.migrated_sessions == 0 => {
+            print(&format!("0 sessions moved: {} had none\n", args.node))?;
+        }
         Format::Table => print(&format!("{} sessions moved\n", drained.migrated_sessions))?,
     }
     let DrainAnswer { success, errors, .. } = drained;
@@ -516,7 +519,12 @@ async fn rebalance(args: RebalanceArgs) -> Result<(), CliError> {
     let answer = client.rebalance().await?;
     match args.connect.format {
         Format::Json => print_json(&answer),
-        Format::Table if answer.success => print(&format!("{} sessions moved\n", answer.sessions_moved)),
+        Format::Table if answer.success => {
+            let why = answer
+                .reason
+                .map_or(String::new(), |reason| format!(": {reason}"));
+            print(&format!("{} sessions moved{why}\n", answer.sessions_moved))
+        }
         Format::Table => print(&format!(
             "{} sessions moved so far; the cluster goes on\n",
             answer.sessions_moved

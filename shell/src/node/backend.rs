@@ -683,6 +683,15 @@ impl Backend for NodeBackend {
 
     fn metrics_text(&self) -> String {
         self.metrics.set_watchers_behind(self.watches.far_behind() as u64);
+        let own = self.view.borrow().id;
+        let sessions = {
+            let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+            let mut loads = state.session_nodes();
+            loads
+                .find(|load| Some(load.node) == own)
+                .map_or(0, |load| load.sessions)
+        };
+        self.metrics.set_sessions_active(sessions);
         self.metrics.encode()
     }
 }

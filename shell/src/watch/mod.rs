@@ -214,6 +214,12 @@ impl Watching {
         self.start
     }
 
+    /// Whether this node has come to a revision. If not, it lags, or nobody has made that revision.
+    pub fn has(&self, revision: Revision) -> bool {
+        let state = self.hub.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.revision() >= revision
+    }
+
     /// The next events, as soon as there are any. Nothing is lost when the future is dropped before it completes.
     ///
     /// # Errors

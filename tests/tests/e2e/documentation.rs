@@ -112,6 +112,21 @@ fn the_examples_for_leases_are_true() {
 }
 
 #[test]
+fn the_examples_for_watches_are_true() {
+    check("watch.md", 8);
+}
+
+#[test]
+fn the_examples_for_the_cluster_are_true() {
+    check("cluster.md", 9);
+}
+
+#[test]
+fn the_examples_for_the_description_are_true() {
+    check("http.md", 2);
+}
+
+#[test]
 fn the_examples_for_streams_are_true() {
     check("streams.md", 25);
 }

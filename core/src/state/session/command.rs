@@ -122,8 +122,8 @@ pub enum SessionRefusal {
     /// A session of this id exists.
     #[error("there is a session of this id already")]
     SessionExists,
-    /// The session was given to another owner since.
-    #[error("the session is in epoch {current} by now: it was given away since")]
+    /// The session is in another epoch: it was given to another owner since, or never was in the one that was named.
+    #[error("the session is in epoch {current}, not in the one that was named")]
     StaleEpoch {
         /// The epoch that it is in.
         current: Epoch,

@@ -23,6 +23,8 @@ use super::super::Shared;
 use super::super::answer::{Failure, json};
 use super::super::backend::{Oversized, WantedSections};
 use super::super::kv::Expected;
+use super::super::openapi::parameters::{Carrying, Condition};
+use super::super::openapi::problems::problems;
 use super::super::query::Query;
 use super::super::requests::{Change, Read};
 use super::document;
@@ -33,7 +35,27 @@ use super::{canonical, section_name, setting_key, value_of};
 /// How often a change is compared with what there is, when that changes all the time.
 const ATTEMPTS_MAX: usize = 8;
 
-/// `PUT /v1/settings/{section}/{key}`
+problems! {
+    PutProblems = WRITE READ [
+        RequestTimeout, KeyTooLarge, ValueTooLarge, RevisionConflict, RevisionConflict with 412, SectionChanged, SchemaMismatch, InvalidSchema,
+    ];
+}
+
+/// Sets a setting.
+#[utoipa::path(
+    put, path = "/v1/settings/{section}/{key}", operation_id = "putSetting", tag = "settings",
+    params(
+        ("section" = String, Path, description = "The name of a section"),
+        ("key" = String, Path, description = "The key of a setting, percent-encoded: a slash is `%2F`"),
+        Condition,
+        Carrying,
+    ),
+    request_body(content = Value, description = "The value, any JSON"),
+    responses(
+        (status = 200, description = "The setting has its value", body = SettingsChanged),
+        PutProblems,
+    ),
+)]
 pub(super) async fn put(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -59,7 +81,26 @@ pub(super) async fn put(
         .map(changed)
 }
 
-/// `DELETE /v1/settings/{section}/{key}`
+problems! {
+    DeleteProblems = WRITE READ [KeyTooLarge, RevisionConflict, RevisionConflict with 412, SectionChanged, SchemaMismatch, InvalidSchema];
+}
+
+/// Removes a setting.
+///
+/// It is no error when there is no such setting.
+#[utoipa::path(
+    delete, path = "/v1/settings/{section}/{key}", operation_id = "deleteSetting", tag = "settings",
+    params(
+        ("section" = String, Path, description = "The name of a section"),
+        ("key" = String, Path, description = "The key of a setting, percent-encoded: a slash is `%2F`"),
+        Condition,
+        Carrying,
+    ),
+    responses(
+        (status = 200, description = "The setting is gone", body = SettingsChanged),
+        DeleteProblems,
+    ),
+)]
 pub(super) async fn delete(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -82,7 +123,23 @@ pub(super) async fn delete(
         .map(changed)
 }
 
-/// `DELETE /v1/settings/{section}`: all of its settings, and its schema.
+problems! {
+    DeleteSectionProblems = WRITE READ [RevisionConflict, RevisionConflict with 412, SectionChanged];
+}
+
+/// Removes a section: all of its settings, and its schema.
+#[utoipa::path(
+    delete, path = "/v1/settings/{section}", operation_id = "deleteSection", tag = "settings",
+    params(
+        ("section" = String, Path, description = "The name of a section"),
+        Condition,
+        Carrying,
+    ),
+    responses(
+        (status = 200, description = "The section is gone", body = SettingsChanged),
+        DeleteSectionProblems,
+    ),
+)]
 pub(super) async fn delete_section(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -103,7 +160,28 @@ pub(super) async fn delete_section(
         .map(changed)
 }
 
-/// `PUT /v1/schemas/{section}`
+problems! {
+    PutSchemaProblems = WRITE READ [
+        RequestTimeout, ValueTooLarge, RevisionConflict, RevisionConflict with 412, SectionChanged, SchemaMismatch, InvalidSchema,
+    ];
+}
+
+/// Says what a section has to fit.
+///
+/// What it has by now has to fit already.
+#[utoipa::path(
+    put, path = "/v1/schemas/{section}", operation_id = "putSchema", tag = "settings",
+    params(
+        ("section" = String, Path, description = "The name of a section"),
+        Condition,
+        Carrying,
+    ),
+    request_body(content = Value, description = "A JSON Schema, by which the section is one object"),
+    responses(
+        (status = 200, description = "The section has the schema", body = SchemaChanged),
+        PutSchemaProblems,
+    ),
+)]
 pub(super) async fn put_schema(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -126,7 +204,23 @@ pub(super) async fn put_schema(
         .map(schema_changed)
 }
 
-/// `DELETE /v1/schemas/{section}`
+problems! {
+    DeleteSchemaProblems = WRITE READ [RevisionConflict, RevisionConflict with 412, SectionChanged];
+}
+
+/// Removes the schema of a section: every value fits then.
+#[utoipa::path(
+    delete, path = "/v1/schemas/{section}", operation_id = "deleteSchema", tag = "settings",
+    params(
+        ("section" = String, Path, description = "The name of a section"),
+        Condition,
+        Carrying,
+    ),
+    responses(
+        (status = 200, description = "The section has no schema", body = SchemaChanged),
+        DeleteSchemaProblems,
+    ),
+)]
 pub(super) async fn delete_schema(
     State(shared): State<Arc<Shared>>,
     uri: Uri,

@@ -1,5 +1,8 @@
 //! Settings as people write them, in JSON and YAML.
 
+use std::borrow::Cow;
+use std::marker::PhantomData;
+
 use axum::response::Response;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
@@ -8,6 +11,9 @@ use quorate_api::SectionDocument;
 use quorate_core::state::Section;
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::openapi::schema::{AnyOfBuilder, ObjectBuilder};
+use utoipa::openapi::{Ref, RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::super::answer::{Failure, json, with_type};
 use super::super::query::Query;
@@ -80,6 +86,29 @@ impl Format {
                 with_type(StatusCode::OK, "application/yaml", Bytes::from(to_yaml(&value)))
             }
         }
+    }
+}
+
+/// The schema of what is answered as a `T` or as an export, whose names are those of sections or of settings.
+pub(super) struct OrExport<T>(PhantomData<T>);
+
+impl<T: ToSchema> PartialSchema for OrExport<T> {
+    fn schema() -> RefOr<Schema> {
+        AnyOfBuilder::new()
+            .item(Ref::from_schema_name(T::name()))
+            .item(ObjectBuilder::new().description(Some("An export")))
+            .into()
+    }
+}
+
+impl<T: ToSchema> ToSchema for OrExport<T> {
+    fn name() -> Cow<'static, str> {
+        format!("{}OrExport", T::name()).into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((T::name().into_owned(), T::schema()));
+        T::schemas(schemas);
     }
 }
 

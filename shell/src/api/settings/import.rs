@@ -19,6 +19,8 @@ use super::super::Shared;
 use super::super::answer::{Failure, json};
 use super::super::backend::Oversized;
 use super::super::kv::Expected;
+use super::super::openapi::parameters::{Carrying, Condition};
+use super::super::openapi::problems::problems;
 use super::super::query::Query;
 use super::super::requests::Change;
 use super::change::{Look, Present, after, emptied, judge};
@@ -45,7 +47,30 @@ impl Mode {
     }
 }
 
-/// `PUT /v1/settings`
+problems! {
+    ImportAllProblems = WRITE READ BODY [KeyTooLarge, ValueTooLarge, SectionChanged, SchemaMismatch, InvalidSchema];
+}
+
+/// Imports sections of settings as one change.
+#[utoipa::path(
+    put, path = "/v1/settings", operation_id = "importSettings", tag = "settings",
+    params(
+        ("mode" = Option<String>, Query, description = "What becomes of settings that are not named: `merge` (they stay, when it \
+            is left out) or `replace` (they are removed)"),
+        ("dry_run" = Option<bool>, Query, description = "Whether to say what would change, and to change nothing"),
+        ("format" = Option<String>, Query, description = "The form of the body, `json` or `yaml`; what `Content-Type` says \
+            when it is left out"),
+        Carrying,
+    ),
+    request_body(content(
+        (BTreeMap<String, BTreeMap<String, Value>> = "application/json"),
+        (String = "application/yaml"),
+    )),
+    responses(
+        (status = 200, description = "What changed, or would", body = ImportAnswer),
+        ImportAllProblems,
+    ),
+)]
 pub(super) async fn import_all(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -73,7 +98,34 @@ pub(super) async fn import_all(
         .await
 }
 
-/// `PUT /v1/settings/{section}`
+problems! {
+    ImportSectionProblems = WRITE READ BODY [
+        KeyTooLarge, ValueTooLarge, RevisionConflict, RevisionConflict with 412, SectionChanged, SchemaMismatch, InvalidSchema,
+    ];
+}
+
+/// Imports a section of settings as one change.
+#[utoipa::path(
+    put, path = "/v1/settings/{section}", operation_id = "importSection", tag = "settings",
+    params(
+        ("section" = String, Path, description = "The name of a section"),
+        ("mode" = Option<String>, Query, description = "What becomes of settings that are not named: `merge` (they stay, when it \
+            is left out) or `replace` (they are removed)"),
+        ("dry_run" = Option<bool>, Query, description = "Whether to say what would change, and to change nothing"),
+        ("format" = Option<String>, Query, description = "The form of the body, `json` or `yaml`; what `Content-Type` says \
+            when it is left out"),
+        Condition,
+        Carrying,
+    ),
+    request_body(content(
+        (BTreeMap<String, Value> = "application/json"),
+        (String = "application/yaml"),
+    )),
+    responses(
+        (status = 200, description = "What changed, or would", body = ImportAnswer),
+        ImportSectionProblems,
+    ),
+)]
 pub(super) async fn import_section(
     State(shared): State<Arc<Shared>>,
     uri: Uri,

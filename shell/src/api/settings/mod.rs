@@ -19,8 +19,6 @@ mod watch;
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::routing::get;
 use bytes::Bytes;
 use quorate_api::{Problem, ProblemCode};
 use quorate_core::state::{
@@ -28,34 +26,26 @@ use quorate_core::state::{
     SECTIONS_MAX, SETTING_KEY_BYTES_MAX, SETTING_VALUE_BYTES_MAX, SectionName, SettingKey, SettingsRefusal,
 };
 use serde_json::Value;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::Shared;
 use super::answer::Failure;
 use super::backend::Oversized;
 
 /// The paths of settings.
-pub(super) fn routes() -> Router<Arc<Shared>> {
-    let section = "/v1/settings/{section}";
-    Router::new()
-        .route("/v1/settings", get(read::list).put(import::import_all))
-        .route(
-            section,
-            get(read::section)
-                .put(import::import_section)
-                .delete(change::delete_section),
-        )
-        .route(
-            &format!("{section}/{{key}}"),
-            get(read::setting).put(change::put).delete(change::delete),
-        )
-        .route(&format!("{section}/{{key}}/history"), get(read::history))
-        .route(
-            "/v1/schemas/{section}",
-            get(read::schema)
-                .put(change::put_schema)
-                .delete(change::delete_schema),
-        )
-        .route("/v1/watch/settings", get(watch::watch))
+pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
+    OpenApiRouter::new()
+        .routes(routes!(read::list, import::import_all))
+        .routes(routes!(
+            read::section,
+            import::import_section,
+            change::delete_section
+        ))
+        .routes(routes!(read::setting, change::put, change::delete))
+        .routes(routes!(read::history))
+        .routes(routes!(read::schema, change::put_schema, change::delete_schema))
+        .routes(routes!(watch::watch))
 }
 
 /// Why the state machine changed no settings.

@@ -16,9 +16,11 @@ use quorate_core::state::{Revision, Section, SectionName, Setting};
 use super::super::Shared;
 use super::super::answer::{Failure, json, with_type};
 use super::super::backend::{SectionsRead, WantedSections};
+use super::super::openapi::parameters::Freshness;
+use super::super::openapi::problems::problems;
 use super::super::query::Query;
 use super::super::requests::{Read, misdirected};
-use super::document::{self, Format};
+use super::document::{self, Format, OrExport};
 use super::{section_name, setting_key, value_of};
 
 /// About how many bytes of settings are exported at once.
@@ -27,7 +29,31 @@ pub(super) const EXPORT_BYTES_MAX: usize = 8 << 20;
 const LIMIT_DEFAULT: usize = 20;
 const LIMIT_MAX: usize = 100;
 
-/// `GET /v1/settings`
+// The descriptions name types without arguments.
+type SectionsOrExport = OrExport<SectionsAnswer>;
+type SectionOrExport = OrExport<SectionAnswer>;
+
+problems! {
+    ListProblems = READ [BodyTooLarge, Compacted, FutureRevision];
+}
+
+/// Lists the sections of settings, or exports them.
+#[utoipa::path(
+    get, path = "/v1/settings", operation_id = "listSections", tag = "settings",
+    params(
+        ("format" = Option<String>, Query, description = "`json` or `yaml` for an export: what an import takes"),
+        ("Accept" = Option<String>, Header, description = "`application/yaml` for an export in YAML"),
+        Freshness,
+        ("revision" = Option<u64>, Query, description = "As of which revision to export; the latest when it is left out"),
+    ),
+    responses(
+        (
+            status = 200, description = "The sections, or an export of them",
+            content((SectionsOrExport = "application/json"), (String = "application/yaml"))
+        ),
+        ListProblems,
+    ),
+)]
 pub(super) async fn list(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -75,7 +101,32 @@ fn too_large() -> Failure {
     Failure::too_large_answer(EXPORT_BYTES_MAX)
 }
 
-/// `GET /v1/settings/{section}`
+problems! {
+    SectionProblems = READ [SectionNotFound, Compacted, FutureRevision];
+}
+
+/// Reads a section of settings, or exports it.
+#[utoipa::path(
+    get, path = "/v1/settings/{section}", operation_id = "getSection", tag = "settings",
+    params(
+        ("section" = String, Path, description = "The name of a section"),
+        ("format" = Option<String>, Query, description = "`json` or `yaml` for an export: what an import takes"),
+        ("Accept" = Option<String>, Header, description = "`application/yaml` for an export in YAML"),
+        Freshness,
+        ("revision" = Option<u64>, Query, description = "As of which revision; the latest when it is left out"),
+    ),
+    responses(
+        (
+            status = 200, description = "The section, or an export of it",
+            content((SectionOrExport = "application/json"), (String = "application/yaml")),
+            headers(
+                ("ETag" = String, description = "The revision of its latest change, as an entity tag; not of an export"),
+                ("Quorate-Revision" = u64, description = "The revision of its latest change; not of an export"),
+            )
+        ),
+        SectionProblems,
+    ),
+)]
 pub(super) async fn section(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -108,7 +159,30 @@ pub(super) async fn section(
     Ok(tagged(json(&answer), section.revision))
 }
 
-/// `GET /v1/settings/{section}/{key}`
+problems! {
+    SettingProblems = READ [KeyTooLarge, SettingNotFound, Compacted, FutureRevision];
+}
+
+/// Reads a setting.
+#[utoipa::path(
+    get, path = "/v1/settings/{section}/{key}", operation_id = "getSetting", tag = "settings",
+    params(
+        ("section" = String, Path, description = "The name of a section"),
+        ("key" = String, Path, description = "The key of a setting, percent-encoded: a slash is `%2F`"),
+        Freshness,
+        ("revision" = Option<u64>, Query, description = "As of which revision; the latest when it is left out"),
+    ),
+    responses(
+        (
+            status = 200, description = "The setting", body = SettingAnswer,
+            headers(
+                ("ETag" = String, description = "The revision of its latest change, as an entity tag"),
+                ("Quorate-Revision" = u64, description = "The revision of its latest change"),
+            )
+        ),
+        SettingProblems,
+    ),
+)]
 pub(super) async fn setting(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -143,7 +217,25 @@ pub(super) async fn setting(
     Ok(tagged(json(&answer), revision))
 }
 
-/// `GET /v1/settings/{section}/{key}/history`
+problems! {
+    HistoryProblems = READ [KeyTooLarge, SettingNotFound];
+}
+
+/// Tells what a setting was, the latest first, as far as that is still kept.
+#[utoipa::path(
+    get, path = "/v1/settings/{section}/{key}/history", operation_id = "getSettingHistory", tag = "settings",
+    params(
+        ("section" = String, Path, description = "The name of a section"),
+        ("key" = String, Path, description = "The key of a setting, percent-encoded: a slash is `%2F`"),
+        ("before" = Option<u64>, Query, description = "Only what it was made before this revision"),
+        ("limit" = Option<u64>, Query, description = "How many at the most; 20 when it is left out", minimum = 1, maximum = 100),
+        Freshness,
+    ),
+    responses(
+        (status = 200, description = "What it was", body = SettingHistory),
+        HistoryProblems,
+    ),
+)]
 pub(super) async fn history(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -192,7 +284,29 @@ pub(super) async fn history(
     }))
 }
 
-/// `GET /v1/schemas/{section}`
+problems! {
+    SchemaProblems = READ [SchemaNotFound, Compacted, FutureRevision];
+}
+
+/// Reads what a section has to fit.
+#[utoipa::path(
+    get, path = "/v1/schemas/{section}", operation_id = "getSchema", tag = "settings",
+    params(
+        ("section" = String, Path, description = "The name of a section"),
+        Freshness,
+        ("revision" = Option<u64>, Query, description = "As of which revision; the latest when it is left out"),
+    ),
+    responses(
+        (
+            status = 200, description = "The JSON Schema", body = Value,
+            headers(
+                ("ETag" = String, description = "The revision of its latest change, as an entity tag"),
+                ("Quorate-Revision" = u64, description = "The revision of its latest change"),
+            )
+        ),
+        SchemaProblems,
+    ),
+)]
 pub(super) async fn schema(
     State(shared): State<Arc<Shared>>,
     uri: Uri,

@@ -13,11 +13,33 @@ use serde_json::Value;
 
 use super::super::Shared;
 use super::super::answer::Failure;
+use super::super::openapi::parameters::Following;
+use super::super::openapi::problems::problems;
 use super::super::query::Query;
 use super::super::watch::{Words, stream};
 use super::{section_name, setting_key};
 
-/// `GET /v1/watch/settings`
+problems! {
+    WatchProblems = WATCH READ [FutureRevision, KeyTooLarge];
+}
+
+/// Tells what becomes of settings.
+///
+/// Server-sent events: `open` and `progress` with a `WatchMark`, `change` with a `SettingsChange`, and `cancel` with a
+/// `Problem` at the end. The id of an event is the revision up to which everything was told.
+#[utoipa::path(
+    get, path = "/v1/watch/settings", operation_id = "watchSettings", tag = "settings",
+    extensions(("x-server-sent-events" = json!({"open": "WatchMark", "change": "SettingsChange", "progress": "WatchMark", "cancel": "Problem"}))),
+    params(
+        ("section" = Option<String>, Query, description = "Only this section"),
+        ("key" = Option<String>, Query, description = "Only this setting of the section"),
+        Following,
+    ),
+    responses(
+        (status = 200, description = "Events, as they happen", content_type = "text/event-stream", body = String),
+        WatchProblems,
+    ),
+)]
 pub(super) async fn watch(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -44,7 +66,7 @@ pub(super) async fn watch(
         range,
         kinds: Kinds::ALL,
     };
-    stream(&shared, interest, &query, &headers, SettingsWords)
+    stream(&shared, &uri, interest, &query, &headers, SettingsWords).await
 }
 
 /// What becomes of settings.

@@ -9,7 +9,8 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode, Uri};
 use quorate_api::{
-    CommitRequest, CreateGroup, FetchAnswer, GroupDeleted, GroupStart, GroupsAnswer, TailBatch,
+    CommitRequest, CreateGroup, FetchAnswer, GroupChanged, GroupDeleted, GroupInfo, GroupStart, GroupsAnswer,
+    TailBatch,
 };
 use quorate_core::WallTime;
 use quorate_core::state::{
@@ -19,6 +20,8 @@ use quorate_core::state::{
 use super::super::Shared;
 use super::super::answer::{Failure, json, json_with};
 use super::super::backend::{ReadOptions, StreamGroups};
+use super::super::openapi::parameters::{Carrying, Freshness};
+use super::super::openapi::problems::problems;
 use super::super::query::Query;
 use super::super::requests::{Change, Read, misdirected};
 use super::records::{BYTES_MAX, Place, Wanted, partition_of, priority};
@@ -28,7 +31,22 @@ use super::{problem, words};
 const LIMIT_DEFAULT: usize = 100;
 const LIMIT_MAX: usize = 10_000;
 
-/// `GET /v1/streams/{name}/groups`
+problems! {
+    ListProblems = READ [StreamNotFound];
+}
+
+/// Lists the consumer groups of a stream.
+#[utoipa::path(
+    get, path = "/v1/streams/{name}/groups", operation_id = "listGroups", tag = "streams",
+    params(
+        ("name" = String, Path, description = "The name of a stream"),
+        Freshness,
+    ),
+    responses(
+        (status = 200, description = "The groups", body = GroupsAnswer),
+        ListProblems,
+    ),
+)]
 pub(super) async fn list(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -46,7 +64,23 @@ pub(super) async fn list(
     }))
 }
 
-/// `POST /v1/streams/{name}/groups`
+problems! {
+    CreateProblems = WRITE BODY [StreamNotFound, GroupExists];
+}
+
+/// Creates a consumer group.
+#[utoipa::path(
+    post, path = "/v1/streams/{name}/groups", operation_id = "createGroup", tag = "streams",
+    params(
+        ("name" = String, Path, description = "The name of a stream"),
+        Carrying,
+    ),
+    request_body(content = CreateGroup),
+    responses(
+        (status = 201, description = "The group", body = GroupChanged),
+        CreateProblems,
+    ),
+)]
 pub(super) async fn create(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -68,7 +102,23 @@ pub(super) async fn create(
     shared.change_group(command, change, StatusCode::CREATED).await
 }
 
-/// `GET /v1/streams/{name}/groups/{group}`
+problems! {
+    ShowProblems = READ [StreamNotFound, GroupNotFound];
+}
+
+/// Describes a consumer group.
+#[utoipa::path(
+    get, path = "/v1/streams/{name}/groups/{group}", operation_id = "getGroup", tag = "streams",
+    params(
+        ("name" = String, Path, description = "The name of a stream"),
+        ("group" = String, Path, description = "The name of a consumer group"),
+        Freshness,
+    ),
+    responses(
+        (status = 200, description = "The group", body = GroupInfo),
+        ShowProblems,
+    ),
+)]
 pub(super) async fn show(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -81,7 +131,23 @@ pub(super) async fn show(
     Ok(json(&words::group(&view, group)))
 }
 
-/// `DELETE /v1/streams/{name}/groups/{group}`
+problems! {
+    DeleteProblems = WRITE [StreamNotFound, GroupNotFound];
+}
+
+/// Deletes a consumer group.
+#[utoipa::path(
+    delete, path = "/v1/streams/{name}/groups/{group}", operation_id = "deleteGroup", tag = "streams",
+    params(
+        ("name" = String, Path, description = "The name of a stream"),
+        ("group" = String, Path, description = "The name of a consumer group"),
+        Carrying,
+    ),
+    responses(
+        (status = 200, description = "The group is gone", body = GroupDeleted),
+        DeleteProblems,
+    ),
+)]
 pub(super) async fn delete(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -101,7 +167,24 @@ pub(super) async fn delete(
     }
 }
 
-/// `POST /v1/streams/{name}/groups/{group}/commit`
+problems! {
+    CommitProblems = WRITE BODY [StreamNotFound, GroupNotFound, PartitionNotFound, FutureOffset];
+}
+
+/// Commits what a group has consumed: its cursors move.
+#[utoipa::path(
+    post, path = "/v1/streams/{name}/groups/{group}/commit", operation_id = "commitGroup", tag = "streams",
+    params(
+        ("name" = String, Path, description = "The name of a stream"),
+        ("group" = String, Path, description = "The name of a consumer group"),
+        Carrying,
+    ),
+    request_body(content = CommitRequest),
+    responses(
+        (status = 200, description = "The cursors", body = GroupChanged),
+        CommitProblems,
+    ),
+)]
 pub(super) async fn commit(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -124,7 +207,23 @@ pub(super) async fn commit(
     shared.change_group(command, change, StatusCode::OK).await
 }
 
-/// `POST /v1/streams/{name}/groups/{group}/pause`
+problems! {
+    PauseProblems = WRITE [StreamNotFound, GroupNotFound];
+}
+
+/// Pauses a group: it gets nothing for now.
+#[utoipa::path(
+    post, path = "/v1/streams/{name}/groups/{group}/pause", operation_id = "pauseGroup", tag = "streams",
+    params(
+        ("name" = String, Path, description = "The name of a stream"),
+        ("group" = String, Path, description = "The name of a consumer group"),
+        Carrying,
+    ),
+    responses(
+        (status = 200, description = "The cursors", body = GroupChanged),
+        PauseProblems,
+    ),
+)]
 pub(super) async fn pause(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -134,7 +233,23 @@ pub(super) async fn pause(
     shared.set_paused(&uri, &headers, stream, group, true).await
 }
 
-/// `POST /v1/streams/{name}/groups/{group}/resume`
+problems! {
+    ResumeProblems = WRITE [StreamNotFound, GroupNotFound];
+}
+
+/// Resumes a group that was paused.
+#[utoipa::path(
+    post, path = "/v1/streams/{name}/groups/{group}/resume", operation_id = "resumeGroup", tag = "streams",
+    params(
+        ("name" = String, Path, description = "The name of a stream"),
+        ("group" = String, Path, description = "The name of a consumer group"),
+        Carrying,
+    ),
+    responses(
+        (status = 200, description = "The cursors", body = GroupChanged),
+        ResumeProblems,
+    ),
+)]
 pub(super) async fn resume(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -144,7 +259,29 @@ pub(super) async fn resume(
     shared.set_paused(&uri, &headers, stream, group, false).await
 }
 
-/// `GET /v1/streams/{name}/groups/{group}/records`
+problems! {
+    FetchProblems = READ [StreamNotFound, GroupNotFound, PartitionNotFound, OffsetDeleted];
+}
+
+/// Reads records from the cursors of a group.
+///
+/// What was fetched and not committed is fetched again.
+#[utoipa::path(
+    get, path = "/v1/streams/{name}/groups/{group}/records", operation_id = "fetchRecords", tag = "streams",
+    params(
+        ("name" = String, Path, description = "The name of a stream"),
+        ("group" = String, Path, description = "The name of a consumer group"),
+        ("partition" = Option<u32>, Query, description = "Only this partition"),
+        ("limit" = Option<u64>, Query, description = "How many at the most; 100 when it is left out",
+            minimum = 1, maximum = 10_000),
+        ("priority" = Option<u8>, Query, description = "The least priority of the records to tell", maximum = 4),
+        Freshness,
+    ),
+    responses(
+        (status = 200, description = "The records", body = FetchAnswer),
+        FetchProblems,
+    ),
+)]
 pub(super) async fn fetch(
     State(shared): State<Arc<Shared>>,
     uri: Uri,

@@ -17,21 +17,23 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use axum::routing::{get, post};
 use http::{HeaderMap, StatusCode, Uri};
 use quorate_api::{CreateStream, Problem, ProblemCode, StreamDeleted, StreamInfo, StreamsAnswer};
 use quorate_core::state::{
     ALL_PARTITIONS_MAX, Command, DuplicateWindow, GROUPS_MAX, Reply, StreamCommand, StreamId, StreamRefusal,
     StreamReply, StreamRetention, StreamSettings, StreamView,
 };
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::Shared;
 use super::answer::{Failure, json, json_with};
 use super::backend::ReadOptions;
+use super::openapi::parameters::{Carrying, Freshness};
+use super::openapi::problems::problems;
 use super::query::Query;
 use super::requests::{Change, Read, misdirected};
 
@@ -61,28 +63,36 @@ impl BytesOut {
 }
 
 /// The paths of streams.
-pub(super) fn routes() -> Router<Arc<Shared>> {
-    let of_group = "/v1/streams/{name}/groups/{group}";
-    Router::new()
-        .route("/v1/streams", get(list).post(create))
-        .route("/v1/streams/{name}", get(show).delete(delete))
-        .route(
-            "/v1/streams/{name}/records",
-            get(records::read).post(records::append),
-        )
-        .route(
-            "/v1/streams/{name}/groups",
-            get(groups::list).post(groups::create),
-        )
-        .route(of_group, get(groups::show).delete(groups::delete))
-        .route(&format!("{of_group}/records"), get(groups::fetch))
-        .route(&format!("{of_group}/commit"), post(groups::commit))
-        .route(&format!("{of_group}/pause"), post(groups::pause))
-        .route(&format!("{of_group}/resume"), post(groups::resume))
-        .route("/v1/tail", get(tail::tail))
+pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(show, delete))
+        .routes(routes!(records::read, records::append))
+        .routes(routes!(groups::list, groups::create))
+        .routes(routes!(groups::show, groups::delete))
+        .routes(routes!(groups::fetch))
+        .routes(routes!(groups::commit))
+        .routes(routes!(groups::pause))
+        .routes(routes!(groups::resume))
+        .routes(routes!(tail::tail))
 }
 
-/// `POST /v1/streams`
+problems! {
+    CreateProblems = WRITE BODY [StreamExists];
+}
+
+/// Creates a stream.
+#[utoipa::path(
+    post, path = "/v1/streams", operation_id = "createStream", tag = "streams",
+    params(
+        Carrying,
+    ),
+    request_body(content = CreateStream),
+    responses(
+        (status = 201, description = "The stream", body = StreamInfo),
+        CreateProblems,
+    ),
+)]
 pub(super) async fn create(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -132,7 +142,25 @@ fn settings(request: &CreateStream) -> StreamSettings {
     }
 }
 
-/// `GET /v1/streams`
+problems! {
+    ListProblems = READ [];
+}
+
+/// Lists streams.
+#[utoipa::path(
+    get, path = "/v1/streams", operation_id = "listStreams", tag = "streams",
+    params(
+        ("prefix" = Option<String>, Query, description = "Only those whose names begin so"),
+        ("after" = Option<String>, Query, description = "Only streams after this name"),
+        ("limit" = Option<u64>, Query, description = "How many at the most; 100 when it is left out",
+            minimum = 1, maximum = 1000),
+        Freshness,
+    ),
+    responses(
+        (status = 200, description = "The streams", body = StreamsAnswer),
+        ListProblems,
+    ),
+)]
 pub(super) async fn list(State(shared): State<Arc<Shared>>, uri: Uri) -> Result<Response, Failure> {
     let known = ["prefix", "after", "limit", "consistency", "min_revision"];
     let query = Query::parse(uri.query(), &known)?;
@@ -159,7 +187,22 @@ pub(super) async fn list(State(shared): State<Arc<Shared>>, uri: Uri) -> Result<
     }))
 }
 
-/// `GET /v1/streams/{name}`
+problems! {
+    ShowProblems = READ [StreamNotFound];
+}
+
+/// Describes a stream.
+#[utoipa::path(
+    get, path = "/v1/streams/{name}", operation_id = "getStream", tag = "streams",
+    params(
+        ("name" = String, Path, description = "The name of a stream"),
+        Freshness,
+    ),
+    responses(
+        (status = 200, description = "The stream", body = StreamInfo),
+        ShowProblems,
+    ),
+)]
 pub(super) async fn show(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -172,7 +215,22 @@ pub(super) async fn show(
     Ok(json(&shared.stream_info(view)))
 }
 
-/// `DELETE /v1/streams/{name}`
+problems! {
+    DeleteProblems = WRITE [StreamNotFound];
+}
+
+/// Deletes a stream with its records and groups.
+#[utoipa::path(
+    delete, path = "/v1/streams/{name}", operation_id = "deleteStream", tag = "streams",
+    params(
+        ("name" = String, Path, description = "The name of a stream"),
+        Carrying,
+    ),
+    responses(
+        (status = 200, description = "The stream is gone", body = StreamDeleted),
+        DeleteProblems,
+    ),
+)]
 pub(super) async fn delete(
     State(shared): State<Arc<Shared>>,
     uri: Uri,

@@ -16,6 +16,8 @@ use quorate_core::state::{
 use super::super::Shared;
 use super::super::answer::{Failure, json};
 use super::super::backend::{BackendError, Oversized, ReadOptions};
+use super::super::openapi::parameters::{Carrying, Freshness};
+use super::super::openapi::problems::problems;
 use super::super::query::Query;
 use super::super::requests::{Change, Read};
 use super::{offset_deleted, problem, words};
@@ -29,7 +31,26 @@ pub(super) const BYTES_MAX: usize = 1 << 20;
 /// The priority of a record that names none.
 const PRIORITY_DEFAULT: u8 = 2;
 
-/// `POST /v1/streams/{name}/records`
+problems! {
+    AppendProblems = WRITE BODY [ValueTooLarge, StreamNotFound, PartitionNotFound];
+}
+
+/// Appends records, all or none.
+///
+/// They are on the disks of a majority when it answers. A message id that was appended already is a duplicate and is
+/// not appended again.
+#[utoipa::path(
+    post, path = "/v1/streams/{name}/records", operation_id = "appendRecords", tag = "streams",
+    params(
+        ("name" = String, Path, description = "The name of a stream"),
+        Carrying,
+    ),
+    request_body(content = AppendRequest),
+    responses(
+        (status = 200, description = "Where the records are", body = AppendAnswer),
+        AppendProblems,
+    ),
+)]
 pub(super) async fn append(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
@@ -118,7 +139,29 @@ pub(super) fn priority(query: &Query<'_>) -> Result<u8, Failure> {
     Ok(found)
 }
 
-/// `GET /v1/streams/{name}/records`
+problems! {
+    ReadProblems = READ [StreamNotFound, PartitionNotFound, OffsetDeleted, FutureOffset];
+}
+
+/// Reads records of a partition, from an offset or a time.
+#[utoipa::path(
+    get, path = "/v1/streams/{name}/records", operation_id = "readRecords", tag = "streams",
+    params(
+        ("name" = String, Path, description = "The name of a stream"),
+        ("partition" = Option<u32>, Query, description = "The number of a partition; 0 when it is left out"),
+        ("from" = Option<String>, Query, description = "An offset, `first` or `next`; `first` when it is left out"),
+        ("from_time_ms" = Option<u64>, Query, description = "Only records appended at this time or later, in \
+            milliseconds since 1970; not together with `from`"),
+        ("limit" = Option<u64>, Query, description = "How many at the most; 100 when it is left out",
+            minimum = 1, maximum = 10_000),
+        ("priority" = Option<u8>, Query, description = "The least priority of the records to tell", maximum = 4),
+        Freshness,
+    ),
+    responses(
+        (status = 200, description = "The records", body = RecordsAnswer),
+        ReadProblems,
+    ),
+)]
 pub(super) async fn read(
     State(shared): State<Arc<Shared>>,
     uri: Uri,

@@ -29,6 +29,7 @@ use tokio::sync::watch;
 use super::super::Shared;
 use super::super::answer::Failure;
 use super::super::backend::{BackendError, StreamChanges, StreamEnd};
+use super::super::openapi::problems::problems;
 use super::super::query::Query;
 use super::records::priority;
 use super::{offset_deleted, problem, text, words};
@@ -59,7 +60,41 @@ const PARAMETERS: [&str; 7] = [
     "progress_ms",
 ];
 
-/// `GET /v1/tail`
+problems! {
+    TailProblems = WATCH [StreamNotFound, PartitionNotFound, OffsetDeleted];
+}
+
+/// Follows streams as records come.
+///
+/// One stream, or all whose names have a prefix, those included that come later. A line of JSON an event
+/// (`TailLine`), or server-sent events for a request that accepts `text/event-stream`: `records` with a `TailBatch`,
+/// `progress` with a `TailMark`, and `cancel` with a `Problem` at the end.
+#[utoipa::path(
+    get, path = "/v1/tail", operation_id = "tailStreams", tag = "streams",
+    extensions(("x-server-sent-events" = json!({"records": "TailBatch", "progress": "TailMark", "cancel": "Problem"}))),
+    params(
+        ("stream" = Option<String>, Query, description = "The stream to follow"),
+        ("prefix" = Option<String>, Query, description = "Follow all streams whose names begin so; empty for all"),
+        ("partition" = Option<u32>, Query, description = "Only this partition of the stream"),
+        ("from" = Option<String>, Query, description = "`first`, `next`, or an offset of a single partition; `next` \
+            when it is left out"),
+        ("at" = Option<String>, Query, description = "Where to go on: `name/id/partition@offset` for each partition, \
+            with commas between them"),
+        ("priority" = Option<u8>, Query, description = "The least priority of the records to tell", maximum = 4),
+        ("progress_ms" = Option<u64>, Query, description = "How long nothing may be told before a mark of progress \
+            is, in milliseconds; 10,000 when it is left out", minimum = 100, maximum = 3_600_000),
+        ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that was heard; it \
+            counts, and not `at`, when both are there"),
+        ("Accept" = Option<String>, Header, description = "`text/event-stream` for server-sent events"),
+    ),
+    responses(
+        (
+            status = 200, description = "Events, as they happen",
+            content((String = "text/event-stream"), (TailLine = "application/x-ndjson"))
+        ),
+        TailProblems,
+    ),
+)]
 pub(super) async fn tail(
     State(shared): State<Arc<Shared>>,
     uri: Uri,

@@ -319,6 +319,7 @@ impl Lines {
             status: head.status,
             headers: head.headers,
             body: body.collect().await.expect("a whole answer").to_bytes(),
+            operation: None,
         })
     }
 

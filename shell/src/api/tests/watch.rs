@@ -78,6 +78,7 @@ impl Port {
             status: head.status,
             headers: head.headers,
             body: body.collect().await.expect("a whole answer").to_bytes(),
+            operation: None,
         })
     }
 
@@ -222,14 +223,43 @@ async fn a_watch_that_cannot_begin_is_a_problem() {
     ] {
         refused(query).await.problem(400, ProblemCode::BadRequest);
     }
-    let bad = port.watch("key=a", &[("last-event-id", "x")]).await.err();
-    bad.expect("a refusal").problem(400, ProblemCode::BadRequest);
+    for id in ["x", "18446744073709551615"] {
+        let bad = port.watch("key=a", &[("last-event-id", id)]).await.err();
+        bad.expect("a refusal").problem(400, ProblemCode::BadRequest);
+    }
     let mut streams = Vec::new();
     for _ in 0..WATCHERS_MAX {
         streams.push(port.watch("key=a", &[]).await.expect("a stream"));
     }
     let problem = refused("key=a").await.problem(503, ProblemCode::TooManyWatchers);
     assert_eq!(problem.limit, Some(WATCHERS_MAX as u64));
+}
+
+#[tokio::test]
+async fn a_watch_from_a_revision_beyond_the_next_one_is_refused_as_a_read_is() {
+    let port = Port::open().await;
+    for key in ["a", "b", "c"] {
+        port.apply_put(key);
+    }
+    let next = port.watch("prefix=&from_revision=4", &[]).await;
+    assert_eq!(
+        Stream::mark(next.expect("a stream").next().await, events::OPEN),
+        3
+    );
+    port.watch("prefix=", &[("last-event-id", "3")])
+        .await
+        .expect("a stream");
+    for (query, headers) in [
+        ("prefix=&from_revision=5", &[][..]),
+        ("prefix=&from_revision=18446744073709551615", &[]),
+        ("prefix=", &[("last-event-id", "4")]),
+    ] {
+        let refused = port.watch(query, headers).await.err().expect("a refusal");
+        let problem = refused.problem(409, ProblemCode::FutureRevision);
+        assert_eq!(problem.latest_revision, Some(3), "{query}");
+    }
+    let read = port.get("/v1/kv?revision=4").await;
+    read.problem(409, ProblemCode::FutureRevision);
 }
 
 #[tokio::test]

@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use quorate_api::{
-    AppendRequest, CreateStream, DuplicateWindow, NewRecord, Placed, RecordsAnswer, StreamInfo, StreamRecord,
-    StreamRetention, StreamsAnswer,
+    CreateStream, DuplicateWindow, RecordsAnswer, StreamInfo, StreamRecord, StreamRetention, StreamsAnswer,
 };
 use quorate_client::{Consistency, ReadFrom, TailBatch, TailFrom, TailRequest, Tailed};
 
 use super::connect::ConnectArgs;
 use super::error::CliError;
 use super::kv::{OnceArgs, shown};
-use super::lease::time;
-use super::output::{Format, print, print_bytes, print_json, read_input, table, warn};
+use super::output::{Format, print, print_bytes, print_json, table, warn};
+use super::units::{size, time};
 
+mod append;
 mod group;
 
 pub(super) const EXAMPLES: &str = "\
@@ -30,7 +30,7 @@ const CREATE_EXAMPLES: &str = "\
 Examples:
   quorate stream create orders
   quorate stream create orders --partitions 4
-  quorate stream create clicks --retention-age 1h --retention-bytes 1073741824
+  quorate stream create clicks --retention-age 7d --retention-bytes 1GiB
   quorate stream create clicks --retention-records 1000000 --duplicates 0
 
 Exit code 4 when there is a stream of this name.";
@@ -50,16 +50,6 @@ Exit code 5 when there is no such stream.";
 const DELETE_EXAMPLES: &str = "\
 Examples:
   quorate stream delete orders
-
-Exit code 5 when there is no such stream.";
-
-const APPEND_EXAMPLES: &str = "\
-Examples:
-  quorate stream append orders hello
-  quorate stream append orders one two three         as one batch
-  quorate stream append orders paid --key ada        to the partition of ada
-  quorate stream append orders paid --id 17          not again if 17 was appended before
-  seq 1000 | quorate stream append orders --lines    a record a line of standard input, as one batch
 
 Exit code 5 when there is no such stream.";
 
@@ -98,8 +88,8 @@ pub(super) enum StreamSubcommand {
     #[command(after_help = DELETE_EXAMPLES)]
     Delete(DeleteArgs),
     /// Append records
-    #[command(after_help = APPEND_EXAMPLES)]
-    Append(AppendArgs),
+    #[command(after_help = append::EXAMPLES)]
+    Append(append::AppendArgs),
     /// Read records from an offset or a time
     #[command(after_help = READ_EXAMPLES)]
     Read(ReadArgs),
@@ -118,11 +108,11 @@ pub(super) struct CreateArgs {
     /// How many partitions it has
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     partitions: u32,
-    /// Drop records that are older: a number with ms, s, m or h behind it
+    /// Drop records that are older: a number with ms, s, m, h or d behind it
     #[arg(long, value_name = "TIME", value_parser = time)]
     retention_age: Option<Duration>,
-    /// Keep about so many bytes of records
-    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
+    /// Keep about so many bytes of records; KiB, MiB or GiB may stand behind the number
+    #[arg(long, value_name = "BYTES", value_parser = size)]
     retention_bytes: Option<u64>,
     /// Keep about so many records
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
@@ -173,33 +163,6 @@ pub(super) struct DeleteArgs {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct AppendArgs {
-    /// The stream
-    stream: String,
-    /// What the records say; standard input as one record otherwise
-    values: Vec<String>,
-    /// A record a line of standard input
-    #[arg(long, conflicts_with = "values")]
-    lines: bool,
-    /// Records of one key are in one partition, in order
-    #[arg(long)]
-    key: Option<String>,
-    /// The message id, which suppresses duplicates; for several records `-1`, `-2` and so on are put behind it
-    #[arg(long)]
-    id: Option<String>,
-    /// From 0 (batch) to 4 (critical)
-    #[arg(long, value_parser = clap::value_parser!(u8).range(0..=4))]
-    priority: Option<u8>,
-    /// The partition
-    #[arg(long, conflicts_with = "key")]
-    partition: Option<u32>,
-    #[command(flatten)]
-    once: OnceArgs,
-    #[command(flatten)]
-    connect: ConnectArgs,
-}
-
-#[derive(Debug, Args)]
 pub(super) struct ReadArgs {
     /// The stream
     stream: String,
@@ -224,8 +187,8 @@ pub(super) struct ReadArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct TailArgs {
-    /// The stream
-    #[arg(required_unless_present = "prefix", conflicts_with = "prefix")]
+    /// The stream; one of STREAM and --prefix says what to follow
+    #[arg(conflicts_with = "prefix")]
     stream: Option<String>,
     /// What the names of the streams begin with; empty for all
     #[arg(long, value_name = "PREFIX")]
@@ -263,7 +226,7 @@ pub(super) async fn run(command: StreamSubcommand) -> Result<(), CliError> {
         StreamSubcommand::List(args) => list(args).await,
         StreamSubcommand::Describe(args) => describe(args).await,
         StreamSubcommand::Delete(args) => delete(args).await,
-        StreamSubcommand::Append(args) => append(args).await,
+        StreamSubcommand::Append(args) => append::run(args).await,
         StreamSubcommand::Read(args) => read(args).await,
         StreamSubcommand::Tail(args) => tail(args).await,
         StreamSubcommand::Group(command) => group::run(command).await,
@@ -412,54 +375,6 @@ async fn delete(args: DeleteArgs) -> Result<(), CliError> {
     }
 }
 
-async fn append(args: AppendArgs) -> Result<(), CliError> {
-    let values: Vec<Vec<u8>> = match (args.values.is_empty(), args.lines) {
-        (false, _) => args.values.into_iter().map(String::into_bytes).collect(),
-        (true, true) => {
-            let input = read_input()?;
-            let text = input.strip_suffix(b"\n").unwrap_or(&input);
-            text.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect()
-        }
-        (true, false) => vec![read_input()?],
-    };
-    let several = values.len() > 1;
-    let numbered = (1..).zip(values);
-    let id = |number: u64| {
-        let id = args.id.as_ref()?;
-        Some(if several {
-            format!("{id}-{number}")
-        } else {
-            id.clone()
-        })
-    };
-    let records = numbered.map(|(number, value)| NewRecord {
-        key: args.key.clone().map(Into::into),
-        id: id(number).map(Into::into),
-        priority: args.priority,
-        ..NewRecord::new(value)
-    });
-    let request = AppendRequest {
-        records: records.collect(),
-        partition: args.partition,
-    };
-    let client = args.once.client(&args.connect).await?;
-    let answer = client.append(&args.stream, &request).await?;
-    match args.connect.format {
-        Format::Json => print_json(&answer),
-        Format::Table => print(&answer.placed.iter().map(placed).collect::<String>()),
-    }
-}
-
-fn placed(run: &Placed) -> String {
-    let last = run.first_offset + u64::from(run.count).saturating_sub(1);
-    let offsets = match run.count {
-        1 => format!("offset {}", run.first_offset),
-        _ => format!("offsets {} to {last}", run.first_offset),
-    };
-    let before = if run.duplicate { " (was there before)" } else { "" };
-    format!("OK, partition {} {offsets}{before}\n", run.partition)
-}
-
 async fn read(args: ReadArgs) -> Result<(), CliError> {
     let client = args.connect.client()?;
     let from = match (args.from, args.since) {
@@ -519,6 +434,12 @@ async fn tail(args: TailArgs) -> Result<(), CliError> {
     } else {
         TailFrom::First
     };
+    if args.stream.is_none() && args.prefix.is_none() {
+        return Err(CliError::Usage(
+            "nothing says what to follow: name a stream, or give --prefix what the names of streams begin with ('' for all)"
+                .to_owned(),
+        ));
+    }
     let request = TailRequest {
         name: args.stream.clone().or(args.prefix.clone()).unwrap_or_default(),
         prefix: args.stream.is_none(),
@@ -583,22 +504,9 @@ impl<'a> OneRecord<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use quorate_api::NewRecord;
 
-    #[test]
-    fn where_records_are_is_told_in_a_line() {
-        let run = |count, duplicate| Placed {
-            partition: 1,
-            first_offset: 7,
-            count,
-            duplicate,
-        };
-        assert_eq!(placed(&run(1, false)), "OK, partition 1 offset 7\n");
-        assert_eq!(
-            placed(&run(3, true)),
-            "OK, partition 1 offsets 7 to 9 (was there before)\n"
-        );
-    }
+    use super::*;
 
     #[test]
     fn a_record_is_one_line_with_its_place() {
