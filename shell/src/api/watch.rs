@@ -147,7 +147,17 @@ impl Shared {
             detail: Detail::Nothing,
             ..StateQuery::new(KeyRange::only(Bytes::from_static(b"\0")))
         };
-        self.read(nothing, 0, Read::with(revision, uri)).await.map(drop)
+        let made = self.read(nothing, 0, Read::with(revision, uri)).await;
+        made.map(drop).map_err(|mut failure| {
+            if let (ProblemCode::FutureRevision, Some(latest)) =
+                (failure.problem.code, failure.problem.latest_revision)
+            {
+                failure.problem.detail = format!(
+                    "the watch would begin after revision {revision}, which nobody has made yet: the latest is {latest}"
+                );
+            }
+            failure
+        })
     }
 }
 
