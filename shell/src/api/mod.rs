@@ -38,6 +38,7 @@ mod compact;
 mod data_tests;
 #[cfg(test)]
 mod fake;
+mod frames;
 mod kv;
 mod leases;
 mod openapi;

@@ -1,4 +1,5 @@
-//! Serves a router on listeners of the network port, over HTTP/1.1 and HTTP/2.
+//! Serves a router on listeners of the network port, over HTTP/1.1 and HTTP/2, and in [event frames](super::frames), which
+//! the first byte of a connection tells from those.
 //!
 //! There are never more than `max_connections` at a time. A connection above that is told so (503) and closed, as
 //! long as few are being told; further ones are closed without a word. When the node stops, no connection is taken any
@@ -8,8 +9,10 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
@@ -22,10 +25,11 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use quorate_api::{PROBLEM_CONTENT_TYPE, Problem, ProblemCode};
 use thiserror::Error;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tower_service::Service;
 
+use super::frames::{self, Frames};
 use crate::config::Listen;
 use crate::port::{ByteStream, Clock, Listener, Network};
 
@@ -93,6 +97,8 @@ pub struct Server {
     pub max_connections: usize,
     /// How long requests in flight may take when the server stops.
     pub grace: Duration,
+    /// Bytes of the longest payload of an event frame.
+    pub payload_bytes_max: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd)]
@@ -114,6 +120,7 @@ struct Connections {
     phase: watch::Receiver<Phase>,
     permits: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
+    payload_bytes_max: usize,
     /// Closed once every task that holds a clone has ended.
     _alive: mpsc::Sender<()>,
 }
@@ -130,6 +137,7 @@ impl Server {
             phase: phases,
             permits: Arc::clone(&permits),
             refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
+            payload_bytes_max: self.payload_bytes_max,
             _alive: alive,
         };
         for listener in listeners {
@@ -202,7 +210,45 @@ impl Connections {
         }
     }
 
-    async fn serve(mut self, stream: Box<dyn ByteStream>, _permit: OwnedSemaphorePermit) {
+    async fn serve(mut self, mut stream: Box<dyn ByteStream>, _permit: OwnedSemaphorePermit) {
+        let first = tokio::select! {
+            biased;
+            first = stream.read_u8() => first.ok(),
+            _ = self.phase.wait_for(|phase| *phase >= Phase::Draining) => None,
+            () = self.clock.sleep_until(self.clock.now() + IDLE_TIMEOUT) => None,
+        };
+        let Some(first) = first else {
+            return;
+        };
+        let stream = Unshifted {
+            first: Some(first),
+            stream,
+        };
+        if first == frames::FIRST_BYTE {
+            self.serve_frames(stream).await;
+        } else {
+            self.serve_http(stream).await;
+        }
+    }
+
+    async fn serve_frames(self, stream: Unshifted) {
+        let frames = Frames::new(stream, self.router, self.clock, self.payload_bytes_max);
+        let (mut draining, mut closed) = (self.phase.clone(), self.phase);
+        let leaves = async move {
+            let _ = draining.wait_for(|phase| *phase >= Phase::Draining).await;
+        };
+        tokio::select! {
+            biased;
+            result = frames.serve(leaves) => {
+                if let Err(error) = result {
+                    tracing::debug!(%error, "a connection of a publisher ended early");
+                }
+            }
+            _ = closed.wait_for(|phase| *phase == Phase::Closed) => {}
+        }
+    }
+
+    async fn serve_http(mut self, stream: Unshifted) {
         let asked = Arc::new(AtomicBool::new(false));
         let router = self.router.clone();
         let service = {
@@ -236,7 +282,7 @@ impl Connections {
             .max_concurrent_streams(STREAMS_MAX);
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
-        // Before the first bytes tell HTTP/1.1 from HTTP/2 neither of them watches the time.
+        // Before more bytes tell HTTP/1.1 from HTTP/2 neither of them watches the time.
         let first_request = self.clock.sleep_until(self.clock.now() + IDLE_TIMEOUT);
         tokio::pin!(first_request);
         let mut watching = true;
@@ -298,6 +344,58 @@ impl Connections {
             }
             () = self.clock.sleep_until(self.clock.now() + REFUSAL_TIMEOUT) => {}
         }
+    }
+}
+
+/// A stream whose first byte was read to see what it carries.
+struct Unshifted {
+    first: Option<u8>,
+    stream: Box<dyn ByteStream>,
+}
+
+impl AsyncRead for Unshifted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if buffer.remaining() > 0
+            && let Some(first) = self.first.take()
+        {
+            buffer.put_slice(&[first]);
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Unshifted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 }
 

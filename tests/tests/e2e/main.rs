@@ -10,6 +10,7 @@ mod data;
 mod documentation;
 mod forced_start;
 mod formation;
+mod frames;
 mod full_disk;
 mod isolated_leader;
 mod kill_nine;
