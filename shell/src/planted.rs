@@ -55,7 +55,7 @@ quorate_core::planted_bugs! {
     WatchGoesOnTooLate = "watch-goes-on-too-late",
     /// A watch that goes on repeats the last change that was told.
     WatchRepeatsLast = "watch-repeats-last",
-    /// A mark of progress speaks of the latest revision, whatever the watcher was told.
+    /// A mark of progress speaks of the revision after the last one that was told.
     MarkComesTooEarly = "mark-comes-too-early",
     /// A node of another cluster is let in.
     ClusterIsNotChecked = "cluster-is-not-checked",

@@ -11,7 +11,6 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
-use futures_util::FutureExt;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use quorate_api::{
@@ -308,15 +307,10 @@ impl<W: Words> Feed<W> {
                 self.stage = Stage::Running;
             }
             Stage::Running => {
-                let at_once = self.watching.marks_on_time() && (&mut self.mark).now_or_never().is_some();
-                let heard = if at_once {
-                    Heard::Quiet
-                } else {
-                    tokio::select! {
-                        biased;
-                        page = self.watching.next() => page.map_or_else(Heard::End, Heard::Page),
-                        () = &mut self.mark => Heard::Quiet,
-                    }
+                let heard = tokio::select! {
+                    biased;
+                    page = self.watching.next() => page.map_or_else(Heard::End, Heard::Page),
+                    () = &mut self.mark => Heard::Quiet,
                 };
                 match heard {
                     Heard::Page(page) => self.tell(&page, &mut text),
