@@ -104,7 +104,8 @@ fn nothing_is_left_behind_after_a_hundred_restarts() {
     }
     // A few connections of clients more or fewer; what each restart leaves behind would be there a hundred times.
     for (held, before) in held(&cluster).into_iter().zip(before) {
-        assert_eq!((held.probes, held.lanes), (before.probes, before.lanes));
+        assert_eq!(held.lanes, before.lanes);
+        assert!(held.probes < before.probes + 5, "{held} after {before}");
         assert!(held.tasks < before.tasks + 20, "{held} after {before}");
         assert!(held.files < before.files + 5, "{held} after {before}");
     }
