@@ -182,3 +182,27 @@ impl Batch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mark_that_never_came_about_is_missing_where_it_could_have() {
+        let mut batch = Batch::default();
+        for mark in Mark::ALL.iter().copied() {
+            batch.marks.insert(mark, (1, 7));
+        }
+        let nodes = || Mark::ALL.iter().map(|mark| mark.nodes_min());
+        let (least, most) = (nodes().min(), nodes().max());
+        let (least, most) = (least.expect("there are marks"), most.expect("there are marks"));
+        assert!(least < most, "some need more nodes than others");
+        assert_eq!(batch.missing_marks(most), []);
+        let with = |count| Mark::ALL.iter().copied().find(|mark| mark.nodes_min() == count);
+        let (wants_few, wants_many) = (with(least).expect("one"), with(most).expect("one"));
+        batch.marks.remove(&wants_few);
+        batch.marks.remove(&wants_many);
+        assert_eq!(batch.missing_marks(most - 1), [wants_few]);
+        assert_eq!(batch.missing_marks(most).len(), 2);
+    }
+}

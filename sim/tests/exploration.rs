@@ -104,30 +104,3 @@ fn every_interleaving_of_three_candidacies_is_safe() {
         ..ELECTION
     });
 }
-
-#[cfg(feature = "planted-bugs")]
-#[test]
-fn planted_bugs_are_found_within_few_steps() {
-    use quorate_core::raft::PlantedBug;
-    for (bug, steps) in [
-        (PlantedBug::CandidateAsksBeforeSync, 7),
-        (PlantedBug::OwnVoteFromMemory, 7),
-        (PlantedBug::VoteLeavesBeforeSync, 8),
-        (PlantedBug::FollowerAcceptsFromMemory, 10),
-        (PlantedBug::HeartbeatMovesMatch, 11),
-        (PlantedBug::EntriesBeforeTerm, 12),
-    ] {
-        let report = explore(&Bounds {
-            terms: 2,
-            entries: 1,
-            timeouts: 2,
-            crashes: 1,
-            slow_disks: 1,
-            states_max: 400_000,
-            planted: Planted::with(bug),
-            ..ELECTION
-        });
-        let (_, way) = report.violation.expect("the bug is found");
-        assert!(way.len() <= steps, "{}: {way:#?}", bug.name());
-    }
-}

@@ -22,6 +22,9 @@
 //! Who switches leases off on a node, or shortens its largest election time-out, lets a largest time-out of before pass
 //! between its end and its start: what it promised is told to nobody.
 //!
+//! A clock is taken to keep its rate: what a window of [`WINDOW`] shows of it, or the beginning of the first one, is held to be
+//! true of the next one, too, as long as that does not show the contrary.
+//!
 //! What no protocol can notice: a clock that stands still together with its machine, as that of a virtual machine that
 //! its host pauses and resumes; a clock that counts the time for which a machine sleeps does not count that.
 

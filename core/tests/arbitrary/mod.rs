@@ -162,7 +162,14 @@ impl Bench {
             (status.term, status.vote, status.commit)
         };
         self.raft.step(self.now, input);
+        let load = self.raft.load();
+        assert!(load.reads <= load.reads_max, "more reads wait than may: {load:?}");
         let status = self.raft.status();
+        let others = status.membership.members().len();
+        assert!(
+            load.fetches <= others + 1,
+            "more is read back than is needed: {load:?}"
+        );
         assert!(status.term >= term, "the term went down");
         assert!(status.commit >= commit, "the commit went down");
         assert!(status.commit <= status.last.index);

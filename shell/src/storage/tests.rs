@@ -393,3 +393,69 @@ fn a_file_that_is_gone_or_cut_short_is_noticed_or_harmless() {
         }
     });
 }
+
+#[test]
+fn node_starts_from_a_snapshot_alone() {
+    run(async {
+        let disk = Disk::default();
+        let here = ports(&disk);
+        let directory = DataDirectory::open(&here, Path::new(HOME), &owner("a"))
+            .await
+            .expect("a new directory");
+        let (snapshots_path, state_path) = (directory.snapshots_path(), directory.state_path());
+        let snapshots = Snapshots::open(&here, &snapshots_path).expect("snapshots");
+        // What another node made of its state, after a third one had joined.
+        let mut members = membership().members().clone();
+        members.insert(NodeId(3), Member::named("c".to_owned(), DirectoryId(3)));
+        let base = Base {
+            position: position(SNAPSHOT_AT),
+            membership: Membership::bootstrap(Lineage(9), members),
+        };
+        let elsewhere = ports(&Disk::default());
+        elsewhere
+            .files
+            .create_directory(Path::new(HOME))
+            .expect("a directory");
+        let mut store = StateStore::open(&elsewhere, &state_path).expect("a new store");
+        let batch = RowBatch {
+            applied: base.position,
+            membership: Some(base.membership.clone()),
+            rows: rows_up_to(SNAPSHOT_AT),
+        };
+        store.write(batch).expect("rows are written");
+        let made = store.reader().snapshot(&snapshots).await;
+        made.expect("it is made").expect("it is not empty");
+        // The log begins behind it, and there is no state yet.
+        let (mut log, _) = Log::open(&here, directory.path(), options())
+            .await
+            .expect("a blank log");
+        let begin = Write {
+            id: WriteId(1),
+            hard_state: None,
+            reset: Some(Box::new(base.clone())),
+            entries: Vec::new().into(),
+        };
+        log.append(&[begin]).await.expect("the log begins");
+        drop((log, directory));
+        tokio::task::yield_now().await;
+        disk.power_cut(&mut Random::new(1));
+
+        let here = ports(&disk);
+        let (_, recovered) = Log::open(&here, Path::new(HOME), options())
+            .await
+            .expect("the log is whole");
+        assert_eq!(recovered.base.as_ref(), Some(&base));
+        let snapshots = Snapshots::open(&here, &snapshots_path).expect("snapshots");
+        let store = StateStore::open_behind(&here, &state_path, &snapshots, recovered.base.as_ref())
+            .await
+            .expect("the snapshot is all that it takes");
+        let mut rows = Vec::new();
+        let loaded = store
+            .load(|key, value| rows.push(Row::written(key.to_vec(), value.to_vec())))
+            .expect("it is read");
+        assert_eq!(
+            (loaded.applied, loaded.membership, rows),
+            (base.position, Some(base.membership), rows_up_to(SNAPSHOT_AT))
+        );
+    });
+}

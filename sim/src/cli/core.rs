@@ -121,6 +121,12 @@ fn judge_marks(arguments: &Arguments, batch: &Batch) -> ExitCode {
         && arguments.plan.is_none()
         && arguments.plant.is_none();
     let missing = batch.missing_marks(arguments.nodes);
+    if representative && batch.done < ENOUGH_SEEDS && arguments.time.is_some() {
+        eprintln!(
+            "the marks are not judged: {} seeds were done of the {ENOUGH_SEEDS} that it takes",
+            batch.done
+        );
+    }
     if !representative || batch.done < ENOUGH_SEEDS || missing.is_empty() {
         return ExitCode::SUCCESS;
     }

@@ -7,7 +7,7 @@
 //! | [`commit`] | what a leader commits never changes, is on a majority's disks, and was committed by an entry of the leader's own term; every later leader has it ("Leader Completeness") |
 //! | [`matching`] | what a leader takes a follower to hold is on that follower's disk |
 //! | [`state`] | the same index gives the same state on every node ("State Machine Safety") |
-//! | [`membership`] | a leader changes the membership only after the last change is committed, quorums overlap (Raft dissertation, 4.3), ids are given once, and the last membership of a log is in force |
+//! | [`membership`] | a leader changes the membership only after the last change is committed, quorums overlap (Raft dissertation, 4.3), ids are given once, who becomes a voter has caught up, and the last membership of a log is in force |
 //! | [`promise`] | no vote and no acknowledgement leaves before the disk holds what it promises; no vote is given twice, and none with a damaged log |
 //! | [`contact`] | a leader that no majority reaches steps down |
 //! | [`progress`] | terms, commit and applied indexes of a node only rise, and `purged <= commit`, `applied <= commit <= last`; no entry is purged whose effect is not on disk |
