@@ -35,6 +35,7 @@ use quorate_core::state::PRIORITY_MAX;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tower_service::Service;
 
+use crate::config::Limits;
 use crate::port::Clock;
 
 /// The first byte of a connection that carries frames.
@@ -44,13 +45,16 @@ const WANTS_ANSWER: u8 = 0x80;
 /// The length of a frame's length, and of what comes before its topic.
 const LENGTH_BYTES: usize = 4;
 const HEAD_BYTES: usize = 3;
-/// Frames that wait already are appended together as far as they are of one stream: so many, of so many bytes. The bytes
-/// are few enough for the smallest limit of a request.
+/// Frames that wait already are appended together as far as they are of one stream: so many, and as many bytes as the limit
+/// of a request lets through.
 const BATCH_FRAMES_MAX: usize = 1_000;
-const BATCH_BYTES_MAX: usize = 32 << 10;
+/// What a frame takes at the most in the body of a request to append: its names and numbers, and six bytes for each of its
+/// payload, since that is what an escaped control character takes.
+const BODY_BYTES_PER_FRAME: usize = 64;
+const BODY_BYTES_PER_PAYLOAD_BYTE: usize = 6;
 /// Bytes that are read at a time.
 const READ_BYTES: usize = 64 << 10;
-/// How long the rest of a frame may take.
+/// How long the next bytes of a frame that has begun may take.
 const REST_TIMEOUT: Duration = Duration::from_secs(60);
 /// Bytes of an answer to a request to append.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
@@ -80,8 +84,7 @@ pub(super) struct Frames<S> {
     stream: S,
     router: Router,
     clock: Arc<dyn Clock>,
-    /// The longest payload.
-    payload_bytes_max: usize,
+    limits: Limits,
     unread: BytesMut,
 }
 
@@ -93,17 +96,12 @@ enum Next {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
-    pub(super) fn new(
-        stream: S,
-        router: Router,
-        clock: Arc<dyn Clock>,
-        payload_bytes_max: usize,
-    ) -> Frames<S> {
+    pub(super) fn new(stream: S, router: Router, clock: Arc<dyn Clock>, limits: Limits) -> Frames<S> {
         Frames {
             stream,
             router,
             clock,
-            payload_bytes_max,
+            limits,
             unread: BytesMut::new(),
         }
     }
@@ -162,7 +160,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
     /// Frames of one stream that came whole, taken from what was not looked at yet; none when the next one did not.
     fn next_batch(&mut self) -> Result<Vec<Frame>, String> {
         let mut batch: Vec<Frame> = Vec::new();
-        let mut bytes = 0;
+        let mut body_bytes = 0;
         while batch.len() < BATCH_FRAMES_MAX {
             let frame = match self.next_frame() {
                 Ok(Some(frame)) => frame,
@@ -171,9 +169,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
                 Err(_) if !batch.is_empty() => break,
                 Err(detail) => return Err(detail),
             };
-            bytes += frame.payload.len();
+            body_bytes += BODY_BYTES_PER_FRAME + BODY_BYTES_PER_PAYLOAD_BYTE * frame.payload.len();
             if let Some(first) = batch.first()
-                && (bytes > BATCH_BYTES_MAX || frame.topic != first.topic)
+                && (body_bytes > self.limits.transaction_bytes || frame.topic != first.topic)
             {
                 break;
             }
@@ -189,7 +187,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
             return Ok(None);
         };
         let length = u32::from_be_bytes(*length) as usize;
-        let most = HEAD_BYTES + usize::from(u16::MAX) + self.payload_bytes_max;
+        let most = HEAD_BYTES + usize::from(u16::MAX) + self.limits.value_bytes;
         if !(HEAD_BYTES..=most).contains(&length) {
             return Err(format!(
                 "a frame is {length} bytes long, and {HEAD_BYTES} to {most} are expected"

@@ -30,7 +30,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tower_service::Service;
 
 use super::frames::{self, Frames};
-use crate::config::Listen;
+use crate::config::{Limits, Listen};
 use crate::port::{ByteStream, Clock, Listener, Network};
 
 /// A connection that sends no request for this long is closed.
@@ -97,8 +97,8 @@ pub struct Server {
     pub max_connections: usize,
     /// How long requests in flight may take when the server stops.
     pub grace: Duration,
-    /// Bytes of the longest payload of an event frame.
-    pub payload_bytes_max: usize,
+    /// What an event frame and the frames that are appended together may take.
+    pub limits: Limits,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd)]
@@ -120,7 +120,7 @@ struct Connections {
     phase: watch::Receiver<Phase>,
     permits: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
-    payload_bytes_max: usize,
+    limits: Limits,
     /// Closed once every task that holds a clone has ended.
     _alive: mpsc::Sender<()>,
 }
@@ -137,7 +137,7 @@ impl Server {
             phase: phases,
             permits: Arc::clone(&permits),
             refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
-            payload_bytes_max: self.payload_bytes_max,
+            limits: self.limits,
             _alive: alive,
         };
         for listener in listeners {
@@ -232,7 +232,7 @@ impl Connections {
     }
 
     async fn serve_frames(self, stream: Unshifted) {
-        let frames = Frames::new(stream, self.router, self.clock, self.payload_bytes_max);
+        let frames = Frames::new(stream, self.router, self.clock, self.limits);
         let (mut draining, mut closed) = (self.phase.clone(), self.phase);
         let leaves = async move {
             let _ = draining.wait_for(|phase| *phase >= Phase::Draining).await;

@@ -99,7 +99,7 @@ impl Port {
             clock: ports.clock,
             max_connections,
             grace: PATIENCE,
-            payload_bytes_max: limits.value_bytes,
+            limits,
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let server = tokio::spawn(server.serve(vec![listener], async move {

@@ -246,7 +246,7 @@ pub async fn run_as(
         clock: Arc::clone(&ports.clock),
         max_connections: config.network.max_connections,
         grace: config.timeouts.shutdown,
-        payload_bytes_max: config.limits.value_bytes,
+        limits: config.limits,
     };
     let mut serving = std::pin::pin!(server.serve(listeners, async {
         let _ = drained.await;

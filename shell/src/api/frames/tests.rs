@@ -70,7 +70,11 @@ impl Publisher {
 }
 
 async fn with_stream(partitions: u32) -> Port {
-    let port = Port::open().await;
+    with_limits(partitions, Limits::default()).await
+}
+
+async fn with_limits(partitions: u32, limits: Limits) -> Port {
+    let port = Port::with(100, limits).await;
     let body = json!({"name": "s", "partitions": partitions}).to_string();
     let created = port.send(Method::POST, "/v1/streams", &[], body.as_bytes()).await;
     assert_eq!(created.status, StatusCode::CREATED, "{created:?}");
@@ -104,6 +108,22 @@ async fn frames_are_records_with_their_priority_in_the_order_in_which_they_came(
         (&last[0]["value_base64"], &last[0]["priority"]),
         (&json!("/wA="), &json!(4))
     );
+}
+
+#[tokio::test]
+async fn frames_that_come_together_are_not_refused_for_being_many() {
+    let limits = Limits {
+        transaction_bytes: 1 << 10,
+        ..Limits::default()
+    };
+    let port = with_limits(1, limits).await;
+    let mut publisher = Publisher::of(&port).await;
+    // Control characters take the most as JSON.
+    let all = asking("s", &[1; 100]).repeat(100);
+    publisher.send(&all).await;
+    for number in 0..100 {
+        assert_eq!(publisher.appended().await, (0, number));
+    }
 }
 
 #[tokio::test]
