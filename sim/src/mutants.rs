@@ -1,7 +1,7 @@
 //! Mistakes planted in consensus, and in the node around it: what the simulation notices, and how soon.
 //!
-//! Each mistake runs seed after seed until a checker sees it or its share of processor time is used up. A mistake that
-//! is not seen is a hole in the faults or in the checkers. Seeds without what the mistake is made in (no leases, no
+//! Each mistake runs seed after seed until a checker sees it or so many runs have gone by: the same on a fast machine and
+//! on a slow one. A mistake that is not seen is a hole in the faults or in the checkers. Seeds without what the mistake is made in (no leases, no
 //! witness, no small files) are passed over, and [`focus`] knows how many nodes show a mistake soonest; nothing else is
 //! known of it beforehand, least of all a seed.
 
@@ -29,8 +29,8 @@ pub struct Search {
     pub first_seed: u64,
     /// Simulated seconds with faults in each run.
     pub seconds: u64,
-    /// Processor time for each mistake.
-    pub budget: Duration,
+    /// Runs for each mistake, at the most.
+    pub runs_max: u64,
     /// Threads.
     pub jobs: usize,
 }
@@ -205,7 +205,7 @@ fn look_for(bug: Mistake, search: &Search) -> Finding {
     for (runs, (nodes, plan)) in (1..).zip(plans) {
         let found = run(&plan, &conditions).err();
         let time = processor_time().saturating_sub(began);
-        if found.is_some() || time >= search.budget {
+        if found.is_some() || runs >= search.runs_max {
             let found = found.map(|violation| (nodes, violation));
             return Finding {
                 bug,
@@ -215,7 +215,7 @@ fn look_for(bug: Mistake, search: &Search) -> Finding {
             };
         }
     }
-    unreachable!("there are more seeds than time")
+    unreachable!("there are more seeds than runs")
 }
 
 /// The findings as a table.

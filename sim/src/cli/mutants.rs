@@ -1,7 +1,6 @@
 //! `quorate-sim mutants`: plants known mistakes in consensus, or in production nodes.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use quorate_sim::consensus::{Engine, Mistake};
 use quorate_sim::mutants::{Search, json, markdown, mistakes, search, table};
@@ -22,9 +21,9 @@ pub(super) struct Arguments {
     /// Simulated seconds with faults in each run.
     #[arg(long, default_value_t = 20)]
     seconds: u64,
-    /// Seconds of processor time for each mistake.
-    #[arg(long, default_value_t = 60)]
-    budget: u64,
+    /// Runs for each mistake, at the most; by default 1500, and 150 of production nodes.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    runs: Option<u64>,
     /// Print the findings as JSON.
     #[arg(long)]
     json: bool,
@@ -37,10 +36,10 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> CommandResult {
-    let engine = if arguments.full {
-        Engine::Nodes
+    let (engine, runs_max) = if arguments.full {
+        (Engine::Nodes, 150)
     } else {
-        Engine::Core
+        (Engine::Core, 1_500)
     };
     let bugs = if arguments.only.is_empty() {
         mistakes(engine)
@@ -56,7 +55,7 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
         bugs,
         first_seed: arguments.seed,
         seconds: arguments.seconds,
-        budget: Duration::from_secs(arguments.budget),
+        runs_max: arguments.runs.unwrap_or(runs_max),
         jobs: super::jobs(arguments.jobs),
     };
     let findings = search(&wanted, |finding| match &finding.found {
