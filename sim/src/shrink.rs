@@ -28,8 +28,12 @@ const NOISES: [u64; 4] = [1, 8, 32, 128];
 /// Milliseconds before the violation whose events are tried alone.
 const WINDOWS_MS: [u64; 6] = [150, 400, 800, 1_500, 3_000, 6_000];
 
-/// Kinds of noise that the last events alone are tried with in each round, on each thread.
-const WINDOW_NOISES: u64 = 60;
+/// Simulated milliseconds that the last events alone are tried for in each round, on each thread: many kinds of noise where
+/// a run is short, since what they leave is the smallest.
+const WINDOW_ROUND_MS: u64 = 60_000;
+
+/// Milliseconds that a run takes besides its window: until it has its first leader.
+const BEFORE_WINDOW_MS: u64 = 500;
 
 /// The share of the time that may go by with the last events alone: a violation that needs a rare coincidence shows in few
 /// kinds of noise, but those runs are short, and what they leave is small.
@@ -82,23 +86,22 @@ impl Search {
 
     /// Goes on with the events right before the violation, when those alone lead to one before `give_up`.
     fn keep_last_events(&mut self, give_up: Instant) {
-        let windows = WINDOWS_MS.map(|window| self.plan.only_last(window * 1_000_000));
-        let smaller: Vec<&Plan> = windows
-            .iter()
-            .filter(|last| last.event_count() < self.plan.event_count())
-            .collect();
-        let mut tried = 0;
-        while !smaller.is_empty() && Instant::now() < give_up {
-            for last in &smaller {
-                let threads = 0..self.jobs as u64;
-                let plans: Vec<Plan> = threads
-                    .map(|thread| last.with_noise(thread << 32 | tried))
+        let mut windows: Vec<(u64, Plan)> = WINDOWS_MS
+            .map(|window| (window, self.plan.only_last(window * 1_000_000)))
+            .into();
+        windows.retain(|(_, last)| last.event_count() < self.plan.event_count());
+        let mut round = 0;
+        while !windows.is_empty() && Instant::now() < give_up {
+            for (window, last) in &windows {
+                let noises = WINDOW_ROUND_MS / (BEFORE_WINDOW_MS + window);
+                let plans: Vec<Plan> = (0..self.jobs as u64)
+                    .map(|thread| last.with_noise((thread << 32) | (round * noises)))
                     .collect();
-                if self.take_first(&plans, WINDOW_NOISES).is_some() {
+                if self.take_first(&plans, noises).is_some() {
                     return;
                 }
             }
-            tried += WINDOW_NOISES;
+            round += 1;
         }
     }
 

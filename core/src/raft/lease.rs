@@ -144,9 +144,11 @@ impl Grant {
     /// Until when a promise of `duration` counts on the leader's clock, when clocks drift by at most `bound`; none when there
     /// is no promise, or the clock is not to be trusted: it drifts, or nothing is known of it yet.
     fn until(&self, duration: Duration, bound: u32) -> Option<Instant> {
-        let drift = self.fastest?.max(bound).min(LeaseReads::CLOCK_DRIFT_LIMIT * 2);
+        /// Millionths: a clock that fast leaves nothing of the promise.
+        const WHOLE: u32 = 1_000_000;
+        let drift = self.fastest?.max(bound).min(WHOLE);
         let sent = self.sent.filter(|_| self.drifts == (false, false))?;
-        Some(sent + duration.saturating_sub(duration * drift / 1_000_000))
+        Some(sent + duration.saturating_sub(duration * drift / WHOLE))
     }
 
     /// The link to the follower broke or is new. Another life of it begins to count anew, and may have other settings;
