@@ -12,7 +12,7 @@ use super::output::Format;
 pub(super) const DEFAULT_ENDPOINTS: &str = "127.0.0.1:8000,127.0.0.1:8001,127.0.0.1:8002";
 
 /// Options of every command that talks to a cluster.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(super) struct ConnectArgs {
     /// Nodes to talk to; the next is tried when one does not answer
     #[arg(

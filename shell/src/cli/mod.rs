@@ -103,7 +103,8 @@ enum Command {
     #[command(subcommand)]
     Secret(secret::SecretCommand),
     /// Measure a running cluster
-    Bench(bench::BenchArgs),
+    #[command(subcommand, after_help = bench::EXAMPLES)]
+    Bench(bench::BenchCommand),
     /// Show the version
     Version,
     /// Other spellings of commands

@@ -1,232 +1,112 @@
-//! `quorate bench put|get|append|watch`: a closed loop of clients against a running cluster.
+//! `quorate bench put|get|txn|append|watch|tail|leases`: measures a running cluster.
 //!
-//! Each client has one request under way, one operation a request. Clients are spread evenly over the endpoints that
-//! answer at the start; a client whose endpoint fails moves on to the next one. What happens during the warm-up is not
-//! counted. All clients run in one thread, so that the load takes as little as possible from a cluster on the same
-//! machine.
+//! All clients run in one thread, so that the load takes as little as possible from a cluster on the same machine. What
+//! happens during the warm-up is not counted.
 
-use std::cell::RefCell;
-use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
-use quorate_api::{AppendRequest, CreateStream, NewRecord, StreamRetention};
-use quorate_client::{Client, Consistency, Error, ProblemCode, Put};
-use tokio::task::LocalSet;
-use tokio::time::{Instant, sleep};
+use quorate_api::{CreateStream, ProblemCode, StreamRetention};
+use quorate_client::{Builder, Client, Consistency};
 
+mod closed_loop;
+mod leases;
+mod paced;
+mod processors;
 mod report;
+mod tail;
 mod watch;
-
-use report::{Figures, Report};
 
 use super::connect::ConnectArgs;
 use super::error::CliError;
-use super::output::{Format, print, print_json, warn};
+use super::output::warn;
 
-const EXAMPLES: &str = "\
+pub(super) const EXAMPLES: &str = "\
 Examples:
   quorate bench put
-  quorate bench put --clients 64 --connections 64 --size 256 --keys 10000 --seconds 20
-  quorate bench get --clients 64 -w json
-  quorate bench append --clients 16 --batch 100 --size 256
-  quorate bench watch --watchers 1000 --rate 1000             a prefix each, of which each write concerns one
-  quorate bench watch --watchers 1000 --rate 100 --shared     one prefix, of which all hear of each write";
+  quorate bench get --clients 64 --consistency serializable
+  quorate bench append --batch 100 -w json
+  quorate bench tail --rate 20000
+  quorate bench watch --watchers 1000 --rate 1000";
 
 /// The pause of a client after an error, so that a broken cluster is not asked in a tight loop.
 const ERROR_PAUSE: Duration = Duration::from_millis(10);
-/// How many records the stream of `append` keeps.
-const STREAM_RECORDS: u64 = 1_000_000;
-/// How many clients write the keys that `get` reads.
-const LOADERS: usize = 64;
-/// How often a key is tried at each endpoint before `get` gives up.
-const LOADING_ROUNDS: usize = 3;
 /// How long an endpoint may take to show that it is there.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How many records a stream that is made here keeps.
+const STREAM_RECORDS: u64 = 1_000_000;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Operation {
+#[derive(Debug, Subcommand)]
+pub(super) enum BenchCommand {
     /// Write random keys
-    Put,
+    #[command(after_help = closed_loop::PUT_EXAMPLES)]
+    Put(closed_loop::PutArgs),
     /// Read random keys
-    Get,
+    #[command(after_help = closed_loop::GET_EXAMPLES)]
+    Get(closed_loop::GetArgs),
+    /// Compare a random key, then write it and read another one
+    #[command(after_help = closed_loop::TXN_EXAMPLES)]
+    Txn(closed_loop::TxnArgs),
     /// Append batches of records to a stream
-    Append,
-    /// Write at a fixed rate, and watch what is written
-    Watch,
+    #[command(after_help = closed_loop::APPEND_EXAMPLES)]
+    Append(closed_loop::AppendArgs),
+    /// Write keys at a fixed rate, and watch what is written
+    #[command(after_help = watch::EXAMPLES)]
+    Watch(watch::WatchArgs),
+    /// Append to a stream at a fixed rate, and follow it
+    #[command(after_help = tail::EXAMPLES)]
+    Tail(tail::TailArgs),
+    /// Hold many leases, idle, and then kept alive
+    #[command(after_help = leases::EXAMPLES)]
+    Leases(leases::LeasesArgs),
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum ReadMode {
-    /// Through the leader's majority
-    Linearizable,
-    /// From the leader alone while it holds a lease
-    Lease,
-    /// From the node that is asked
-    Serializable,
+pub(super) async fn run(command: BenchCommand) -> Result<(), CliError> {
+    match command {
+        BenchCommand::Put(args) => closed_loop::put(args).await,
+        BenchCommand::Get(args) => closed_loop::get(args).await,
+        BenchCommand::Txn(args) => closed_loop::txn(args).await,
+        BenchCommand::Append(args) => closed_loop::append(args).await,
+        BenchCommand::Watch(args) => watch::run(&args).await,
+        BenchCommand::Tail(args) => tail::run(&args).await,
+        BenchCommand::Leases(args) => leases::run(&args).await,
+    }
 }
 
-#[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
-pub(super) struct BenchArgs {
-    /// What to do
-    #[arg(value_enum)]
-    operation: Operation,
-    /// How many requests are under way at a time
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    clients: u32,
-    /// How many connections they share [default: one each]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    connections: Option<u32>,
-    /// Bytes of a value
-    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(0..=8 << 20))]
-    size: u32,
-    /// How many different keys
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
-    keys: u32,
-    /// What the keys begin with
-    #[arg(long, default_value = "bench/")]
-    prefix: String,
+/// For how long.
+#[derive(Clone, Copy, Debug, Args)]
+struct TimeArgs {
     /// How long to measure
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: u64,
     /// How many seconds to run before that
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=3600))]
     warmup: u64,
-    /// Records of a batch, of `append`
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    batch: u32,
-    /// The stream that `append` makes if there is none
-    #[arg(long, default_value = "bench")]
-    stream: String,
-    /// How fresh a read must be
-    #[arg(long, value_enum, default_value = "linearizable")]
-    consistency: ReadMode,
-    /// Watchers at a time, of `watch`
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    watchers: u32,
-    /// Writes a second, of `watch`
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    rate: u32,
-    /// Let all watchers watch one prefix instead of one each
-    #[arg(long)]
-    shared: bool,
-    /// Processes of servers on this machine, whose processor time is told by `watch`
+}
+
+/// Servers to look at from outside.
+#[derive(Clone, Debug, Args)]
+struct ServerArgs {
+    /// Processes of servers on this machine, whose processor time is told
     #[arg(long, value_name = "PID,...", value_delimiter = ',')]
     server_pid: Vec<u32>,
-    #[command(flatten)]
-    connect: ConnectArgs,
 }
 
-/// What an operation does.
-enum Work {
-    Put,
-    Get(Consistency),
-    /// Append this to a stream.
-    Append(String, AppendRequest),
-}
-
-/// What all clients share.
-struct Load {
-    work: Work,
-    prefix: String,
-    keys: u32,
-    value: Bytes,
-    /// When counting begins and when everything ends.
-    begin: Instant,
-    end: Instant,
-    figures: RefCell<Figures>,
-}
-
-pub(super) async fn run(args: BenchArgs) -> Result<(), CliError> {
-    if args.operation == Operation::Watch {
-        return watch::run(&args).await;
-    }
-    let clients: Rc<[Client]> = clients(&args).await?.into();
-    if args.operation == Operation::Get {
-        fill(&args, &clients).await?;
-    }
-    let work = work(&args, &clients).await?;
-    let begin = Instant::now() + Duration::from_secs(args.warmup);
-    let load = Rc::new(Load {
-        work,
-        prefix: args.prefix.clone(),
-        keys: args.keys,
-        value: value(args.size),
-        begin,
-        end: begin + Duration::from_secs(args.seconds),
-        figures: RefCell::new(Figures::new()),
-    });
-    let tasks = LocalSet::new();
-    for index in 0..args.clients {
-        let place = Place::new(&clients, index as usize);
-        tasks.spawn_local(worker(Rc::clone(&load), place, u64::from(index)));
-    }
-    tasks.spawn_local(progress(Rc::clone(&load), args.warmup + args.seconds));
-    tasks.await;
-    let figures = load.figures.borrow();
-    let report = Report::new(&args, &figures);
-    match args.connect.format {
-        Format::Json => print_json(&report)?,
-        Format::Table => print(&report.to_text(&figures))?,
-    }
-    if figures.operations() == 0 {
-        return Err(CliError::Other("not one operation succeeded".to_owned()));
-    }
-    Ok(())
-}
-
-/// What each operation does; makes the stream that it needs.
-async fn work(args: &BenchArgs, clients: &Rc<[Client]>) -> Result<Work, CliError> {
-    match args.operation {
-        Operation::Get => Ok(Work::Get(match args.consistency {
-            ReadMode::Linearizable => Consistency::Linearizable,
-            ReadMode::Lease => Consistency::Lease,
-            ReadMode::Serializable => Consistency::Serializable,
-        })),
-        Operation::Put | Operation::Watch => Ok(Work::Put),
-        Operation::Append => {
-            let stream = CreateStream {
-                name: args.stream.clone(),
-                partitions: 1,
-                retention: StreamRetention {
-                    records: Some(STREAM_RECORDS),
-                    ..StreamRetention::default()
-                },
-                duplicates: None,
-            };
-            match clients[0].create_stream(&stream).await {
-                Ok(_) => {}
-                Err(error) if error.kind() == ProblemCode::StreamExists.as_str() => {}
-                Err(error) => return Err(error.into()),
-            }
-            let records = vec![NewRecord::new(value(args.size)); args.batch as usize];
-            let request = AppendRequest {
-                records,
-                partition: None,
-            };
-            Ok(Work::Append(args.stream.clone(), request))
-        }
-    }
-}
-
-/// One client for each endpoint that answers. Nothing is repeated: every failure is counted.
-async fn clients(args: &BenchArgs) -> Result<Vec<Client>, CliError> {
-    let endpoints = args.connect.endpoint.len();
-    let timeout = Duration::from_millis(args.connect.timeout);
-    let connections_max = match args.connections {
-        Some(connections) => connections.min(args.clients).div_ceil(endpoints as u32),
-        // One each, wherever it has to move.
-        None => args.clients,
-    };
+/// One client for each endpoint that answers, with so many connections to it at most. Nothing is repeated: every failure
+/// is counted.
+async fn clients(connect: &ConnectArgs, connections_max: u32) -> Result<Vec<Client>, CliError> {
+    let timeout = Duration::from_millis(connect.timeout);
     let builder = |endpoint: &String| {
         let builder = Client::builder(endpoint)?.rounds_max(1);
         Ok(builder.connections_max(connections_max as usize))
     };
-    let builders = args.connect.endpoint.iter().map(builder);
-    let builders = builders.collect::<Result<Vec<_>, CliError>>()?;
+    let builders: Vec<Builder> = connect
+        .endpoint
+        .iter()
+        .map(builder)
+        .collect::<Result<_, CliError>>()?;
     let probes = builders.iter().map(|builder| async move {
         let probe = builder.clone().timeout(timeout.min(PROBE_TIMEOUT)).build();
         probe.status().await
@@ -234,7 +114,7 @@ async fn clients(args: &BenchArgs) -> Result<Vec<Client>, CliError> {
     let answers = futures_util::future::join_all(probes).await;
     let mut clients = Vec::new();
     let mut failures = Vec::new();
-    for ((builder, answer), endpoint) in builders.into_iter().zip(answers).zip(&args.connect.endpoint) {
+    for ((builder, answer), endpoint) in builders.into_iter().zip(answers).zip(&connect.endpoint) {
         match answer {
             Ok(_) => clients.push(builder.timeout(timeout).build()),
             Err(error) => failures.push((endpoint, error)),
@@ -251,134 +131,31 @@ async fn clients(args: &BenchArgs) -> Result<Vec<Client>, CliError> {
     Ok(clients)
 }
 
-/// The endpoint that a client uses at present.
-struct Place {
-    clients: Rc<[Client]>,
-    index: usize,
-}
-
-impl Place {
-    fn new(clients: &Rc<[Client]>, index: usize) -> Place {
-        Place {
-            clients: Rc::clone(clients),
-            index,
-        }
+/// Makes a stream, if there is none of this name; each node knows it then.
+async fn make_stream(clients: &[Client], name: &str) -> Result<(), CliError> {
+    let stream = CreateStream {
+        name: name.to_owned(),
+        partitions: 1,
+        retention: StreamRetention {
+            records: Some(STREAM_RECORDS),
+            ..StreamRetention::default()
+        },
+        duplicates: None,
+    };
+    match clients[0].create_stream(&stream).await {
+        Err(error) if error.kind() != ProblemCode::StreamExists.as_str() => return Err(error.into()),
+        _ => {}
     }
-
-    fn client(&self) -> &Client {
-        &self.clients[self.index % self.clients.len()]
+    // Answered by a node when it has applied all that was committed.
+    for client in clients {
+        client.stream(name, Consistency::Linearizable).await?;
     }
-
-    /// Goes to the next endpoint when `error` says that this one does not answer.
-    fn leave(&mut self, error: &Error) {
-        use Error::{Connection, Protocol, TimedOut, UnknownOutcome};
-        if let Connection { .. } | Protocol { .. } | TimedOut { .. } | UnknownOutcome { .. } = error {
-            self.index += 1;
-        }
-    }
+    Ok(())
 }
 
 fn value(size: u32) -> Bytes {
     let mut random = Random::new(u64::from(size));
     (0..size).map(|_| b'a' + (random.next() % 26) as u8).collect()
-}
-
-/// Writes every key.
-async fn fill(args: &BenchArgs, clients: &Rc<[Client]>) -> Result<(), CliError> {
-    let bar = bar(u64::from(args.keys), "writing keys  {bar:30} {pos}/{len}");
-    let value = value(args.size);
-    let writers = (0..LOADERS as u32).map(|first| {
-        let (bar, value) = (&bar, &value);
-        let mut place = Place::new(clients, first as usize);
-        async move {
-            for number in (first..args.keys).step_by(LOADERS) {
-                load_key(&mut place, &key(&args.prefix, number), value).await?;
-                bar.inc(1);
-            }
-            Ok::<(), Error>(())
-        }
-    });
-    futures_util::future::try_join_all(writers).await?;
-    bar.finish_and_clear();
-    Ok(())
-}
-
-/// Writes one key, at another endpoint when one fails: writing it twice does no harm.
-async fn load_key(place: &mut Place, key: &str, value: &Bytes) -> Result<(), Error> {
-    let mut tries = LOADING_ROUNDS * place.clients.len();
-    loop {
-        let put = place.client().put(key.as_bytes(), value.clone(), Put::default());
-        let Err(error) = put.await else {
-            return Ok(());
-        };
-        tries -= 1;
-        if tries == 0 {
-            return Err(error);
-        }
-        place.leave(&error);
-        sleep(ERROR_PAUSE).await;
-    }
-}
-
-fn key(prefix: &str, number: u32) -> String {
-    format!("{prefix}{number:08}")
-}
-
-async fn worker(load: Rc<Load>, mut place: Place, seed: u64) {
-    let mut random = Random::new(seed);
-    loop {
-        let number = (random.next() % u64::from(load.keys)) as u32;
-        let key = key(&load.prefix, number);
-        let started = Instant::now();
-        if started >= load.end {
-            return;
-        }
-        let client = place.client();
-        let result = match &load.work {
-            Work::Get(consistency) => client.get(key.as_bytes(), *consistency).await.map(drop),
-            Work::Append(stream, request) => client.append(stream, request).await.map(drop),
-            Work::Put => {
-                let put = client.put(key.as_bytes(), load.value.clone(), Put::default());
-                put.await.map(drop)
-            }
-        };
-        let finished = Instant::now();
-        let failed = match &result {
-            Ok(()) => false,
-            Err(error) => {
-                place.leave(error);
-                true
-            }
-        };
-        if finished >= load.begin && finished < load.end {
-            let mut figures = load.figures.borrow_mut();
-            match result {
-                Ok(()) => figures.succeeded(finished - started, finished - load.begin),
-                Err(error) => figures.failed(&error),
-            }
-        }
-        if failed {
-            sleep(ERROR_PAUSE).await;
-        }
-    }
-}
-
-async fn progress(load: Rc<Load>, seconds: u64) {
-    let bar = bar(seconds, "{msg:30} {bar:30} {pos}/{len} s");
-    let mut before = 0;
-    for _ in 0..seconds {
-        sleep(Duration::from_secs(1)).await;
-        bar.inc(1);
-        let operations = load.figures.borrow().operations();
-        let message = if Instant::now() <= load.begin {
-            "warming up".to_owned()
-        } else {
-            format!("{} operations a second", operations - before)
-        };
-        before = operations;
-        bar.set_message(message);
-    }
-    bar.finish_and_clear();
 }
 
 /// A bar on standard error; nothing where that is no terminal.
@@ -403,5 +180,10 @@ impl Random {
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 16
+    }
+
+    /// A number below `bound`.
+    fn below(&mut self, bound: u32) -> u32 {
+        (self.next() % u64::from(bound)) as u32
     }
 }

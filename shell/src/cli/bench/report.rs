@@ -7,8 +7,6 @@ use hdrhistogram::Histogram;
 use quorate_client::Error;
 use serde::Serialize;
 
-use super::{BenchArgs, Operation};
-
 /// The longest latency that is told apart, in microseconds.
 const LATENCY_MAX_US: u64 = 3_600_000_000;
 
@@ -90,18 +88,31 @@ impl Latency {
     }
 }
 
-/// The result, as programs read it.
+/// What one request of a closed loop is.
+#[derive(Debug, Serialize)]
+pub(super) struct Shape {
+    pub(super) operation: &'static str,
+    /// Bytes of a value or record.
+    pub(super) size: u32,
+    /// How many different keys, where keys are concerned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) keys: Option<u32>,
+    /// How many records are appended together, where records are concerned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) batch: Option<u32>,
+}
+
+/// The result of a closed loop, as programs read it.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
-    operation: &'static str,
+    #[serde(flatten)]
+    shape: Shape,
     clients: u32,
     connections: u32,
-    size: u32,
-    keys: u32,
     seconds: u64,
     operations: u64,
     operations_per_second: f64,
-    /// Of `append`.
+    /// Of appends.
     #[serde(skip_serializing_if = "Option::is_none")]
     records_per_second: Option<f64>,
     errors: BTreeMap<&'static str, u64>,
@@ -111,29 +122,26 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub(super) fn new(args: &BenchArgs, figures: &Figures) -> Report {
-        let measured = Duration::from_secs(args.seconds);
+    pub(super) fn new(
+        shape: Shape,
+        clients: u32,
+        connections: u32,
+        seconds: u64,
+        figures: &Figures,
+    ) -> Report {
+        let measured = Duration::from_secs(seconds);
         let gap = figures
             .longest_gap
             .max(measured.saturating_sub(figures.last_success));
+        let operations_per_second = figures.operations() as f64 / seconds as f64;
         Report {
-            operation: match args.operation {
-                Operation::Put => "put",
-                Operation::Get => "get",
-                Operation::Append => "append",
-                Operation::Watch => "watch",
-            },
-            clients: args.clients,
-            connections: args.connections.unwrap_or(args.clients).min(args.clients),
-            size: args.size,
-            keys: args.keys,
-            seconds: args.seconds,
+            records_per_second: shape.batch.map(|batch| f64::from(batch) * operations_per_second),
+            shape,
+            clients,
+            connections,
+            seconds,
             operations: figures.operations(),
-            operations_per_second: figures.operations() as f64 / args.seconds as f64,
-            records_per_second: (args.operation == Operation::Append).then(|| {
-                let records = figures.operations() * u64::from(args.batch);
-                records as f64 / args.seconds as f64
-            }),
+            operations_per_second,
             errors: figures.errors.clone(),
             latency_ms: figures.latency(),
             longest_gap_ms: gap.as_secs_f64() * 1e3,
@@ -141,20 +149,31 @@ impl Report {
     }
 
     pub(super) fn to_text(&self, figures: &Figures) -> String {
+        let shape = &self.shape;
+        let mut what = match shape.batch {
+            Some(batch) => format!("{batch} x {} B records", shape.size),
+            None => format!("{} B values", shape.size),
+        };
+        if let Some(keys) = shape.keys {
+            what.push_str(&format!(", {keys} keys"));
+        }
         let mut text = format!(
-            "{} with {} clients over {} connections, {} B values, {} keys, {} s\n\n",
-            self.operation, self.clients, self.connections, self.size, self.keys, self.seconds
-        );
-        text.push_str(&format!(
-            "  operations   {}\n  a second     {:.0}\n  errors       {}\n  longest gap  {:.1} ms\n\n",
+            "{} with {} clients over {} connections, {what}, {} s\n\n  operations        {}\n  a second          {:.0}\n",
+            shape.operation,
+            self.clients,
+            self.connections,
+            self.seconds,
             self.operations,
             self.operations_per_second,
+        );
+        if let Some(records) = self.records_per_second {
+            text.push_str(&format!("  records a second  {records:.0}\n"));
+        }
+        text.push_str(&format!(
+            "  errors            {}\n  longest gap       {:.1} ms\n\n",
             self.errors.values().sum::<u64>(),
             self.longest_gap_ms
         ));
-        if let Some(records) = self.records_per_second {
-            text.push_str(&format!("  records a second  {records:.0}\n\n"));
-        }
         for (kind, count) in &self.errors {
             text.push_str(&format!("  error {kind}: {count}\n"));
         }
@@ -206,5 +225,28 @@ mod tests {
         let p50 = figures.latency_us.value_at_quantile(0.5);
         assert!((49_900..=50_100).contains(&p50), "{p50}");
         assert!(bars(&figures.latency_us).lines().count() > 3);
+    }
+
+    #[test]
+    fn an_append_counts_its_records() {
+        let mut figures = Figures::new();
+        for _ in 0..30 {
+            figures.succeeded(Duration::from_millis(2), Duration::from_millis(9));
+        }
+        let shape = Shape {
+            operation: "append",
+            size: 256,
+            keys: None,
+            batch: Some(100),
+        };
+        let report = Report::new(shape, 4, 2, 10, &figures);
+        assert_eq!(report.records_per_second, Some(300.0));
+        let text = report.to_text(&figures);
+        assert!(
+            text.starts_with("append with 4 clients over 2 connections, 100 x 256 B records, 10 s\n"),
+            "{text}"
+        );
+        let json = serde_json::to_value(&report).expect("JSON");
+        assert_eq!((json["batch"].as_u64(), json.get("keys")), (Some(100), None));
     }
 }

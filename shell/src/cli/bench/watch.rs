@@ -6,29 +6,73 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
+use clap::Args;
 use quorate_api::{WatchChange, WatchEvent};
 use quorate_client::{Client, Keys, Put, WatchRequest, Watched};
 use serde::Serialize;
-use tokio::sync::Semaphore;
 use tokio::task::{LocalSet, spawn_local};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 
 use super::report::{Figures, Latency};
-use super::{BenchArgs, clients};
+use super::{ServerArgs, TimeArgs, clients, paced, processors};
+use crate::cli::connect::ConnectArgs;
 use crate::cli::error::CliError;
 use crate::cli::output::{Format, print, print_json};
 
-/// How many writes may be under way, so that one writer keeps its rate.
-const UNDER_WAY_MAX: usize = 256;
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  quorate bench watch --watchers 1000 --rate 1000             a prefix each, of which each write concerns one
+  quorate bench watch --watchers 1000 --rate 100 --shared     one prefix, of which all hear of each write";
+
 /// How long all watchers may take to begin.
 const BEGINNING: Duration = Duration::from_secs(30);
 /// How long the last events may take after the last write.
 const LATE: Duration = Duration::from_secs(10);
 /// Between two looks at a condition.
 const PAUSE: Duration = Duration::from_millis(10);
+
+#[derive(Clone, Debug, Args)]
+pub(in super::super) struct WatchArgs {
+    /// Watchers at a time
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    watchers: u32,
+    /// Writes a second
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rate: u32,
+    /// Let all watchers watch one prefix instead of one each
+    #[arg(long)]
+    shared: bool,
+    /// What the keys begin with
+    #[arg(long, default_value = "bench/")]
+    prefix: String,
+    /// Bytes of a value
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(0..=8 << 20))]
+    size: u32,
+    #[command(flatten)]
+    time: TimeArgs,
+    #[command(flatten)]
+    servers: ServerArgs,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+impl WatchArgs {
+    fn prefix(&self, number: u32) -> String {
+        if self.shared {
+            self.prefix.clone()
+        } else {
+            format!("{}{number:06}/", self.prefix)
+        }
+    }
+
+    /// The key of a write.
+    fn key(&self, number: u64) -> String {
+        let watcher = number % u64::from(self.watchers);
+        format!("{}key", self.prefix(watcher as u32))
+    }
+}
 
 struct Load {
     started: Instant,
@@ -68,8 +112,8 @@ struct Report {
     latency_ms: Latency,
 }
 
-pub(super) async fn run(args: &BenchArgs) -> Result<(), CliError> {
-    let endpoints = clients(args).await?;
+pub(super) async fn run(args: &WatchArgs) -> Result<(), CliError> {
+    let endpoints = clients(&args.connect, paced::CONNECTIONS_MAX).await?;
     let report = LocalSet::new().run_until(measure(args, &endpoints)).await?;
     match args.connect.format {
         Format::Json => print_json(&report)?,
@@ -84,7 +128,7 @@ pub(super) async fn run(args: &BenchArgs) -> Result<(), CliError> {
     Ok(())
 }
 
-async fn measure(args: &BenchArgs, endpoints: &[Client]) -> Result<Report, CliError> {
+async fn measure(args: &WatchArgs, endpoints: &[Client]) -> Result<Report, CliError> {
     let load = Rc::new(Load {
         started: Instant::now(),
         measured: Cell::new(None),
@@ -96,7 +140,7 @@ async fn measure(args: &BenchArgs, endpoints: &[Client]) -> Result<Report, CliEr
     });
     for number in 0..args.watchers {
         let client = endpoints[number as usize % endpoints.len()].clone();
-        spawn_local(watch(client, prefix(args, number), Rc::clone(&load)));
+        spawn_local(watch(client, args.prefix(number), Rc::clone(&load)));
     }
     while load.begun.get() < args.watchers {
         if load.started.elapsed() >= BEGINNING {
@@ -109,10 +153,10 @@ async fn measure(args: &BenchArgs, endpoints: &[Client]) -> Result<Report, CliEr
         }
         sleep(PAUSE).await;
     }
-    let begin = Instant::now() + Duration::from_secs(args.warmup);
-    let end = begin + Duration::from_secs(args.seconds);
+    let begin = Instant::now() + Duration::from_secs(args.time.warmup);
+    let end = begin + Duration::from_secs(args.time.seconds);
     load.measured.set(Some((begin, end)));
-    let processors = spawn_local(processors(args.server_pid.clone(), begin, end));
+    let processors = spawn_local(processors::used(args.servers.server_pid.clone(), begin, end));
     write(args, &endpoints[0], &load, end).await;
     let listeners = if args.shared { u64::from(args.watchers) } else { 1 };
     let expected = load.written.get() * listeners;
@@ -122,13 +166,13 @@ async fn measure(args: &BenchArgs, endpoints: &[Client]) -> Result<Report, CliEr
     }
     let server_processors = processors.await.unwrap_or_default();
     let figures = load.figures.borrow();
-    let seconds = args.seconds as f64;
+    let seconds = args.time.seconds as f64;
     Ok(Report {
         operation: "watch",
         watchers: args.watchers,
         shared: args.shared,
         size: args.size,
-        seconds: args.seconds,
+        seconds: args.time.seconds,
         writes_per_second: load.counted.get() as f64 / seconds,
         events: figures.operations(),
         events_per_second: figures.operations() as f64 / seconds,
@@ -138,29 +182,15 @@ async fn measure(args: &BenchArgs, endpoints: &[Client]) -> Result<Report, CliEr
     })
 }
 
-fn prefix(args: &BenchArgs, number: u32) -> String {
-    if args.shared {
-        args.prefix.clone()
-    } else {
-        format!("{}{number:06}/", args.prefix)
-    }
-}
-
 /// Writes at the wanted rate until the end.
-async fn write(args: &BenchArgs, client: &Client, load: &Rc<Load>, end: Instant) {
-    let room = Arc::new(Semaphore::new(UNDER_WAY_MAX));
-    let mut ticks = interval(Duration::from_secs(1) / args.rate);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    let mut number = 0u32;
-    while ticks.tick().await < end {
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
-            return;
-        };
-        let key = format!("{}key", prefix(args, number % args.watchers));
-        number = number.wrapping_add(1);
-        let (client, load, size) = (client.clone(), Rc::clone(load), args.size as usize);
-        spawn_local(async move {
-            let value = format!("{:0size$}", load.started.elapsed().as_nanos());
+async fn write(args: &WatchArgs, client: &Client, load: &Rc<Load>, end: Instant) {
+    let every = Duration::from_secs(1) / args.rate;
+    let (args, client, load) = (args.clone(), client.clone(), Rc::clone(load));
+    let put = move |number| {
+        let (key, size) = (args.key(number), args.size);
+        let (client, load) = (client.clone(), Rc::clone(&load));
+        async move {
+            let value = paced::stamp(load.started, size);
             if client.put(key.as_bytes(), value, Put::default()).await.is_ok() {
                 add(&load.written, 1);
                 let counts = load
@@ -169,11 +199,9 @@ async fn write(args: &BenchArgs, client: &Client, load: &Rc<Load>, end: Instant)
                     .is_some_and(|(begin, _)| Instant::now() >= begin);
                 add(&load.counted, u64::from(counts));
             }
-            drop(permit);
-        });
-    }
-    // Those that are under way have a time-out of their own.
-    let _ = room.acquire_many(UNDER_WAY_MAX as u32).await;
+        }
+    };
+    paced::run(Instant::now(), every, end, put).await;
 }
 
 async fn watch(client: Client, prefix: String, load: Rc<Load>) {
@@ -211,46 +239,12 @@ impl Load {
             let WatchEvent::Put { entry, .. } = event else {
                 continue;
             };
-            let sent = std::str::from_utf8(&entry.value)
-                .ok()
-                .and_then(|text| text.parse().ok());
-            if let Some(sent) = sent.map(Duration::from_nanos) {
+            if let Some(sent) = paced::stamped(&entry.value) {
                 let latency = self.started.elapsed().saturating_sub(sent);
                 self.figures.borrow_mut().succeeded(latency, now - begin);
             }
         }
     }
-}
-
-/// How many processors each process keeps busy between two times; those that the system does not know are left out.
-async fn processors(processes: Vec<u32>, begin: Instant, end: Instant) -> Vec<(u32, f64)> {
-    let used = || {
-        processes
-            .iter()
-            .map(|process| (*process, processor_time(*process)))
-    };
-    sleep_until(begin).await;
-    let (before, since): (Vec<_>, _) = (used().collect(), Instant::now());
-    sleep_until(end).await;
-    let seconds = since.elapsed().as_secs_f64();
-    let after = used().map(|(_, time)| time);
-    before
-        .into_iter()
-        .zip(after)
-        .filter_map(|((process, before), after)| Some((process, (after? - before?).as_secs_f64() / seconds)))
-        .collect()
-}
-
-/// How long the processors have worked for a process (proc(5), fields 14 and 15 of `stat`).
-fn processor_time(process: u32) -> Option<Duration> {
-    /// Linux tells programs the time in hundredths of a second, on every architecture.
-    const TICK: Duration = Duration::from_millis(10);
-    let text = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The second field, the name, may hold anything, and ends with the last bracket.
-    let mut fields = text.rsplit_once(')')?.1.split_whitespace().skip(11);
-    let mut field = || fields.next()?.parse::<u32>().ok();
-    let (user, system) = (field()?, field()?);
-    Some(TICK * user + TICK * system)
 }
 
 impl Report {
@@ -261,8 +255,8 @@ impl Report {
             "a prefix each"
         };
         let mut text = format!(
-            "{} watchers of {what}, {} B values, {} s\n\n  writes a second  {:.0}\n  events           {}\n  \
-             events a second  {:.0}\n  missing          {}\n",
+            "{} watchers of {what}, {} B values, {} s\n\n  writes a second   {:.0}\n  events            {}\n  \
+             events a second   {:.0}\n  missing           {}\n",
             self.watchers,
             self.size,
             self.seconds,
@@ -271,19 +265,7 @@ impl Report {
             self.events_per_second,
             self.missing
         );
-        for (process, processors) in &self.server_processors {
-            text.push_str(&format!(
-                "  process {process:<8} {processors:.2} of a processor\n"
-            ));
-        }
-        if let Some(sum) = self
-            .server_processors
-            .iter()
-            .map(|(_, used)| *used)
-            .reduce(|one, other| one + other)
-        {
-            text.push_str(&format!("  all servers      {sum:.2} of a processor\n"));
-        }
+        text.push_str(&processors::text(&self.server_processors));
         text.push_str("\n  from the write's beginning to the watcher, in ms\n");
         text.push_str(&self.latency_ms.to_text());
         text
@@ -292,11 +274,22 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
 
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: WatchArgs,
+    }
+
     #[test]
-    fn the_time_of_an_own_process_is_known_and_of_no_process_is_not() {
-        assert!(processor_time(std::process::id()).is_some());
-        assert_eq!(processor_time(u32::MAX), None);
+    fn writes_go_round_the_prefixes_of_the_watchers() {
+        let apart = Cli::parse_from(["watch", "--watchers", "3"]).args;
+        assert_eq!(apart.prefix(1), "bench/000001/");
+        assert_eq!(apart.key(4), "bench/000001/key");
+        let together = Cli::parse_from(["watch", "--shared"]).args;
+        assert_eq!(together.key(4), "bench/key");
     }
 }
