@@ -23,7 +23,7 @@ sim-nodes nodes="3" seeds="1..100":
 scenarios *arguments:
     cargo run --release -p quorate-sim -- scenario {{arguments}}
 
-# Consensus alone, beside raft-rs, and its memory, then three nodes beside three of etcd: `just bench --only put --rounds 1`
+# Consensus alone, beside raft-rs, and its memory, then three nodes beside peers: `just bench --only put --rounds 1`
 bench *arguments:
     cargo bench -p quorate-benches --bench core
     cargo bench -p quorate-benches --bench consensus -- --quick

@@ -3,9 +3,9 @@
 //! The client speaks HTTP/2 and encodes the two messages that it needs by hand: a code generator would weigh more than
 //! they do.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -17,42 +17,33 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 
 use super::metrics;
+use super::process::{self, Process, free_ports};
 
 const PROGRAM: &str = "etcd";
 /// How long a cluster may take to serve.
 const READY: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(20);
 
-pub(crate) fn is_installed() -> bool {
-    Command::new(PROGRAM)
-        .arg("--version")
-        .stdin(Stdio::null())
-        .output()
-        .is_ok_and(|output| output.status.success())
+/// The first line of what it says of its version; none when it is not installed.
+pub(crate) fn version() -> Option<String> {
+    process::version(PROGRAM).map(|text| text.lines().next().unwrap_or_default().to_owned())
 }
 
 /// A cluster of etcd.
 pub(crate) struct Etcd {
     pub(crate) short: bool,
     nodes: Vec<Node>,
-    _home: TempDir,
+    home: TempDir,
 }
 
 struct Node {
     client: SocketAddr,
-    arguments: Vec<String>,
-    log: PathBuf,
-    child: Option<Child>,
+    process: Process,
 }
 
-impl Drop for Node {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            // It may have ended by itself.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
+/// Where the node at a place keeps its data.
+fn data(home: &Path, place: usize) -> PathBuf {
+    home.join(format!("n{place}"))
 }
 
 impl Etcd {
@@ -69,8 +60,8 @@ impl Etcd {
         let mut nodes = Vec::new();
         for place in 0..count {
             let (client, peer) = (clients[place], peers[place]);
-            let data = home.path().join(format!("n{place}"));
-            let mut arguments: Vec<String> = [
+            let data = data(home.path(), place);
+            let mut arguments: Vec<OsString> = [
                 ("--name", format!("n{place}")),
                 ("--data-dir", data.display().to_string()),
                 ("--listen-client-urls", format!("http://{client}")),
@@ -82,46 +73,19 @@ impl Etcd {
                 ("--log-level", "error".to_owned()),
             ]
             .into_iter()
-            .flat_map(|(flag, value)| [flag.to_owned(), value])
+            .flat_map(|(flag, value)| [flag.into(), value.into()])
             .collect();
             if short {
-                arguments.extend(["--election-timeout=150", "--heartbeat-interval=30"].map(str::to_owned));
+                arguments.extend(["--election-timeout=150", "--heartbeat-interval=30"].map(OsString::from));
             }
-            nodes.push(Node {
-                client,
-                arguments,
-                log: home.path().join(format!("n{place}.log")),
-                child: None,
-            });
+            let log = home.path().join(format!("n{place}.log"));
+            let mut process = Process::new(PROGRAM, arguments, log);
+            process.start()?;
+            nodes.push(Node { client, process });
         }
-        let mut etcd = Etcd {
-            short,
-            nodes,
-            _home: home,
-        };
-        for place in 0..count {
-            etcd.spawn(place)?;
-        }
+        let etcd = Etcd { short, nodes, home };
         etcd.wait_until_ready()?;
         Ok(etcd)
-    }
-
-    fn spawn(&mut self, place: usize) -> Result<(), String> {
-        let node = &mut self.nodes[place];
-        let log = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(&node.log)
-            .map_err(|error| format!("no log file for etcd: {error}"))?;
-        let child = Command::new(PROGRAM)
-            .args(&node.arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .map_err(|error| format!("etcd does not start: {error}"))?;
-        node.child = Some(child);
-        Ok(())
     }
 
     fn wait_until_ready(&self) -> Result<(), String> {
@@ -131,7 +95,7 @@ impl Etcd {
         };
         while !self.nodes.iter().all(ready) {
             if Instant::now() >= until {
-                let log = std::fs::read_to_string(&self.nodes[0].log).unwrap_or_default();
+                let log = self.nodes[0].process.log();
                 return Err(format!("etcd was not ready within {READY:?}; its log:\n{log}"));
             }
             std::thread::sleep(PAUSE);
@@ -147,7 +111,7 @@ impl Etcd {
         let until = Instant::now() + READY;
         loop {
             let leads = |node: &Node| {
-                node.child.is_some()
+                node.process.id().is_some()
                     && metrics::sample(node.client, "etcd_server_is_leader").is_some_and(|is| is == 1.0)
             };
             if let Some(place) = self.nodes.iter().position(leads) {
@@ -161,34 +125,25 @@ impl Etcd {
     }
 
     pub(crate) fn kill(&mut self, place: usize) {
-        if let Some(mut child) = self.nodes[place].child.take() {
-            child.kill().expect("an own child can be killed");
-            child.wait().expect("an own child can be waited for");
-        }
+        self.nodes[place].process.kill();
     }
 
     pub(crate) fn restart(&mut self, place: usize) -> Result<(), String> {
-        self.spawn(place)?;
+        self.nodes[place].process.start()?;
         self.wait_until_ready()
     }
 
-    pub(crate) fn process_ids(&self) -> Vec<u32> {
-        let children = self.nodes.iter().filter_map(|node| node.child.as_ref());
-        children.map(Child::id).collect()
+    /// The directory of each node, and which one in it has the log.
+    pub(crate) fn data(&self) -> Vec<(PathBuf, PathBuf)> {
+        let directories = (0..self.nodes.len()).map(|place| data(self.home.path(), place));
+        directories
+            .map(|data| (data.clone(), data.join("member/wal")))
+            .collect()
     }
-}
 
-/// Ports that are free at the moment, found while all of them are held.
-fn free_ports(count: usize) -> Result<Vec<SocketAddr>, String> {
-    let listeners: Result<Vec<TcpListener>, _> = (0..count)
-        .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
-        .collect();
-    let addresses: Result<Vec<SocketAddr>, _> = listeners
-        .map_err(|error| format!("no free port: {error}"))?
-        .iter()
-        .map(TcpListener::local_addr)
-        .collect();
-    addresses.map_err(|error| format!("no free port: {error}"))
+    pub(crate) fn process_ids(&self) -> Vec<u32> {
+        self.nodes.iter().filter_map(|node| node.process.id()).collect()
+    }
 }
 
 /// One connection to one node.

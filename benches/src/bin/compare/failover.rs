@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::cluster::{Cluster, Side};
 use super::load::{self, Connection};
-use super::table;
+use super::table::{self, Cell, Column, Table};
 
 const WRITERS: usize = 4;
 /// The load before the kill.
@@ -28,16 +28,35 @@ const STEADY: Duration = Duration::from_millis(500);
 
 /// The gaps of all kills, ascending.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Gaps(pub(crate) Vec<Duration>);
+pub(crate) struct Gaps(Vec<Duration>);
 
 impl Gaps {
-    pub(crate) fn median(&self) -> Duration {
+    fn median(&self) -> Duration {
         self.0.get(self.0.len() / 2).copied().unwrap_or_default()
     }
 
-    pub(crate) fn longest(&self) -> Duration {
+    fn longest(&self) -> Duration {
         self.0.last().copied().unwrap_or_default()
     }
+}
+
+pub(crate) fn table(sides: &[(Side, Gaps)]) -> Table {
+    let columns = [
+        Column("kill -9 of the leader", "side", 0),
+        Column("writes stop, median ms", "median_ms", 0),
+        Column("longest ms", "longest_ms", 0),
+        Column("kills", "kills", 0),
+    ];
+    let mut table = Table::new("failover", &columns);
+    for (side, gaps) in sides {
+        table.row([
+            Cell::words(side.name()),
+            Cell::milliseconds(gaps.median()),
+            Cell::milliseconds(gaps.longest()),
+            Cell::Number(gaps.0.len() as f64),
+        ]);
+    }
+    table
 }
 
 pub(crate) fn measure(side: Side, kills: u32) -> Result<Gaps, String> {
@@ -58,10 +77,7 @@ pub(crate) fn measure(side: Side, kills: u32) -> Result<Gaps, String> {
 
 /// Kills the leader under load and returns the gap.
 fn one(cluster: &mut Cluster, leader: usize) -> Result<Duration, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| error.to_string())?;
+    let runtime = load::runtime()?;
     let acknowledged = Rc::new(RefCell::new(Vec::new()));
     let (side, addresses) = (cluster.side(), cluster.addresses());
     let tasks = LocalSet::new();

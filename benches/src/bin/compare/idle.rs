@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use super::cluster::{Cluster, Side};
+use super::table::{Cell, Column, Table};
+use super::usage::{processor_time, resident_bytes};
 
 /// How long a cluster settles first, and how long it is watched.
 const SETTLING: Duration = Duration::from_secs(3);
@@ -11,9 +13,29 @@ const WATCHED: Duration = Duration::from_secs(10);
 /// What one node took.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Idle {
-    pub(crate) resident_bytes: u64,
+    resident_bytes: u64,
     /// Of one core.
-    pub(crate) processor_percent: f64,
+    processor_percent: f64,
+}
+
+/// One row a node.
+pub(crate) fn table(sides: &[(Side, Vec<Idle>)]) -> Table {
+    let columns = [
+        Column("idle node", "side", 0),
+        Column("resident MB", "resident_mb", 1),
+        Column("% of a core", "processor_percent", 2),
+    ];
+    let mut table = Table::new("idle", &columns);
+    for (side, nodes) in sides {
+        for node in nodes {
+            table.row([
+                Cell::words(side.name()),
+                Cell::Number(node.resident_bytes as f64 / 1e6),
+                Cell::Number(node.processor_percent),
+            ]);
+        }
+    }
+    table
 }
 
 pub(crate) fn measure(side: Side) -> Result<Vec<Idle>, String> {
@@ -36,30 +58,4 @@ pub(crate) fn measure(side: Side) -> Result<Vec<Idle>, String> {
             })
         })
         .collect()
-}
-
-/// Time on a processor of all threads of a process, to the nanosecond.
-fn processor_time(id: u32) -> Result<Duration, String> {
-    let tasks = std::fs::read_dir(format!("/proc/{id}/task")).map_err(|error| error.to_string())?;
-    let mut nanoseconds = 0;
-    for task in tasks {
-        let path = task.map_err(|error| error.to_string())?.path().join("schedstat");
-        let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        nanoseconds += text
-            .split_whitespace()
-            .next()
-            .and_then(|first| first.parse::<u64>().ok())
-            .ok_or_else(|| format!("{} says {text:?}", path.display()))?;
-    }
-    Ok(Duration::from_nanos(nanoseconds))
-}
-
-fn resident_bytes(id: u32) -> Result<u64, String> {
-    let path = format!("/proc/{id}/status");
-    let text = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
-    text.lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok())
-        .map(|kibibytes| kibibytes * 1024)
-        .ok_or_else(|| format!("{path} shows no VmRSS"))
 }

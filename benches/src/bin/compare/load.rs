@@ -3,27 +3,39 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hdrhistogram::Histogram;
-use quorate_client::{Client, Consistency, Put};
+use quorate_api::AppendRequest;
+use quorate_client::{Client, Consistency, NewRecord, Put};
+use tokio::runtime::Runtime;
 use tokio::task::LocalSet;
 
 use super::cluster::{Cluster, Side};
 use super::etcd;
+use super::nats;
 use super::random::Random;
+use super::table;
 
 /// Longer operations count as this long.
-const LONGEST_NANOSECONDS: u64 = 60_000_000_000;
+pub(crate) const LONGEST_NANOSECONDS: u64 = 60_000_000_000;
 /// How many clients write the keys that are read.
 const LOADERS: u64 = 64;
+/// The stream of the appends, and how many bytes of records it keeps.
+pub(crate) const STREAM: &str = "bench";
+pub(crate) const STREAM_BYTES_MAX: u64 = 1 << 30;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Operation {
     Put,
     Get,
+    /// Append so many records at once.
+    Append {
+        batch: usize,
+    },
 }
 
 /// What is asked of a cluster.
@@ -40,8 +52,9 @@ pub(crate) struct Load {
 impl fmt::Display for Load {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let operation = match self.operation {
-            Operation::Put => "put",
-            Operation::Get => "linearizable get",
+            Operation::Put => "put".to_owned(),
+            Operation::Get => "linearizable get".to_owned(),
+            Operation::Append { batch } => format!("append {batch} x {} B", self.value_bytes),
         };
         let plural = if self.clients == 1 { "client" } else { "clients" };
         write!(formatter, "{operation}, {} {plural}", self.clients)
@@ -54,14 +67,34 @@ pub(crate) struct Figures {
     pub(crate) operations_a_second: f64,
     pub(crate) median: Duration,
     pub(crate) p99: Duration,
-    /// Syncs of all nodes together for 1,000 operations, the warm-up included on both sides of the fraction.
-    pub(crate) syncs: f64,
+    /// Syncs of all nodes together for 1,000 operations, the warm-up included on both sides of the fraction; none where
+    /// the nodes do not count them.
+    pub(crate) syncs: Option<f64>,
+}
+
+/// Records that are appended together.
+pub(crate) struct Batch {
+    value: Bytes,
+    request: AppendRequest,
+}
+
+impl Batch {
+    /// The same record `count` times.
+    pub(crate) fn new(value: Bytes, count: usize) -> Batch {
+        let records = vec![NewRecord::new(value.clone()); count];
+        let request = AppendRequest {
+            records,
+            partition: None,
+        };
+        Batch { value, request }
+    }
 }
 
 /// A client with its own connection.
 pub(crate) enum Connection {
     Quorate(Client),
     Etcd(Box<etcd::Connection>),
+    Nats(Box<nats::Connection>),
 }
 
 impl Connection {
@@ -80,6 +113,9 @@ impl Connection {
             Side::Etcd { .. } => etcd::Connection::open(address)
                 .await
                 .map(|connection| Connection::Etcd(Box::new(connection))),
+            Side::Nats { .. } => nats::Connection::open(address)
+                .await
+                .map(|connection| Connection::Nats(Box::new(connection))),
         }
     }
 
@@ -91,6 +127,7 @@ impl Connection {
                 .map(drop)
                 .map_err(|error| error.to_string()),
             Connection::Etcd(connection) => connection.put(key.as_bytes(), value).await,
+            Connection::Nats(_) => Err("NATS is not measured with keys".to_owned()),
         }
     }
 
@@ -104,6 +141,24 @@ impl Connection {
                 }
             }
             Connection::Etcd(connection) => connection.get(key.as_bytes()).await,
+            Connection::Nats(_) => Err("NATS is not measured with keys".to_owned()),
+        }
+    }
+
+    /// Appends to the stream; returns when all of the batch is acknowledged.
+    pub(crate) async fn append(&mut self, batch: &Batch) -> Result<(), String> {
+        match self {
+            Connection::Quorate(client) => client
+                .append(STREAM, &batch.request)
+                .await
+                .map(drop)
+                .map_err(|error| error.to_string()),
+            // It takes one message at a time: all are sent, and then all acknowledgements are awaited.
+            Connection::Nats(connection) => {
+                let count = batch.request.records.len();
+                connection.append(STREAM, &batch.value, count).await
+            }
+            Connection::Etcd(_) => Err("etcd has no streams".to_owned()),
         }
     }
 }
@@ -111,7 +166,7 @@ impl Connection {
 /// What all clients share.
 struct Shared {
     load: Load,
-    value: Bytes,
+    batch: Batch,
     begin: Instant,
     end: Instant,
     latencies: RefCell<Histogram<u64>>,
@@ -123,18 +178,13 @@ struct Shared {
 impl Load {
     /// Runs it; no operation may fail.
     pub(crate) fn run(&self, cluster: &Cluster) -> Result<Figures, String> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| error.to_string())?;
-        if self.operation == Operation::Get {
-            runtime.block_on(LocalSet::new().run_until(self.fill(cluster)))?;
-        }
+        let runtime = runtime()?;
+        let leader = self.prepare(&runtime, cluster)?;
         let syncs_before = cluster.syncs()?;
         let begin = Instant::now() + self.warm_up;
         let shared = Rc::new(Shared {
             load: self.clone(),
-            value: value(self.value_bytes),
+            batch: Batch::new(value(self.value_bytes), self.batch().unwrap_or(1)),
             begin,
             end: begin + self.measured,
             latencies: RefCell::new(
@@ -145,7 +195,7 @@ impl Load {
         });
         // From the leader on, so that a lone client talks to the leader on either side.
         let mut addresses = cluster.addresses();
-        addresses.rotate_left(cluster.leader()?);
+        addresses.rotate_left(leader);
         let tasks = LocalSet::new();
         for number in 0..self.clients {
             let address = addresses[number % addresses.len()];
@@ -155,34 +205,76 @@ impl Load {
         if let Some(failure) = shared.failure.take() {
             return Err(format!("{}: {self}: {failure}", cluster.side().name()));
         }
-        let syncs = cluster.syncs()? - syncs_before;
+        let total = *shared.total.borrow() as f64;
+        let syncs = cluster.syncs()?.zip(syncs_before);
+        if let Operation::Append { .. } = self.operation {
+            runtime.block_on(cluster.delete_stream(STREAM))?;
+        }
         let latencies = shared.latencies.borrow();
         let at = |quantile| Duration::from_nanos(latencies.value_at_quantile(quantile));
         Ok(Figures {
             operations_a_second: latencies.len() as f64 / self.measured.as_secs_f64(),
             median: at(0.5),
             p99: at(0.99),
-            syncs: syncs * 1_000.0 / *shared.total.borrow() as f64,
+            syncs: syncs.map(|(after, before)| (after - before) * 1_000.0 / total),
         })
     }
 
-    /// Writes every key once.
-    async fn fill(&self, cluster: &Cluster) -> Result<(), String> {
-        let addresses = cluster.addresses();
-        let value = value(self.value_bytes);
-        let writers = (0..LOADERS).map(|first| {
-            let (address, value) = (addresses[first as usize % addresses.len()], value.clone());
-            async move {
-                let mut connection =
-                    Connection::open(cluster.side(), address, Duration::from_secs(10)).await?;
-                for number in (first..self.keys).step_by(LOADERS as usize) {
-                    connection.put(&key(number), &value).await?;
-                }
-                Ok::<(), String>(())
-            }
-        });
-        futures_util::future::try_join_all(writers).await.map(drop)
+    /// How many records one operation appends; none where it is about keys.
+    pub(crate) fn batch(&self) -> Option<usize> {
+        match self.operation {
+            Operation::Append { batch } => Some(batch),
+            Operation::Put | Operation::Get => None,
+        }
     }
+
+    /// Brings about what the operation needs; returns the place of the leader.
+    fn prepare(&self, runtime: &Runtime, cluster: &Cluster) -> Result<usize, String> {
+        match self.operation {
+            Operation::Put => {}
+            Operation::Get => write_keys(cluster, 0..self.keys, self.value_bytes)?,
+            Operation::Append { .. } => {
+                return runtime.block_on(cluster.create_stream(STREAM, STREAM_BYTES_MAX));
+            }
+        }
+        cluster.leader()
+    }
+}
+
+/// Writes keys once each.
+pub(crate) fn write_keys(cluster: &Cluster, keys: Range<u64>, value_bytes: usize) -> Result<(), String> {
+    let runtime = runtime()?;
+    runtime.block_on(LocalSet::new().run_until(write_all(cluster, keys, value_bytes)))
+}
+
+async fn write_all(cluster: &Cluster, keys: Range<u64>, value_bytes: usize) -> Result<(), String> {
+    let addresses = cluster.addresses();
+    let value = value(value_bytes);
+    let bar = table::progress(keys.end - keys.start);
+    bar.set_message(format!("{} writes keys", cluster.side().name()));
+    let writers = (0..LOADERS).map(|writer| {
+        let (address, value) = (addresses[writer as usize % addresses.len()], value.clone());
+        let (keys, bar) = (keys.start + writer..keys.end, &bar);
+        async move {
+            let mut connection = Connection::open(cluster.side(), address, Duration::from_secs(10)).await?;
+            for number in keys.step_by(LOADERS as usize) {
+                connection.put(&key(number), &value).await?;
+                bar.inc(1);
+            }
+            Ok::<(), String>(())
+        }
+    });
+    futures_util::future::try_join_all(writers).await?;
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// All clients run in one thread.
+pub(crate) fn runtime() -> Result<Runtime, String> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())
 }
 
 async fn worker(shared: Rc<Shared>, side: Side, address: SocketAddr, number: u64) {
@@ -202,8 +294,9 @@ async fn work(shared: &Shared, side: Side, address: SocketAddr, number: u64) -> 
             break;
         }
         match shared.load.operation {
-            Operation::Put => connection.put(&key, &shared.value).await?,
+            Operation::Put => connection.put(&key, &shared.batch.value).await?,
             Operation::Get => connection.get(&key).await?,
+            Operation::Append { .. } => connection.append(&shared.batch).await?,
         }
         let finished = Instant::now();
         *shared.total.borrow_mut() += 1;
