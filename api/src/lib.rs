@@ -27,6 +27,7 @@ mod cluster;
 mod kv;
 mod lease;
 mod name;
+pub mod native;
 mod problem;
 mod record;
 #[cfg(feature = "schema")]

@@ -1,7 +1,7 @@
 //! A client, and what it asks of the cluster itself.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use quorate_api::{
 use serde::de::DeserializeOwned;
 
 use crate::Error;
-use crate::connection::Endpoint;
+use crate::connection::{Endpoint, Protocol};
 use crate::endpoint::parse_list;
 use crate::request::{Call, Effect, Sender};
 
@@ -31,9 +31,17 @@ pub struct Builder {
     timeout: Duration,
     connections_max: usize,
     rounds_max: u32,
+    protocol: Protocol,
 }
 
 impl Builder {
+    /// What to speak with nodes; [`Protocol::Auto`] otherwise.
+    #[must_use]
+    pub fn protocol(mut self, protocol: Protocol) -> Builder {
+        self.protocol = protocol;
+        self
+    }
+
     /// The longest time for one request with its repetitions; 10 seconds otherwise.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Builder {
@@ -41,7 +49,8 @@ impl Builder {
         self
     }
 
-    /// How many connections to one endpoint may be in use at a time; 256 otherwise. Further requests wait.
+    /// How many connections for HTTP to one endpoint may be in use at a time; 256 otherwise. Further requests wait. Over
+    /// QUIC there is one, which requests share.
     #[must_use]
     pub fn connections_max(mut self, count: usize) -> Builder {
         self.connections_max = count.max(1);
@@ -57,14 +66,16 @@ impl Builder {
 
     /// The client. Connects when it has something to send.
     pub fn build(self) -> Client {
-        let connections_max = self.connections_max;
-        let endpoint = |authority| Endpoint::new(authority, connections_max);
+        let (connections_max, protocol) = (self.connections_max, self.protocol);
+        let endpoint = |authority| Endpoint::new(authority, connections_max, protocol);
         Client {
             sender: Arc::new(Sender {
                 endpoints: self.endpoints.into_iter().map(endpoint).collect(),
                 current: AtomicUsize::new(0),
                 timeout: self.timeout,
                 rounds_max: self.rounds_max,
+                protocol,
+                leader: Mutex::new(None),
             }),
             request_key: None,
         }
@@ -90,6 +101,7 @@ impl Client {
             timeout: Duration::from_secs(10),
             connections_max: 256,
             rounds_max: u32::MAX,
+            protocol: Protocol::Auto,
         })
     }
 
@@ -133,7 +145,7 @@ impl Client {
     /// # Errors
     /// When it does not, or does not answer.
     pub async fn ready(&self) -> Result<(), Error> {
-        self.send(Method::GET, "/readyz", Bytes::new(), Effect::None)
+        self.send(call(Method::GET, "/readyz", Bytes::new(), Effect::None))
             .await
             .map(drop)
     }
@@ -166,7 +178,17 @@ impl Client {
             .await
     }
 
+    /// Reads what may be long.
     pub(crate) async fn read<T: DeserializeOwned>(&self, path: impl Into<String>) -> Result<T, Error> {
+        self.ask_with(Call {
+            long_answer: true,
+            ..call(Method::GET, path, Bytes::new(), Effect::None)
+        })
+        .await
+    }
+
+    /// Reads one thing, which is about as long as what one request writes.
+    pub(crate) async fn read_one<T: DeserializeOwned>(&self, path: impl Into<String>) -> Result<T, Error> {
         self.ask(Method::GET, path, Bytes::new(), Effect::None).await
     }
 
@@ -184,21 +206,9 @@ impl Client {
         self.ask(method, path, body, effect).await
     }
 
-    async fn send(
-        &self,
-        method: Method,
-        path: impl Into<String>,
-        body: impl Into<Bytes>,
-        effect: Effect,
-    ) -> Result<Response<Bytes>, Error> {
-        let call = Call {
-            method,
-            path: path.into(),
-            body: body.into(),
-            effect,
-            request_key: self.request_key.clone().filter(|_| effect == Effect::Once),
-        };
-        self.sender.send(&call).await
+    async fn send(&self, call: Call) -> Result<Response<Bytes>, Error> {
+        let request_key = self.request_key.clone().filter(|_| call.effect == Effect::Once);
+        self.sender.send(&Call { request_key, ..call }).await
     }
 
     pub(crate) async fn ask<T: DeserializeOwned>(
@@ -208,12 +218,27 @@ impl Client {
         body: impl Into<Bytes>,
         effect: Effect,
     ) -> Result<T, Error> {
-        let path = path.into();
-        let response = self.send(method, path.clone(), body, effect).await?;
+        self.ask_with(call(method, path, body, effect)).await
+    }
+
+    async fn ask_with<T: DeserializeOwned>(&self, call: Call) -> Result<T, Error> {
+        let path = call.path.clone();
+        let response = self.send(call).await?;
         serde_json::from_slice(response.body()).map_err(|error| Error::Protocol {
             endpoint: path,
             reason: format!("the answer is not the expected JSON: {error}"),
         })
+    }
+}
+
+fn call(method: Method, path: impl Into<String>, body: impl Into<Bytes>, effect: Effect) -> Call {
+    Call {
+        method,
+        path: path.into(),
+        body: body.into(),
+        effect,
+        request_key: None,
+        long_answer: false,
     }
 }
 

@@ -1,31 +1,41 @@
-//! Connections to one endpoint: HTTP/1.1, kept alive, each used by one request at a time.
+//! One endpoint, and what is spoken with it.
 
-use std::sync::atomic::Ordering;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, HOST};
-use http::{Request, Response};
-use http_body_util::{BodyExt, Limited};
+use http::Response;
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
-use quorate_api::EVENT_STREAM_CONTENT_TYPE;
-use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
-use crate::body::Outgoing;
+use crate::http1::Pool;
+use crate::quic::{self, Route};
+use crate::request::Call;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a connection may take to be made.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// An answer is never longer than this.
-const ANSWER_BYTES_MAX: usize = 64 << 20;
+pub(crate) const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// What a client speaks with nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// QUIC, and HTTP with a node that does not answer to it within a tenth of a second.
+    #[default]
+    Auto,
+    /// QUIC alone: many requests share one connection, and those that wait are sent together. It is encrypted, and does not
+    /// show who the node is: whoever can pretend to be the node over HTTP can over QUIC.
+    Quic,
+    /// HTTP/1.1 alone.
+    Http,
+}
 
 /// What an exchange failed with, and what that says about its effect.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Failure {
-    /// The node never saw the request.
+    /// It can never be sent.
+    Unsendable(String),
+    /// The node did nothing of it, and never will.
     NotSent(String),
     /// The node may have seen it.
     MaybeSent(String),
@@ -37,131 +47,83 @@ pub(crate) enum Failure {
 pub(crate) struct Endpoint {
     /// `host:port`.
     pub(crate) authority: String,
-    idle: Mutex<Vec<SendRequest<Outgoing>>>,
-    /// How many connections may be in use.
-    permits: Semaphore,
+    http: Pool,
+    quic: Route,
 }
 
 impl Endpoint {
-    pub(crate) fn new(authority: String, connections_max: usize) -> Endpoint {
+    pub(crate) fn new(authority: String, connections_max: usize, protocol: Protocol) -> Endpoint {
         Endpoint {
+            http: Pool::new(authority.clone(), connections_max),
+            quic: Route::new(authority.clone(), protocol),
             authority,
-            idle: Mutex::default(),
-            permits: Semaphore::new(connections_max),
         }
     }
 
     /// Sends one request and reads the whole answer.
-    pub(crate) async fn exchange(
-        &self,
-        request: Request<Outgoing>,
-        deadline: Instant,
-    ) -> Result<Response<Bytes>, Failure> {
-        let late = |_| Failure::TimedOut { maybe_sent: false };
-        let _permit = timeout_at(deadline, self.permits.acquire())
-            .await
-            .map_err(late)?
-            .expect("the semaphore is never closed");
-        let mut sender = self.connection(deadline).await?;
-        let taken = request.body().taken();
-        let exchange = async {
-            let response = sender.try_send_request(request).await.map_err(|mut error| {
-                let reason = describe(error.error());
-                // Handed back: not a byte of it left.
-                match error.take_message() {
-                    Some(_) => Failure::NotSent(reason),
-                    None => Failure::MaybeSent(reason),
-                }
-            })?;
-            let (head, body) = response.into_parts();
-            let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
-            let body = body.map_err(|error| Failure::MaybeSent(error.to_string()))?;
-            Ok(Response::from_parts(head, body.to_bytes()))
-        };
-        let result = timeout_at(deadline, exchange)
-            .await
-            .unwrap_or(Err(Failure::TimedOut { maybe_sent: true }))
-            .map_err(|failure| match failure {
-                failure if taken.load(Ordering::Relaxed) => failure,
-                // A node acts on a whole request only.
-                Failure::MaybeSent(reason) => {
-                    Failure::NotSent(format!("it went away in the middle of the request: {reason}"))
-                }
-                Failure::TimedOut { .. } => Failure::TimedOut { maybe_sent: false },
-                failure => failure,
-            });
-        if result.is_ok() && !sender.is_closed() {
-            self.idle().push(sender);
+    pub(crate) async fn exchange(&self, call: &Call, deadline: Instant) -> Result<Response<Bytes>, Failure> {
+        if let Some(connection) = self.quic.connection(deadline).await? {
+            return connection.exchange(call, deadline).await;
         }
-        result
+        let answer = self.http.exchange(call, deadline).await;
+        self.note(&answer);
+        answer
     }
 
-    /// A connection that waits for a request: an idle one, or a new one.
-    async fn connection(&self, deadline: Instant) -> Result<SendRequest<Outgoing>, Failure> {
-        loop {
-            let Some(mut idle) = self.idle().pop() else {
-                break;
-            };
-            // It becomes ready right after its last answer, or never when the node closed it.
-            if idle.ready().await.is_ok() {
-                return Ok(idle);
+    /// Sends a `GET`, and returns the answer with a body that is still to come.
+    pub(crate) async fn open(&self, path: &str, deadline: Instant) -> Result<Response<Arriving>, Failure> {
+        if let Some(connection) = self.quic.connection(deadline).await? {
+            let answer = connection.open(path, deadline).await?;
+            return Ok(answer.map(Arriving::Quic));
+        }
+        let answer = self.http.open(path, deadline).await;
+        self.note(&answer);
+        Ok(answer?.map(Arriving::Http))
+    }
+
+    /// That QUIC does not work is remembered only of a node that is there.
+    fn note<T>(&self, answer: &Result<T, Failure>) {
+        if let Err(Failure::NotSent(_) | Failure::TimedOut { .. }) = answer {
+            self.quic.forget();
+        }
+    }
+}
+
+/// A body that is still to come.
+#[derive(Debug)]
+pub(crate) enum Arriving {
+    Http(Incoming),
+    Quic(quic::Arriving),
+}
+
+impl Arriving {
+    /// The next bytes; none at the end.
+    ///
+    /// # Errors
+    /// With the reason when it breaks.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, String> {
+        match self {
+            Arriving::Http(body) => match body.frame().await {
+                Some(Ok(frame)) => Ok(Some(frame.into_data().unwrap_or_default())),
+                Some(Err(error)) => Err(error.to_string()),
+                None => Ok(None),
+            },
+            Arriving::Quic(body) => body.next().await,
+        }
+    }
+
+    /// All that is to come, as far as it is read within bounds.
+    ///
+    /// # Errors
+    /// With the reason when it breaks, or is too long.
+    pub(crate) async fn whole(mut self) -> Result<Bytes, String> {
+        let mut all = Vec::new();
+        while let Some(bytes) = self.next().await? {
+            if all.len() + bytes.len() > ANSWER_BYTES_MAX {
+                return Err("the answer is too long".to_owned());
             }
+            all.extend_from_slice(&bytes);
         }
-        let until = deadline.min(Instant::now() + CONNECT_TIMEOUT);
-        match timeout_at(until, connect(&self.authority)).await {
-            Ok(result) => result.map_err(Failure::NotSent),
-            Err(_) if until == deadline => Err(Failure::TimedOut { maybe_sent: false }),
-            Err(_) => Err(Failure::NotSent(format!(
-                "no connection within {} ms",
-                CONNECT_TIMEOUT.as_millis()
-            ))),
-        }
+        Ok(all.into())
     }
-
-    /// Sends a `GET` on a connection of its own, and returns the answer with a body that is still to come. The connection
-    /// ends when the body is dropped.
-    pub(crate) async fn open(&self, path: &str, deadline: Instant) -> Result<Response<Incoming>, Failure> {
-        let request = Request::get(path)
-            .header(HOST, &self.authority)
-            .header(ACCEPT, EVENT_STREAM_CONTENT_TYPE)
-            .body(Outgoing::new(Bytes::new()))
-            .map_err(|error| Failure::NotSent(format!("the path {path} cannot be sent: {error}")))?;
-        let until = deadline.min(Instant::now() + CONNECT_TIMEOUT);
-        let late = |_| Failure::TimedOut { maybe_sent: false };
-        let connected = timeout_at(until, connect(&self.authority)).await.map_err(late)?;
-        let mut sender = connected.map_err(Failure::NotSent)?;
-        let answer = timeout_at(deadline, sender.send_request(request))
-            .await
-            .map_err(late)?;
-        answer.map_err(|error| Failure::MaybeSent(describe(&error)))
-    }
-
-    fn idle(&self) -> MutexGuard<'_, Vec<SendRequest<Outgoing>>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-async fn connect(authority: &str) -> Result<SendRequest<Outgoing>, String> {
-    let stream = TcpStream::connect(authority)
-        .await
-        .map_err(|error| error.to_string())?;
-    stream.set_nodelay(true).map_err(|error| error.to_string())?;
-    let (sender, connection) = http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| describe(&error))?;
-    // How the connection ends shows in the requests on it.
-    tokio::spawn(async { drop(connection.await) });
-    Ok(sender)
-}
-
-/// An error with its causes, which hyper keeps apart.
-fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -140,7 +140,7 @@ impl Client {
     pub async fn get(&self, key: &[u8], fresh: impl Into<Fresh>) -> Result<Option<KeyValue>, Error> {
         let mut parameters = Parameters::of(key_path(key));
         fresh.into().add_to(&mut parameters);
-        match self.read(parameters).await {
+        match self.read_one(parameters).await {
             Ok(entry) => Ok(Some(entry)),
             Err(Error::NotFound(problem)) if problem.code == ProblemCode::KeyNotFound => Ok(None),
             Err(error) => Err(error),

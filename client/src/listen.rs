@@ -3,16 +3,13 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use quorate_api::{EVENT_STREAM_CONTENT_TYPE, Problem};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::Error;
-use crate::connection::{Endpoint, Failure};
+use crate::connection::{Arriving, Endpoint, Failure};
 use crate::events::{EventParser, ServerEvent};
 use crate::request::{BACKOFF_MAX, BACKOFF_MIN, Sender, jittered};
 
@@ -25,7 +22,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) endpoint: String,
-    body: Incoming,
+    body: Arriving,
     parser: EventParser,
 }
 
@@ -57,8 +54,8 @@ pub(crate) async fn open(sender: &Sender, index: &mut usize, path: &str) -> Resu
             parser: EventParser::default(),
         });
     }
-    let body = timeout_at(deadline, body.collect()).await;
-    let body = body.ok().and_then(Result::ok).map(|body| body.to_bytes());
+    let body = timeout_at(deadline, body.whole()).await;
+    let body = body.ok().and_then(Result::ok);
     let problem = body.and_then(|body| serde_json::from_slice::<Problem>(&body).ok());
     Err(match problem {
         Some(problem) => refused(&endpoint.authority, problem),
@@ -80,7 +77,9 @@ pub(crate) fn leave(sender: &Sender, index: usize) {
 fn failed(sender: &Sender, endpoint: &Endpoint, failure: Failure) -> Error {
     let endpoint = endpoint.authority.clone();
     match failure {
-        Failure::NotSent(reason) | Failure::MaybeSent(reason) => Error::Connection { endpoint, reason },
+        Failure::Unsendable(reason) | Failure::NotSent(reason) | Failure::MaybeSent(reason) => {
+            Error::Connection { endpoint, reason }
+        }
         Failure::TimedOut { .. } => Error::TimedOut {
             after: sender.timeout.min(SILENCE_MAX),
         },
@@ -100,13 +99,12 @@ pub(crate) async fn next_event(stream: &mut Stream) -> Result<ServerEvent, Broke
             return Ok(event);
         }
         let deadline = Instant::now() + SILENCE_MAX;
-        let frame = timeout_at(deadline, stream.body.frame()).await;
-        let bytes: Bytes = match frame {
-            Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
-            Ok(Some(Err(error))) => {
-                return Err(broken(&stream.endpoint, format!("the stream broke: {error}")));
+        let bytes = match timeout_at(deadline, stream.body.next()).await {
+            Ok(Ok(Some(bytes))) => bytes,
+            Ok(Err(reason)) => {
+                return Err(broken(&stream.endpoint, format!("the stream broke: {reason}")));
             }
-            Ok(None) => {
+            Ok(Ok(None)) => {
                 return Err(broken(
                     &stream.endpoint,
                     "the stream ended without a word".to_owned(),

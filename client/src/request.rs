@@ -1,24 +1,24 @@
 //! One request, repeated where that is safe.
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, HOST};
-use http::{Method, Request, Response, StatusCode};
-use quorate_api::{PROBLEM_CONTENT_TYPE, Problem, ProblemCode, headers};
+use http::{Method, Response, StatusCode};
+use quorate_api::{PROBLEM_CONTENT_TYPE, Problem, ProblemCode};
 use tokio::time::{Instant, sleep};
 
 use crate::Error;
-use crate::body::Outgoing;
-use crate::connection::{Endpoint, Failure};
+use crate::connection::{Endpoint, Failure, Protocol};
 
 pub(crate) const BACKOFF_MIN: Duration = Duration::from_millis(20);
 pub(crate) const BACKOFF_MAX: Duration = Duration::from_millis(500);
 /// How long a read waits for one of several endpoints in the first round; twice as long in each further one.
 const SHARE: Duration = Duration::from_secs(1);
+/// How many connections to a leader that a node named may be in use.
+const LEADER_CONNECTIONS_MAX: usize = 16;
 
 /// What repeating a request could do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,10 @@ pub(crate) struct Sender {
     pub(crate) timeout: Duration,
     /// How often each endpoint is tried.
     pub(crate) rounds_max: u32,
+    /// What is spoken with nodes.
+    pub(crate) protocol: Protocol,
+    /// The leader that a node named last, when it did not forward.
+    pub(crate) leader: Mutex<Option<Arc<Endpoint>>>,
 }
 
 /// What is sent.
@@ -53,6 +57,8 @@ pub(crate) struct Call {
     pub(crate) effect: Effect,
     /// Under which key it is carried out once.
     pub(crate) request_key: Option<Arc<str>>,
+    /// Whether the answer may be so long that others should not wait behind it.
+    pub(crate) long_answer: bool,
 }
 
 /// How one attempt went.
@@ -78,17 +84,16 @@ impl Sender {
         loop {
             let index = self.current.load(Ordering::Relaxed);
             let endpoint = &self.endpoints[index % self.endpoints.len()];
-            let build = |endpoint: &Endpoint| request(call, endpoint);
             let until = match effect {
                 Effect::None | Effect::Once => self.share(tried, deadline),
                 // Given up earlier, it would only be unknown earlier.
                 Effect::Change => deadline,
             };
-            let mut attempt = self.attempt(endpoint, build(endpoint)?, effect, until).await;
+            let mut attempt = self.attempt(endpoint, call, until).await;
             if let Attempt::Leader(address, _) = &attempt {
                 // Once: should the leadership have moved on since, the next try asks again.
-                let leader = Endpoint::new(address.clone(), 1);
-                attempt = self.attempt(&leader, build(&leader)?, effect, until).await;
+                let leader = self.leader(address);
+                attempt = self.attempt(&leader, call, until).await;
             }
             let error = match attempt {
                 Attempt::Answered(response) => return Ok(response),
@@ -136,16 +141,27 @@ impl Sender {
         now + share
     }
 
-    async fn attempt(
-        &self,
-        endpoint: &Endpoint,
-        request: Request<Outgoing>,
-        effect: Effect,
-        until: Instant,
-    ) -> Attempt {
+    /// The leader that a node named.
+    fn leader(&self, address: &str) -> Arc<Endpoint> {
+        let mut leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*leader {
+            Some(known) if known.authority == address => Arc::clone(known),
+            _ => {
+                let named = Endpoint::new(address.to_owned(), LEADER_CONNECTIONS_MAX, self.protocol);
+                Arc::clone(leader.insert(Arc::new(named)))
+            }
+        }
+    }
+
+    async fn attempt(&self, endpoint: &Endpoint, call: &Call, until: Instant) -> Attempt {
+        let effect = call.effect;
         let name = || endpoint.authority.clone();
-        match endpoint.exchange(request, until).await {
+        match endpoint.exchange(call, until).await {
             Ok(response) => self.judge(endpoint, response, effect),
+            Err(Failure::Unsendable(reason)) => Attempt::Failed(Error::Protocol {
+                endpoint: name(),
+                reason,
+            }),
             Err(Failure::NotSent(reason)) => Attempt::Again(Error::Connection {
                 endpoint: name(),
                 reason,
@@ -218,23 +234,6 @@ fn unknown(endpoint: &Endpoint, reason: String, effect: Effect) -> Attempt {
         Effect::Once => Attempt::Again(error),
         Effect::None | Effect::Change => Attempt::Failed(error),
     }
-}
-
-fn request(call: &Call, endpoint: &Endpoint) -> Result<Request<Outgoing>, Error> {
-    let mut request = Request::builder()
-        .method(&call.method)
-        .uri(&call.path)
-        .header(HOST, &endpoint.authority)
-        .header(ACCEPT, "application/json");
-    if let Some(key) = &call.request_key {
-        request = request.header(headers::IDEMPOTENCY_KEY, &**key);
-    }
-    request
-        .body(Outgoing::new(call.body.clone()))
-        .map_err(|error| Error::Protocol {
-            endpoint: endpoint.authority.clone(),
-            reason: format!("the path {} cannot be sent: {error}", call.path),
-        })
 }
 
 /// Half to all of `pause`, so that many clients do not come back at once.

@@ -4,9 +4,10 @@
 //! Where a format has a checksum, the bytes are fed as they are and with the right one: what is behind it must bear
 //! arbitrary bytes too.
 
-/// Decodes `input` as everything that comes over a connection between nodes.
+/// Decodes `input` as everything that comes over a connection, between nodes and of clients over QUIC.
 pub fn wire(input: &[u8]) {
     crate::transport::feed(input);
+    crate::api::native::feed(input);
 }
 
 /// Decodes `input` as everything that is in a file of a data directory.

@@ -1,9 +1,10 @@
-//! The client port: REST and JSON over HTTP/1.1 and HTTP/2.
+//! The client port: REST and JSON over HTTP/1.1 and HTTP/2, and over QUIC.
 //!
 //! - [`backend`]: what the handlers need of the node; the node implements it.
 //! - [`router`]: the paths, as an axum router over a backend.
 //! - [`openapi`]: describes them.
 //! - [`server`]: serves a router on listeners of the network port.
+//! - [`native`]: the same over QUIC.
 //!
 //! Everything here is bounded: connections, the bytes of requests in flight (64 MiB), the sizes of keys,
 //! values and bodies, and time: a request has one deadline from its first byte to its answer. A request that finds no leader waits
@@ -41,6 +42,7 @@ mod fake;
 mod frames;
 mod kv;
 mod leases;
+pub mod native;
 mod openapi;
 mod placement;
 mod query;

@@ -1,5 +1,5 @@
 //! Serves a router on listeners of the network port, over HTTP/1.1 and HTTP/2, and in [event frames](super::frames), which
-//! the first byte of a connection tells from those.
+//! the first byte of a connection tells from those; and over QUIC beside them, in the [native protocol](super::native).
 //!
 //! There are never more than `max_connections` at a time. A connection above that is told so (503) and closed, as
 //! long as few are being told; further ones are closed without a word. When the node stops, no connection is taken any
@@ -27,11 +27,14 @@ use quorate_api::{PROBLEM_CONTENT_TYPE, Problem, ProblemCode};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
 use tower_service::Service;
 
 use super::frames::{self, Frames};
+use super::native::Native;
 use crate::config::{Limits, Listen};
 use crate::port::{ByteStream, Clock, Listener, Network};
+use crate::transport::ClientsEndpoint;
 
 /// A connection that sends no request for this long is closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -45,6 +48,8 @@ const STREAMS_MAX: u32 = 128;
 const REFUSALS_MAX: usize = 64;
 /// How long telling may take.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the last packets of QUIC may take to leave.
+const FAREWELL: Duration = Duration::from_millis(50);
 /// How long to wait when the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -101,8 +106,17 @@ pub struct Server {
     pub limits: Limits,
 }
 
+/// Where clients knock.
+#[derive(Default)]
+pub struct Doors {
+    /// For byte streams.
+    pub listeners: Vec<Box<dyn Listener>>,
+    /// For QUIC.
+    pub endpoints: Vec<ClientsEndpoint>,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd)]
-enum Phase {
+pub(super) enum Phase {
     Serving,
     /// Take no more connections, and close each with its next answer.
     Leaving,
@@ -110,6 +124,27 @@ enum Phase {
     Draining,
     /// Cut what is left.
     Closed,
+}
+
+/// How far the server has come with its end.
+#[derive(Clone)]
+pub(super) struct Phases(watch::Receiver<Phase>);
+
+impl Phases {
+    /// Completes when only what is under way is still finished.
+    pub(super) async fn draining(&mut self) {
+        self.reached(Phase::Draining).await;
+    }
+
+    /// Completes when nothing is waited for any more.
+    pub(super) async fn closed(&mut self) {
+        self.reached(Phase::Closed).await;
+    }
+
+    /// Completes at `phase` or a later one, and when the server itself is gone.
+    async fn reached(&mut self, phase: Phase) {
+        let _ = self.0.wait_for(|now| *now >= phase).await;
+    }
 }
 
 /// What all connections share.
@@ -127,7 +162,7 @@ struct Connections {
 
 impl Server {
     /// Serves until `stop` completes, then finishes what is in flight.
-    pub async fn serve(self, listeners: Vec<Box<dyn Listener>>, stop: impl Future<Output = ()>) {
+    pub async fn serve(self, doors: Doors, stop: impl Future<Output = ()>) {
         let (phase, phases) = watch::channel(Phase::Serving);
         let (alive, mut all_ended) = mpsc::channel(1);
         let permits = Arc::new(Semaphore::new(self.max_connections));
@@ -140,8 +175,11 @@ impl Server {
             limits: self.limits,
             _alive: alive,
         };
-        for listener in listeners {
+        for listener in doors.listeners {
             tokio::spawn(connections.clone().accept(listener));
+        }
+        for endpoint in doors.endpoints {
+            tokio::spawn(connections.clone().accept_quic(endpoint));
         }
         drop(connections);
         stop.await;
@@ -194,6 +232,54 @@ impl Connections {
                 () = std::future::ready(()) => return,
             }
         }
+    }
+
+    async fn accept_quic(self, endpoint: ClientsEndpoint) {
+        let mut phases = Phases(self.phase.clone());
+        let mut tasks = JoinSet::new();
+        loop {
+            let incoming = tokio::select! {
+                biased;
+                () = phases.reached(Phase::Leaving) => break,
+                Some(_) = tasks.join_next() => continue,
+                incoming = endpoint.next() => incoming,
+            };
+            let Some(incoming) = incoming else {
+                return;
+            };
+            // Whoever is refused turns to HTTP, where the answer says why.
+            let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+                incoming.refuse();
+                continue;
+            };
+            match endpoint.take(incoming) {
+                Ok(connecting) => drop(tasks.spawn(self.clone().serve_quic(connecting, permit))),
+                Err(error) => tracing::debug!(%error, "a connection of a client failed early"),
+            }
+        }
+        loop {
+            tokio::select! {
+                biased;
+                ended = tasks.join_next() => if ended.is_none() {
+                    break;
+                },
+                Some(incoming) = endpoint.next() => incoming.refuse(),
+            }
+        }
+        tokio::select! {
+            biased;
+            () = endpoint.ended() => {}
+            () = self.clock.sleep_until(self.clock.now() + FAREWELL) => {}
+        }
+    }
+
+    async fn serve_quic(self, connecting: quinn::Connecting, _permit: OwnedSemaphorePermit) {
+        let native = Native {
+            router: self.router,
+            clock: self.clock,
+            phases: Phases(self.phase),
+        };
+        native.serve(connecting).await;
     }
 
     fn take(&self, stream: Box<dyn ByteStream>) {

@@ -17,9 +17,11 @@ use tokio::task::JoinHandle;
 use super::backend::BackendError;
 use super::fake::FakeBackend;
 use super::openapi::contract::{Exchange, contract};
-use super::server::Server;
+use super::server::{Doors, Server};
 use super::*;
+use crate::port::Ports;
 use crate::port::system::{ListenerOptions, ports};
+use crate::transport::{Secret, listen_for_clients};
 
 mod watch;
 
@@ -77,22 +79,48 @@ pub(super) fn router_over(backend: &Arc<FakeBackend>, clock: &Arc<dyn Clock>, li
     router(backend, Arc::clone(clock), limits, timeouts)
 }
 
+/// A free port, with its UDP side when `quic` says so.
+async fn doors(ports: &Ports, quic: bool) -> (Doors, std::net::SocketAddr) {
+    let secret = Secret::generate(&*ports.entropy).expect("entropy");
+    loop {
+        let any = ([127, 0, 0, 1], 0).into();
+        let listener = ports.network.listen(any).await.expect("a free port");
+        let address = listener.local_address().expect("it listens");
+        let mut doors = Doors {
+            listeners: vec![listener],
+            endpoints: Vec::new(),
+        };
+        if quic {
+            // Somebody else may have the UDP side.
+            let Ok(endpoint) = listen_for_clients(ports, &secret, "c", "1", address) else {
+                continue;
+            };
+            doors.endpoints.push(endpoint);
+        }
+        return (doors, address);
+    }
+}
+
 impl Port {
     pub(super) async fn open() -> Port {
         Port::with(100, Limits::default()).await
     }
 
+    /// A port whose UDP side nobody has.
+    pub(super) async fn without_quic() -> Port {
+        Port::made(100, Limits::default(), false).await
+    }
+
     pub(super) async fn with(max_connections: usize, limits: Limits) -> Port {
+        Port::made(max_connections, limits, true).await
+    }
+
+    async fn made(max_connections: usize, limits: Limits, quic: bool) -> Port {
         let ports = ports(ListenerOptions {
             tcp_nodelay: true,
             keepalive: true,
         });
-        let listener = ports
-            .network
-            .listen(([127, 0, 0, 1], 0).into())
-            .await
-            .expect("a free port");
-        let address = listener.local_address().expect("it listens");
+        let (doors, address) = doors(&ports, quic).await;
         let backend = Arc::new(FakeBackend::new());
         let server = Server {
             router: router_over(&backend, &ports.clock, limits),
@@ -102,7 +130,7 @@ impl Port {
             limits,
         };
         let (stop, stopped) = oneshot::channel::<()>();
-        let server = tokio::spawn(server.serve(vec![listener], async move {
+        let server = tokio::spawn(server.serve(doors, async move {
             let _ = stopped.await;
         }));
         Port {
@@ -115,6 +143,23 @@ impl Port {
 
     pub(super) fn address(&self) -> std::net::SocketAddr {
         self.address
+    }
+
+    /// Asks the server to stop.
+    pub(super) fn stop(&mut self) {
+        self.stop
+            .take()
+            .expect("not stopped yet")
+            .send(())
+            .expect("the server runs");
+    }
+
+    /// Waits until the server has stopped.
+    pub(super) async fn stopped(&mut self) {
+        tokio::time::timeout(PATIENCE, &mut self.server)
+            .await
+            .expect("it stops in time")
+            .expect("it does not panic");
     }
 
     pub(super) async fn send(

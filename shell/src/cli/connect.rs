@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use quorate_client::{Builder, Client};
 
 use super::error::CliError;
@@ -10,6 +10,27 @@ use super::output::Format;
 
 /// What the nodes of `quorate dev` listen at, so that plain commands reach it whichever of them is down.
 pub(super) const DEFAULT_ENDPOINTS: &str = "127.0.0.1:8000,127.0.0.1:8001,127.0.0.1:8002";
+
+/// What a command speaks with nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Protocol {
+    /// QUIC, and HTTP with a node that does not answer to it at once
+    Auto,
+    /// QUIC alone: encrypted, but not proof of who the node is
+    Quic,
+    /// HTTP alone
+    Http,
+}
+
+impl From<Protocol> for quorate_client::Protocol {
+    fn from(protocol: Protocol) -> quorate_client::Protocol {
+        match protocol {
+            Protocol::Auto => quorate_client::Protocol::Auto,
+            Protocol::Quic => quorate_client::Protocol::Quic,
+            Protocol::Http => quorate_client::Protocol::Http,
+        }
+    }
+}
 
 /// Options of every command that talks to a cluster.
 #[derive(Clone, Debug, Args)]
@@ -23,6 +44,15 @@ pub(super) struct ConnectArgs {
         default_value = DEFAULT_ENDPOINTS
     )]
     pub(super) endpoint: Vec<String>,
+    /// What to speak with them
+    #[arg(
+        long,
+        env = "QUORATE_PROTOCOL",
+        value_enum,
+        value_name = "PROTOCOL",
+        default_value = "auto"
+    )]
+    pub(super) protocol: Protocol,
     /// How to show the result
     #[arg(
         short = 'w',
@@ -49,7 +79,7 @@ impl ConnectArgs {
     }
 
     pub(super) fn builder(&self) -> Result<Builder, CliError> {
-        let builder = Client::builder(&self.endpoints())?;
+        let builder = Client::builder(&self.endpoints())?.protocol(self.protocol.into());
         // A person at a terminal would rather hear at once that nobody is there.
         Ok(builder.timeout(Duration::from_millis(self.timeout)).rounds_max(2))
     }

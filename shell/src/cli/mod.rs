@@ -188,7 +188,14 @@ fn with_default_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
 
 /// How many arguments before the command are flags of [`connect::ConnectArgs`] with their values.
 fn leading_connect_flags(arguments: &[OsString]) -> usize {
-    const FLAGS: [&str; 5] = ["--endpoint", "--timeout", "--write-out", "--output", "-w"];
+    const FLAGS: [&str; 6] = [
+        "--endpoint",
+        "--protocol",
+        "--timeout",
+        "--write-out",
+        "--output",
+        "-w",
+    ];
     let mut count = 0;
     while let Some(argument) = arguments.get(1 + count).and_then(|argument| argument.to_str()) {
         if FLAGS.contains(&argument) {
@@ -212,7 +219,12 @@ fn block_on(command: impl Future<Output = Result<(), CliError>>) -> Result<(), C
         .enable_all()
         .build()
         .map_err(|error| CliError::io("start the runtime", error))?;
-    runtime.block_on(command)
+    runtime.block_on(async {
+        let result = command.await;
+        // Its connections say goodbye when they are dropped, and need a turn for that.
+        tokio::task::yield_now().await;
+        result
+    })
 }
 
 #[cfg(test)]

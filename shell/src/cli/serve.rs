@@ -127,6 +127,10 @@ pub struct ServeArgs {
     /// Watches at a time [QUORATE_MAX_WATCHERS, default 10000]
     #[arg(long, value_name = "COUNT")]
     max_watchers: Option<String>,
+    /// Serve clients over QUIC, too, on the UDP side of their port: encrypted, and without showing who the node is, so no more
+    /// to be trusted than HTTP [QUORATE_QUIC, default true]
+    #[arg(long, value_name = "BOOL")]
+    quic: Option<String>,
     /// Send small answers at once [QUORATE_TCP_NODELAY, default true]
     #[arg(long, value_name = "BOOL")]
     tcp_nodelay: Option<String>,
@@ -206,6 +210,7 @@ impl ServeArgs {
             ("--requests-age", &self.requests_age),
             ("--max-connections", &self.max_connections),
             ("--max-watchers", &self.max_watchers),
+            ("--quic", &self.quic),
             ("--tcp-nodelay", &self.tcp_nodelay),
             ("--keepalive", &self.keepalive),
             ("--key-bytes", &self.key_bytes),

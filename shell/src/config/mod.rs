@@ -212,6 +212,8 @@ pub struct NetworkOptions {
     pub keepalive: bool,
     /// How many watches are served at a time.
     pub max_watchers: usize,
+    /// Whether clients are served over QUIC, too.
+    pub quic: bool,
 }
 
 /// Sizes of what clients may send and of what is kept of it, in bytes.

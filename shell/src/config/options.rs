@@ -182,6 +182,7 @@ pub(super) fn network_options(reader: &mut Reader) -> NetworkOptions {
         tcp_nodelay: reader.boolean("network.tcp_nodelay", true).value,
         keepalive: reader.boolean("network.keepalive", true).value,
         max_watchers: reader.number("network.max_watchers", 10_000, 0..=1_000_000).value,
+        quic: reader.boolean("network.quic", true).value,
     }
 }
 

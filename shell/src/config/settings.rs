@@ -102,6 +102,7 @@ pub static SETTINGS: &[Setting] = &[
         "--max-connections",
     ),
     setting("network.max_watchers", "QUORATE_MAX_WATCHERS", "--max-watchers"),
+    setting("network.quic", "QUORATE_QUIC", "--quic"),
     setting("network.tcp_nodelay", "QUORATE_TCP_NODELAY", "--tcp-nodelay"),
     setting("network.keepalive", "QUORATE_KEEPALIVE", "--keepalive"),
     setting("limits.key_bytes", "QUORATE_KEY_BYTES", "--key-bytes"),
@@ -130,7 +131,12 @@ pub static SETTINGS: &[Setting] = &[
 ];
 
 /// Variables that other commands or the loader itself read.
-pub(super) const OTHER_VARIABLES: &[&str] = &["QUORATE_CONFIG", "QUORATE_ENDPOINT", "QUORATE_SECRET"];
+pub(super) const OTHER_VARIABLES: &[&str] = &[
+    "QUORATE_CONFIG",
+    "QUORATE_ENDPOINT",
+    "QUORATE_PROTOCOL",
+    "QUORATE_SECRET",
+];
 
 /// The setting with `key`.
 pub(super) fn by_key(key: &str) -> Option<&'static Setting> {

@@ -58,7 +58,8 @@ use self::peers::Peers;
 use self::view::View;
 use self::whereabouts::Whereabouts;
 use crate::api::backend::{Backend, StreamChanges};
-use crate::api::server::{self, Server};
+use crate::api::native;
+use crate::api::server::{self, Doors, Server};
 use crate::config::{Config, Formation};
 use crate::metrics::Metrics;
 use crate::notify::Notifier;
@@ -178,7 +179,10 @@ pub async fn run_as(
     let notifier = Notifier::from_environment();
     let metrics = Arc::new(Metrics::new(&config.node_name, config.storage.wal_sync));
     let durable = Durable::open(&config, &ports, &metrics).await?;
-    let listeners = server::bind(&*ports.network, &config.client_listen).await?;
+    let doors = Doors {
+        listeners: server::bind(&*ports.network, &config.client_listen).await?,
+        endpoints: native::bind(&ports, &config).await,
+    };
 
     let (requests, requests_in) = mpsc::channel(REQUESTS_MAX);
     let (view, views) = watch::channel(View::blank());
@@ -248,7 +252,7 @@ pub async fn run_as(
         grace: config.timeouts.shutdown,
         limits: config.limits,
     };
-    let mut serving = std::pin::pin!(server.serve(listeners, async {
+    let mut serving = std::pin::pin!(server.serve(doors, async {
         let _ = drained.await;
     }));
     notifier.ready();

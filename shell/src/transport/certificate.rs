@@ -26,6 +26,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
 use thiserror::Error;
@@ -153,12 +154,32 @@ impl Credentials {
         let verifier =
             WebPkiClientVerifier::builder_with_provider(Arc::clone(&self.anchors), Arc::clone(provider))
                 .build()?;
+        self.server_with(provider, clock, verifier, PROTOCOL)
+    }
+
+    /// How TLS is spoken when clients dial this node, who need not show who they are.
+    pub(super) fn server_for_anyone(
+        &self,
+        provider: &Arc<CryptoProvider>,
+        clock: &Arc<dyn Clock>,
+        protocol: &[u8],
+    ) -> Result<quinn::crypto::rustls::QuicServerConfig, CredentialsError> {
+        self.server_with(provider, clock, WebPkiClientVerifier::no_client_auth(), protocol)
+    }
+
+    fn server_with(
+        &self,
+        provider: &Arc<CryptoProvider>,
+        clock: &Arc<dyn Clock>,
+        verifier: Arc<dyn ClientCertVerifier>,
+        protocol: &[u8],
+    ) -> Result<quinn::crypto::rustls::QuicServerConfig, CredentialsError> {
         let time = Arc::new(WallTime(Arc::clone(clock)));
         let mut config = rustls::ServerConfig::builder_with_details(Arc::clone(provider), time)
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_client_cert_verifier(verifier)
             .with_single_cert(vec![self.certificate.clone()], self.key.clone_key().into())?;
-        config.alpn_protocols = vec![PROTOCOL.to_vec()];
+        config.alpn_protocols = vec![protocol.to_vec()];
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
         Ok(config.try_into()?)

@@ -33,6 +33,7 @@ mod accept;
 mod ask;
 mod bulk;
 mod certificate;
+mod clients;
 mod complaint;
 mod dial;
 mod event;
@@ -50,6 +51,8 @@ mod tests;
 
 pub use bulk::{BulkReceiver, BulkSender, BulkStream};
 pub use certificate::{Credentials, CredentialsError};
+pub(crate) use clients::STREAMS as CLIENT_STREAMS;
+pub use clients::{ClientsEndpoint, ClientsError, listen_for_clients};
 pub use dial::ConnectError;
 pub use event::{Event, Events, Refusal, RefusedBy, Responder};
 pub use frame::{FRAME_BYTES_MAX, ForwardResult, Frame, FrameError, LeaseResult, NodeReport};
@@ -222,7 +225,10 @@ impl Transport {
         };
         let socket = ports.network.bind_quic(options.bind).map_err(bind_error)?;
         let endpoint = quinn::Endpoint::new_with_abstract_socket(
-            settings::endpoint(secret, cluster, name, &mut seeds),
+            settings::endpoint(
+                secret.reset_key(secret::Purpose::Nodes, cluster, name),
+                &mut seeds,
+            ),
             // Each connection is taken with the settings for where it comes from; these only open the door.
             Some(settings.server(options.bind).as_ref().clone()),
             socket,

@@ -26,6 +26,15 @@ const ANY_PREFIX: &str = "quorate-secret-";
 /// Characters behind the prefix: five bits each.
 const CHARACTERS: usize = ((LENGTH + CHECKSUM_LENGTH) * 8).div_ceil(5);
 
+/// Whose connections a key is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Those of other nodes.
+    Nodes,
+    /// Those of clients.
+    Clients,
+}
+
 /// The secret that all nodes of a cluster share.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret([u8; LENGTH]);
@@ -130,14 +139,22 @@ impl Secret {
 
     /// The key with which a node resets connections of its former process (RFC 9000, section 10.3). Each node has its
     /// own, so that no node can be made to reset the connections of another.
-    pub(super) fn reset_key(&self, cluster: &str, node: &str) -> hmac::Key {
-        let key = self.derive("stateless reset", &[cluster, node]);
+    pub(super) fn reset_key(&self, purpose: Purpose, cluster: &str, node: &str) -> hmac::Key {
+        let purpose = match purpose {
+            Purpose::Nodes => "stateless reset",
+            Purpose::Clients => "stateless reset of clients",
+        };
+        let key = self.derive(purpose, &[cluster, node]);
         hmac::Key::new(hmac::HMAC_SHA256, &key)
     }
 
     /// The key of a node's address validation tokens (RFC 9000, section 8.1).
-    pub(super) fn token_key(&self, cluster: &str, node: &str) -> hkdf::Prk {
-        let key = self.derive("address validation", &[cluster, node]);
+    pub(super) fn token_key(&self, purpose: Purpose, cluster: &str, node: &str) -> hkdf::Prk {
+        let purpose = match purpose {
+            Purpose::Nodes => "address validation",
+            Purpose::Clients => "address validation of clients",
+        };
+        let key = self.derive(purpose, &[cluster, node]);
         hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(&key)
     }
 

@@ -10,10 +10,11 @@ use std::time::Duration;
 use quinn::{ConnectionId, ConnectionIdGenerator, IdleTimeout, TransportConfig, VarInt};
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use ring::hmac;
 
 use super::certificate::{Credentials, CredentialsError, WallTime};
-use super::secret::Secret;
-use crate::port::Ports;
+use super::secret::{Purpose, Secret};
+use crate::port::{Clock, Ports};
 
 /// A connection that is silent for so long is dead.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -55,7 +56,7 @@ impl Settings {
         let provider = ports.network.tls();
         let client = Arc::new(credentials.client(&provider, &ports.clock)?);
         let server = Arc::new(credentials.server(&provider, &ports.clock)?);
-        let token_key = Arc::new(secret.token_key(cluster, node));
+        let token_key = Arc::new(secret.token_key(Purpose::Nodes, cluster, node));
         let first_ids = Mutex::new(ConnectionIds(split(seeds)));
         let first_id = Arc::new(move || {
             let mut ids = first_ids.lock().unwrap_or_else(PoisonError::into_inner);
@@ -71,14 +72,8 @@ impl Settings {
         };
         let make_server = |loopback| {
             let mut config = quinn::ServerConfig::new(server.clone(), token_key.clone());
-            config
-                .transport_config(transport(loopback))
-                .time_source(Arc::new(WallTime(Arc::clone(&ports.clock))))
-                .max_incoming(HANDSHAKES_WAITING_MAX)
-                .incoming_buffer_size(64 << 10)
-                .incoming_buffer_size_total(4 << 20)
-                // A node whose address changed dials again: its peers must learn the new address anyway.
-                .migration(false);
+            limit_handshakes(&mut config, &ports.clock, HANDSHAKES_WAITING_MAX);
+            config.transport_config(transport(loopback));
             Arc::new(config)
         };
         Ok(Settings {
@@ -98,14 +93,20 @@ impl Settings {
     }
 }
 
+/// What concerns those who are not known yet.
+pub(super) fn limit_handshakes(config: &mut quinn::ServerConfig, clock: &Arc<dyn Clock>, waiting_max: usize) {
+    config
+        .time_source(Arc::new(WallTime(Arc::clone(clock))))
+        .max_incoming(waiting_max)
+        .incoming_buffer_size(64 << 10)
+        .incoming_buffer_size_total(4 << 20)
+        // Whose address changed dials again: the peers of a node must learn the new address anyway.
+        .migration(false);
+}
+
 /// What concerns the socket as a whole.
-pub(super) fn endpoint(
-    secret: &Secret,
-    cluster: &str,
-    node: &str,
-    seeds: &mut ChaCha12Rng,
-) -> quinn::EndpointConfig {
-    let mut config = quinn::EndpointConfig::new(Arc::new(secret.reset_key(cluster, node)));
+pub(super) fn endpoint(reset_key: hmac::Key, seeds: &mut ChaCha12Rng) -> quinn::EndpointConfig {
+    let mut config = quinn::EndpointConfig::new(Arc::new(reset_key));
     let mut seed = [0; 32];
     seeds.fill_bytes(&mut seed);
     let ids = split(seeds);
@@ -124,7 +125,7 @@ pub(super) fn split(seeds: &mut ChaCha12Rng) -> ChaCha12Rng {
     ChaCha12Rng::from_seed(seed)
 }
 
-fn is_loopback(remote: SocketAddr) -> bool {
+pub(super) fn is_loopback(remote: SocketAddr) -> bool {
     match remote.ip() {
         IpAddr::V4(address) => address.is_loopback(),
         IpAddr::V6(address) => address.to_canonical().is_loopback(),
@@ -148,12 +149,17 @@ fn transport(loopback: bool) -> Arc<TransportConfig> {
         .datagram_receive_buffer_size(None)
         .datagram_send_buffer_size(0);
     if loopback {
-        config
-            .initial_mtu(LOOPBACK_PACKET_BYTES)
-            .min_mtu(LOOPBACK_PACKET_BYTES)
-            .mtu_discovery_config(None);
+        use_loopback_packets(&mut config);
     }
     Arc::new(config)
+}
+
+/// Loopback takes long packets, and there is nothing to find out.
+pub(super) fn use_loopback_packets(config: &mut TransportConfig) {
+    config
+        .initial_mtu(LOOPBACK_PACKET_BYTES)
+        .min_mtu(LOOPBACK_PACKET_BYTES)
+        .mtu_discovery_config(None);
 }
 
 /// Draws connection ids. The ids of a former process need no recognising: a packet for an unknown one is answered with

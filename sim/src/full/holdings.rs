@@ -123,8 +123,8 @@ pub(super) struct Around {
 
 /// Lanes of a node: for its log, the reader of that, entries to apply, records, snapshots, rows, and two for files.
 const LANES: usize = 8;
-/// The tasks of a node alone.
-const TASKS: usize = 8;
+/// The tasks of a node alone, with the two that wait for clients over QUIC.
+const TASKS: usize = 10;
 /// For each member: the one that keeps the connection to it, and the one that drives that.
 const TASKS_A_MEMBER: usize = 2;
 /// For each connection of a client.

@@ -170,6 +170,7 @@ impl Cluster {
             network: NetworkOptions {
                 max_connections: 1_000,
                 max_watchers: 1_000,
+                quic: true,
                 tcp_nodelay: true,
                 keepalive: true,
             },

@@ -122,6 +122,11 @@ fn the_examples_for_the_cluster_are_true() {
 }
 
 #[test]
+fn the_examples_for_the_native_protocol_are_true() {
+    check("native.md", 3);
+}
+
+#[test]
 fn the_examples_for_the_description_are_true() {
     check("http.md", 2);
 }

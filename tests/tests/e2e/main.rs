@@ -17,6 +17,7 @@ mod kill_nine;
 mod members;
 mod moving;
 mod names;
+mod native;
 mod power_cut;
 mod sessions;
 mod settings;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 use quorate_api::AppendRequest;
-use quorate_client::{Client, Consistency, NewRecord, Put};
+use quorate_client::{Client, Consistency, NewRecord, Protocol, Put};
 use tokio::runtime::Runtime;
 use tokio::task::LocalSet;
 
@@ -106,8 +106,10 @@ impl Connection {
         match side {
             Side::Quorate => {
                 let builder = Client::builder(&address.to_string()).map_err(|error| error.to_string())?;
+                // As peers have it: a connection of its own for each client, over TCP.
+                let builder = builder.protocol(Protocol::Http).connections_max(1);
                 Ok(Connection::Quorate(
-                    builder.timeout(timeout).rounds_max(1).connections_max(1).build(),
+                    builder.timeout(timeout).rounds_max(1).build(),
                 ))
             }
             Side::Etcd { .. } => etcd::Connection::open(address)

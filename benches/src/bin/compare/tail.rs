@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hdrhistogram::Histogram;
-use quorate_client::{Client, Tail, TailRequest, Tailed};
+use quorate_client::{Client, Protocol, Tail, TailRequest, Tailed};
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{sleep, sleep_until, timeout};
 
@@ -232,7 +232,8 @@ impl Follower {
     async fn open(side: Side, address: SocketAddr) -> Result<Follower, String> {
         match side {
             Side::Quorate => {
-                let client = Client::new(&address.to_string()).map_err(|error| error.to_string())?;
+                let client = Client::builder(&address.to_string()).map_err(|error| error.to_string())?;
+                let client = client.protocol(Protocol::Http).build();
                 let mut tail = client.tail(TailRequest::new(STREAM));
                 loop {
                     match tail.next().await {

@@ -74,7 +74,7 @@ pub(super) struct LoadArgs {
     /// How many requests are under way at a time
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     clients: u32,
-    /// How many connections they share [default: one each]
+    /// How many connections they share over HTTP [default: one each]; over QUIC they share one to each endpoint
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     connections: Option<u32>,
     #[command(flatten)]

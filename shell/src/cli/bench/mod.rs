@@ -99,7 +99,9 @@ struct ServerArgs {
 async fn clients(connect: &ConnectArgs, connections_max: u32) -> Result<Vec<Client>, CliError> {
     let timeout = Duration::from_millis(connect.timeout);
     let builder = |endpoint: &String| {
-        let builder = Client::builder(endpoint)?.rounds_max(1);
+        let builder = Client::builder(endpoint)?
+            .rounds_max(1)
+            .protocol(connect.protocol.into());
         Ok(builder.connections_max(connections_max as usize))
     };
     let builders: Vec<Builder> = connect
