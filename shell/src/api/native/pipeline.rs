@@ -6,7 +6,8 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use futures_util::future::FutureExt;
 use futures_util::stream::FuturesUnordered;
-use http::Response;
+use http::header::CONTENT_LENGTH;
+use http::{HeaderValue, Response};
 use http_body_util::BodyExt;
 use quinn::{RecvStream, VarInt};
 use quorate_api::native::{self, Answer, REQUEST_BYTES_MAX, close, take_frame};
@@ -139,7 +140,10 @@ async fn answer(router: Router, frame: Bytes) -> (Answer, usize) {
 type Answered = (u16, native::Headers, Bytes);
 
 async fn ask(mut router: Router, request: native::Request, body: Bytes) -> Result<Answered, Box<Problem>> {
-    let request = request_of(request, Body::from(body))?;
+    // What is under way is counted by what it says of its length.
+    let length = HeaderValue::from(body.len());
+    let mut request = request_of(request, Body::from(body))?;
+    request.headers_mut().insert(CONTENT_LENGTH, length);
     let Ok(answer) = router.call(request).await;
     let (head, body) = whole(answer).await?;
     Ok((head.status.as_u16(), headers_of(&head.headers), body))

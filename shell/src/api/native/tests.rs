@@ -293,6 +293,26 @@ fn frame(id: u64, method: &'static str, path: &'static str) -> BytesMut {
     bytes
 }
 
+#[tokio::test]
+async fn a_request_takes_the_room_of_its_own_length_and_no_more() {
+    let port = Port::open().await;
+    port.backend.set_leader(false);
+    let mut bytes = vec![PIPELINE];
+    for id in 1..=1_000 {
+        bytes.extend(frame(id, "PUT", "/v1/kv/k"));
+    }
+    let connection = by_hand(port.address()).await;
+    let mut answers = say(&connection, &bytes).await.expect("answers");
+    for _ in 1..=1_000 {
+        let problem: Problem = serde_json::from_slice(&answer(&mut answers).body).expect("a problem");
+        assert_eq!(
+            problem.code,
+            ProblemCode::NoLeader,
+            "it waited for a leader like the others"
+        );
+    }
+}
+
 /// Sends bytes on a stream, ends it, and reads all that comes back.
 async fn say(connection: &quinn::Connection, bytes: &[u8]) -> Result<BytesMut, String> {
     let (mut send, mut receive) = connection.open_bi().await.map_err(|error| error.to_string())?;
