@@ -234,13 +234,15 @@ impl Shared {
         what: Oversized,
         limit: usize,
     ) -> Result<Bytes, Failure> {
-        if content_length(headers).is_some_and(|length| length > limit) {
+        // What a body says of its length is what it was admitted with. HTTP holds it to that, QUIC does not.
+        let said = content_length(headers).unwrap_or(limit);
+        if said > limit {
             return Err(Failure::too_large(what, limit));
         }
         let deadline = self.deadline();
         let collected = tokio::select! {
             biased;
-            collected = Limited::new(body, limit).collect() => collected,
+            collected = Limited::new(body, said).collect() => collected,
             () = self.clock.sleep_until(deadline) => {
                 let detail = format!("the {what} did not arrive within {} ms", self.timeouts.request.as_millis());
                 return Err(Failure::new(ProblemCode::RequestTimeout, detail, "nothing was done; try again"));
@@ -248,7 +250,7 @@ impl Shared {
         };
         match collected {
             Ok(collected) => Ok(collected.to_bytes()),
-            Err(error) if error.is::<LengthLimitError>() => Err(Failure::too_large(what, limit)),
+            Err(error) if error.is::<LengthLimitError>() => Err(Failure::too_large(what, said)),
             Err(error) => Err(Failure::bad_request(
                 format!("the {what} broke off: {error}"),
                 "nothing was done; try again",

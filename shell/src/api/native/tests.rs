@@ -163,7 +163,8 @@ async fn a_watch_and_an_append_go_over_quic() {
         partition: None,
     };
     let placed = quic.append("s", &request).await.expect("they are appended");
-    assert_eq!(placed.placed.len(), 3);
+    let count: u32 = placed.placed.iter().map(|run| run.count).sum();
+    assert_eq!(count, 3);
 }
 
 #[tokio::test]
@@ -418,6 +419,24 @@ async fn an_exchange_has_its_body_to_the_end_of_the_stream() {
         Some(b"1".as_slice())
     );
     assert_eq!(told, "the value");
+}
+
+#[tokio::test]
+async fn an_exchange_has_no_more_of_a_body_than_it_said() {
+    let port = Port::open().await;
+    let connection = by_hand(port.address()).await;
+    let mut bytes = BytesMut::from([EXCHANGE].as_slice());
+    let request = Request {
+        id: 0,
+        method: "PUT".into(),
+        path: "/v1/kv/k".into(),
+        headers: vec![("content-length".into(), "3".into())],
+        body: Bytes::new(),
+    };
+    request.encode(&mut bytes);
+    bytes.extend(b"the value");
+    let mut told = say(&connection, &bytes).await.expect("an answer");
+    assert_eq!(answer(&mut told).status, 413);
 }
 
 #[tokio::test]
