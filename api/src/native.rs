@@ -35,9 +35,9 @@ pub mod close {
     pub const STOPPING: u32 = 1;
     /// Bytes that make no sense.
     pub const MALFORMED: u32 = 2;
-    /// Nothing was asked for long, or an answer was not taken.
+    /// Nothing was asked for long.
     pub const IDLE: u32 = 3;
-    /// The answer broke off.
+    /// An answer or a request broke off.
     pub const BROKEN: u32 = 4;
 }
 
