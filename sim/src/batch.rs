@@ -37,9 +37,10 @@ impl FromStr for Seeds {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Seeds, String> {
-        let number = |text: &str| {
-            text.parse::<u64>()
-                .map_err(|error| format!("`{text}` is no seed: {error}"))
+        let number = |number: &str| {
+            number.parse::<u64>().map_err(|_| {
+                format!("`{text}` is neither a seed, as in 17, nor the first and the last, as in 1..1000")
+            })
         };
         let (first, last) = match text.split_once("..") {
             Some((first, last)) => (number(first)?, number(last.trim_start_matches('='))?),

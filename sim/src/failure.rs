@@ -78,17 +78,27 @@ pub enum Replay {
 /// Why a folder holds no failure that can be run.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
+    /// The folder is not there, or is a file.
+    #[error(
+        "there is no folder {0}; a run that finds a violation writes one and prints its name, as in simulation-failures/core-5-nodes-seed-17"
+    )]
+    NoFolder(PathBuf),
+    /// The folder has no failure in it.
+    #[error("{0} holds no failure: it has no {HEAD}; name the folder that a run printed")]
+    NoFailure(PathBuf),
     /// A file cannot be read.
     #[error("{0}: {1}")]
     File(PathBuf, io::Error),
     /// The head does not read as one.
-    #[error("{0}: {1}")]
+    #[error("{0} is damaged or of another program: {1}; the run that found the failure writes it anew")]
     Syntax(PathBuf, serde_json::Error),
     /// The plan cannot be run.
     #[error("{0}: {1}")]
     Plan(PathBuf, PlanError),
     /// It is of another version.
-    #[error("the failure has format {0}; this simulator reads format {FORMAT}")]
+    #[error(
+        "the failure has format {0}, and this simulator reads format {FORMAT}: run it with the sources that wrote it"
+    )]
     Format(u32),
     /// This build cannot make the mistake.
     #[error("{0}")]
@@ -162,6 +172,12 @@ impl Failure {
     /// # Errors
     /// When a file is missing or senseless, or this build cannot make the planted mistake.
     pub fn load(folder: &Path) -> Result<Failure, LoadError> {
+        if !folder.is_dir() {
+            return Err(LoadError::NoFolder(folder.to_owned()));
+        }
+        if !folder.join(HEAD).exists() {
+            return Err(LoadError::NoFailure(folder.to_owned()));
+        }
         let read = |name: &str| {
             let path = folder.join(name);
             fs::read_to_string(&path).map_err(|error| LoadError::File(path, error))

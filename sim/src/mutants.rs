@@ -48,8 +48,8 @@ pub struct Finding {
     pub found: Option<(u64, Violation)>,
 }
 
-/// Looks for every mistake, and says so each time that one was found or given up, on a terminal; the findings come in
-/// the order of the mistakes.
+/// Looks for every mistake, and says so each time that one was found or given up; the findings come in the order of the
+/// mistakes.
 pub fn search(search: &Search, each: impl Fn(&Finding) + Sync) -> Vec<Finding> {
     let quiet = report::without_panic_messages();
     let bar = report::progress(search.bugs.len() as u64, "mistakes");
@@ -65,9 +65,7 @@ pub fn search(search: &Search, each: impl Fn(&Finding) + Sync) -> Vec<Finding> {
                     };
                     let finding = look_for(*bug, search);
                     bar.inc(1);
-                    if !bar.is_hidden() {
-                        bar.suspend(|| each(&finding));
-                    }
+                    bar.suspend(|| each(&finding));
                     findings
                         .lock()
                         .unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -235,7 +233,7 @@ pub fn table(findings: &[Finding]) -> String {
         let _ = writeln!(
             text,
             "{:<38}{found:<7}{:>6}{:>9.2}  {run:<8}{checker}",
-            finding.bug.name(),
+            finding.bug.to_string(),
             finding.runs,
             finding.time.as_secs_f64()
         );
@@ -267,7 +265,7 @@ pub fn markdown(findings: &[Finding]) -> String {
         let _ = writeln!(
             text,
             "| `{}` | {} | {checker} | {} | {:.2} |",
-            finding.bug.name(),
+            finding.bug.to_string(),
             finding.bug.sentence(),
             finding.runs,
             finding.time.as_secs_f64()
@@ -306,7 +304,7 @@ pub fn json(findings: &[Finding]) -> String {
     let line = |finding: &'_ Finding| -> Line<'_> {
         let violation = finding.found.as_ref();
         Line {
-            bug: finding.bug.name(),
+            bug: finding.bug.to_string(),
             found: violation.is_some(),
             checker: violation.map(|(_, violation)| violation.checker),
             seen: violation.map(|(_, violation)| violation.seen.clone()),

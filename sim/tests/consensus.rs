@@ -285,3 +285,35 @@ fn the_command_line_summarises_seeds_that_ended_well() {
     }
     assert!(output.stderr.is_empty(), "no progress bar without a terminal");
 }
+
+#[test]
+fn wrong_usage_is_answered_with_what_would_be_right() {
+    let nothing = folder("no-failure");
+    let missing = nothing.to_str().expect("a path of characters").to_owned();
+    let empty = folder("empty-folder");
+    std::fs::create_dir_all(&empty).expect("a folder can be made");
+    let plan = empty.join("plan.json");
+    std::fs::write(&plan, "{}").expect("the plan can be written");
+    let [empty, plan] = [empty, plan].map(|path| path.to_str().expect("a path of characters").to_owned());
+    let cases: [(&[&str], &[&str]); 8] = [
+        (&["core", "--seeds", "1.."], &["`1..`", "17", "1..1000"]),
+        (&["core", "--seeds", "abc"], &["`abc`", "17", "1..1000"]),
+        (&["core", "--seeds", "9..1"], &["comes after the last"]),
+        (&["core", "--for", "abc"], &["a whole number of seconds"]),
+        (
+            &["core", "--plant", "lying-disc"],
+            &["`lying-disc`", "lying-disk", "divergent-apply"],
+        ),
+        (&["core", "--plan", &plan], &["plan.json", "quorate-sim plan"]),
+        (&["replay", &missing], &["there is no folder", &missing]),
+        (&["shrink", &empty], &["holds no failure", "failure.json"]),
+    ];
+    for (arguments, words) in cases {
+        let output = simulator(arguments);
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {message}");
+        for word in words {
+            assert!(message.contains(word), "{arguments:?} without {word}: {message}");
+        }
+    }
+}

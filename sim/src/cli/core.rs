@@ -34,13 +34,13 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "I/N", default_value = "1/1")]
     shard: Shard,
     /// Simulated seconds with faults in each run, before everything is healed.
-    #[arg(long, default_value_t = SECONDS)]
+    #[arg(long, default_value_t = SECONDS, value_parser = super::seconds)]
     seconds: u64,
     /// Runs at a time; by default one a processor.
     #[arg(long)]
     jobs: Option<usize>,
     /// Begin no further run after this many seconds, however many seeds are left.
-    #[arg(long = "for", value_name = "SECONDS")]
+    #[arg(long = "for", value_name = "SECONDS", value_parser = super::seconds)]
     time: Option<u64>,
     /// Run a plan that was written down instead of seeds.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["nodes", "seeds", "shard", "seconds", "time", "report"])]
@@ -57,8 +57,8 @@ pub(super) struct Arguments {
     /// Print everything that happens; best with one seed.
     #[arg(long)]
     verbose: bool,
-    /// Plant a mistake, to see what a violation looks like.
-    #[arg(long, value_name = "NAME", hide = true)]
+    /// Plant a mistake, to see what a violation looks like; a wrong name lists them.
+    #[arg(long, value_name = "NAME")]
     plant: Option<Mistake>,
 }
 
@@ -101,11 +101,8 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
         summary::write(&batch, &setting, began.elapsed(), file)
             .map_err(|error| format!("{}: {error}", file.display()))?;
     }
-    if interrupt::is_interrupted() {
-        eprintln!("interrupted after {} runs", batch.done);
-    }
     match batch.violation {
-        None if interrupt::is_interrupted() => Ok(ExitCode::from(130)),
+        None if interrupt::is_interrupted() => Ok(interrupt::ended(batch.done)),
         None => Ok(judge_marks(arguments, &batch)),
         Some((plan, violation)) => {
             report_violation(&arguments.failures, plan, conditions, &violation)?;
@@ -176,8 +173,7 @@ fn run_plan(
     conditions: &Conditions,
     verbose: bool,
 ) -> Result<Batch, Box<dyn std::error::Error>> {
-    let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
-    let plan = Plan::parse(&text).map_err(|error| format!("{}: {error}", file.display()))?;
+    let plan = super::plan::read(file)?;
     let began = Instant::now();
     let result = if verbose {
         loudly(&plan, conditions)?

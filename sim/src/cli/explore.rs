@@ -2,6 +2,9 @@
 
 use std::process::ExitCode;
 
+use quorate_core::raft::Planted;
+#[cfg(feature = "planted-bugs")]
+use quorate_sim::consensus::Mistake;
 use quorate_sim::exploration::{Bounds, explore};
 
 use super::CommandResult;
@@ -32,23 +35,25 @@ pub(super) struct Arguments {
     /// States after which the search ends; a state takes about 300 bytes of memory.
     #[arg(long, default_value_t = 10_000_000)]
     states: usize,
-    /// A mistake to plant in consensus, by name.
+    /// Plant a mistake in consensus, to see what a violation looks like.
     #[cfg(feature = "planted-bugs")]
-    #[arg(long)]
-    plant: Option<String>,
+    #[arg(long, value_name = "NAME")]
+    plant: Option<Mistake>,
 }
 
 impl Arguments {
-    fn planted(&self) -> Result<quorate_core::raft::Planted, String> {
+    fn planted(&self) -> Result<Planted, String> {
         #[cfg(feature = "planted-bugs")]
-        if let Some(name) = &self.plant {
-            use quorate_core::raft::{Planted, PlantedBug};
-            let bug = PlantedBug::ALL.iter().find(|bug| bug.name() == name);
-            return bug
-                .map(|bug| Planted::with(*bug))
-                .ok_or_else(|| format!("there is no planted bug called {name}"));
+        match self.plant {
+            None => {}
+            Some(Mistake::Consensus(bug)) => return Ok(Planted::with(bug)),
+            Some(other) => {
+                return Err(format!(
+                    "{other} is no mistake of consensus, and there is nothing else here; `core` and `run` plant it"
+                ));
+            }
         }
-        Ok(quorate_core::raft::Planted::default())
+        Ok(Planted::default())
     }
 }
 

@@ -105,6 +105,12 @@ const DIFFERS: u8 = 3;
 /// What keeps a command from doing its work, in words; a violation is no error.
 type CommandResult = Result<ExitCode, Box<dyn std::error::Error>>;
 
+/// Reads a number of seconds.
+fn seconds(text: &str) -> Result<u64, String> {
+    text.parse()
+        .map_err(|_| "it takes a whole number of seconds, as in 150".to_owned())
+}
+
 /// Runs at a time, when nothing else is wanted: one a processor.
 fn jobs(wanted: Option<usize>) -> usize {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);

@@ -12,14 +12,14 @@ pub(super) struct Arguments {
     /// Run production nodes, with mistakes in the shell around consensus, and some in consensus.
     #[arg(long)]
     full: bool,
-    /// The mistakes to plant; by default all.
-    #[arg(long, value_delimiter = ',')]
-    only: Vec<String>,
+    /// The mistakes to plant, by name; by default all.
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    only: Vec<Mistake>,
     /// The first seed that is tried on each.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Simulated seconds with faults in each run.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = super::seconds)]
     seconds: u64,
     /// Runs for each mistake, at the most; by default 1500, and 150 of production nodes.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
@@ -44,11 +44,7 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
     let bugs = if arguments.only.is_empty() {
         mistakes(engine)
     } else {
-        arguments
-            .only
-            .iter()
-            .map(|name| named(name))
-            .collect::<Result<_, _>>()?
+        arguments.only.clone()
     };
     let wanted = Search {
         engine,
@@ -59,8 +55,8 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
         jobs: super::jobs(arguments.jobs),
     };
     let findings = search(&wanted, |finding| match &finding.found {
-        Some((nodes, violation)) => eprintln!("{}: {nodes} nodes, {violation}", finding.bug.name()),
-        None => eprintln!("{}: not found", finding.bug.name()),
+        Some((nodes, violation)) => eprintln!("{}: {nodes} nodes, {violation}", finding.bug),
+        None => eprintln!("{}: not found", finding.bug),
     });
     if arguments.json {
         outln!("{}", json(&findings));
@@ -73,13 +69,5 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
-    })
-}
-
-fn named(name: &str) -> Result<Mistake, String> {
-    name.parse().map_err(|_| {
-        let all = [Engine::Core, Engine::Nodes].map(mistakes).concat();
-        let names: Vec<String> = all.into_iter().map(Mistake::name).collect();
-        format!("no planted bug is named `{name}`; they are: {}", names.join(", "))
     })
 }

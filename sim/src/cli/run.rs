@@ -28,7 +28,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "I/N", default_value = "1/1")]
     shard: Shard,
     /// Simulated seconds with faults in each run, before everything is healed.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = super::seconds)]
     seconds: u64,
     /// Runs at a time; by default one a processor.
     #[arg(long)]
@@ -48,8 +48,8 @@ pub(super) struct Arguments {
     /// Print every seed with the hash over its run, and the summary as an error: two builds must print the same.
     #[arg(long)]
     hashes: bool,
-    /// Plant a mistake, to see what a violation looks like.
-    #[arg(long, value_name = "NAME", hide = true)]
+    /// Plant a mistake, to see what a violation looks like; a wrong name lists them.
+    #[arg(long, value_name = "NAME")]
     plant: Option<Mistake>,
     /// Show what the nodes log, on simulated time: a level, or levels for targets; best with one seed, or a plan.
     #[arg(long, value_name = "LEVEL")]
@@ -69,9 +69,7 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
     };
     let batch = match &arguments.plan {
         Some(file) => {
-            let text =
-                std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
-            let plan = Plan::parse(&text).map_err(|error| format!("{}: {error}", file.display()))?;
+            let plan = super::plan::read(file)?;
             let result = full::run(&plan, arguments.plant);
             let mut batch = Batch::default();
             batch.add(plan, result, began.elapsed());
@@ -120,7 +118,7 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
     };
     let Some((plan, violation)) = batch.violation else {
         tell_verdict();
-        return Ok(ExitCode::SUCCESS);
+        return Ok(interrupt::ended(batch.done));
     };
     let conditions = Conditions {
         engine: Engine::Nodes,

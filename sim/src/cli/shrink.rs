@@ -18,7 +18,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FOLDER")]
     into: Option<PathBuf>,
     /// Seconds after which the smallest plan so far will do.
-    #[arg(long, default_value_t = 25)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 25, value_parser = super::seconds)]
     limit: u64,
     /// Runs at a time; by default one a processor.
     #[arg(long)]

@@ -17,6 +17,7 @@ mod lifecycle;
 mod log;
 mod marks;
 mod measured;
+mod mistake;
 pub(crate) mod network;
 pub(crate) mod node;
 mod operator;
@@ -40,17 +41,16 @@ mod world;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use std::str::FromStr;
-
-use clap::ValueEnum;
 use quorate_core::raft;
 use serde::{Deserialize, Serialize};
 
 pub use marks::{ENOUGH_SEEDS, Mark, Marks};
 pub use measured::{Durations, Measurements};
+pub use mistake::{Mistake, PlantedBug};
 pub use plan::{NODES_MAX, Plan, PlanError};
 pub use statistics::Statistics;
 
+pub(crate) use mistake::planted;
 use world::World;
 
 use crate::trace::{Event, Header, Journal};
@@ -90,15 +90,6 @@ impl Conditions {
     }
 }
 
-/// The mistake that consensus makes.
-pub(crate) fn planted(mistake: Option<Mistake>) -> raft::Planted {
-    match mistake {
-        #[cfg(feature = "planted-bugs")]
-        Some(Mistake::Consensus(bug)) => raft::Planted::with(bug),
-        _ => raft::Planted::default(),
-    }
-}
-
 /// What a plan is run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -107,92 +98,6 @@ pub enum Engine {
     Core,
     /// Production nodes ([`crate::full`]).
     Nodes,
-}
-
-/// A mistake made on purpose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mistake {
-    /// In the simulated driver or disk.
-    Driver(PlantedBug),
-    /// In consensus itself.
-    #[cfg(feature = "planted-bugs")]
-    Consensus(raft::PlantedBug),
-    /// In the shell around it, which only production nodes have.
-    #[cfg(feature = "planted-bugs")]
-    Shell(quorate::planted::PlantedBug),
-}
-
-#[cfg(feature = "planted-bugs")]
-impl Mistake {
-    /// Its name on the command line.
-    pub fn name(self) -> String {
-        self.to_string()
-    }
-
-    /// What goes wrong with it.
-    pub fn sentence(self) -> &'static str {
-        match self {
-            Mistake::Driver(_) => "the simulated driver or disk is wrong",
-            Mistake::Consensus(bug) => bug.sentence(),
-            Mistake::Shell(bug) => bug.sentence(),
-        }
-    }
-}
-
-impl fmt::Display for Mistake {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Mistake::Driver(bug) => {
-                let value = bug.to_possible_value();
-                formatter.write_str(value.as_ref().map_or("", |value| value.get_name()))
-            }
-            #[cfg(feature = "planted-bugs")]
-            Mistake::Consensus(bug) => formatter.write_str(bug.name()),
-            #[cfg(feature = "planted-bugs")]
-            Mistake::Shell(bug) => formatter.write_str(bug.name()),
-        }
-    }
-}
-
-impl FromStr for Mistake {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Mistake, String> {
-        if let Ok(bug) = PlantedBug::from_str(name, false) {
-            return Ok(Mistake::Driver(bug));
-        }
-        #[cfg(feature = "planted-bugs")]
-        if let Some(bug) = raft::PlantedBug::ALL.iter().find(|bug| bug.name() == name) {
-            return Ok(Mistake::Consensus(*bug));
-        }
-        #[cfg(feature = "planted-bugs")]
-        if let Some(bug) = quorate::planted::PlantedBug::ALL
-            .iter()
-            .find(|bug| bug.name() == name)
-        {
-            return Ok(Mistake::Shell(*bug));
-        }
-        Err(format!(
-            "no planted mistake is named `{name}`; those of consensus and of the shell need a build with `--features planted-bugs`"
-        ))
-    }
-}
-
-/// Mistakes that drivers and disks make; the checkers are tested with them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum PlantedBug {
-    /// Writes are acknowledged before they are durable.
-    AcknowledgeBeforeDurable,
-    /// A disk says that it synced, and forgets its last entries when the node crashes.
-    LyingDisk,
-    /// A disk forgets the vote when the node crashes.
-    ForgottenVote,
-    /// One node's state machine gives another result than the others.
-    DivergentApply,
-    /// Reads are answered from what the node happens to know.
-    UnconfirmedRead,
-    /// The reply to a command is sent twice.
-    DoubleReply,
 }
 
 /// A run that ended well.

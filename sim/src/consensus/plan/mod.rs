@@ -91,13 +91,15 @@ pub(crate) fn nth<T: Copy>(items: &[T], place: u64) -> Option<T> {
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
     /// It does not read as one.
-    #[error("this is no plan: {0}")]
+    #[error("this is no plan: {0}; `quorate-sim plan --seed 17` prints one that is")]
     Syntax(#[from] serde_json::Error),
     /// It is of another version.
-    #[error("the plan has format {0}; this simulator reads format {FORMAT}")]
+    #[error(
+        "the plan has format {0}, and this simulator reads format {FORMAT}: run it with the sources that wrote it"
+    )]
     Format(u32),
     /// It cannot be run.
-    #[error("the plan cannot be run: {0}")]
+    #[error("the plan cannot be run: {0}; mend that in the file")]
     Senseless(&'static str),
 }
 
