@@ -443,12 +443,15 @@ async fn an_exchange_has_no_more_of_a_body_than_it_said() {
 async fn half_a_request_does_nothing() {
     let port = Port::open().await;
     let connection = by_hand(port.address()).await;
-    let (mut send, _receive) = connection.open_bi().await.expect("a stream");
+    let (mut send, mut receive) = connection.open_bi().await.expect("a stream");
     let mut bytes = vec![EXCHANGE];
     bytes.extend(frame(0, "PUT", "/v1/kv/half"));
     bytes.extend(b"half of the val");
     send.write_all(&bytes).await.expect("it is sent");
     send.reset(VarInt::from_u32(close::BROKEN)).expect("it is open");
+    // The node is done with it when it has said so, in whichever way.
+    let done = timeout(PATIENCE, receive.read_to_end(1 << 16)).await;
+    assert!(done.is_ok(), "the node lets the stream go");
     let quic = client(&port, Protocol::Quic);
     quic.put(b"whole", "v", Put::default())
         .await
