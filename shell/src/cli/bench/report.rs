@@ -13,7 +13,7 @@ const LATENCY_MAX_US: u64 = 3_600_000_000;
 /// Counts and times, gathered while the clients run.
 pub(super) struct Figures {
     latency_us: Histogram<u64>,
-    errors: BTreeMap<&'static str, u64>,
+    pub(super) errors: BTreeMap<&'static str, u64>,
     /// When the last operation succeeded, counted from the begin.
     last_success: Duration,
     longest_gap: Duration,
