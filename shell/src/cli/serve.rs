@@ -106,7 +106,7 @@ pub struct ServeArgs {
     /// Sync every write to the disk before it is acknowledged [QUORATE_WAL_SYNC, default true]
     #[arg(long, value_name = "BOOL")]
     wal_sync: Option<String>,
-    /// The least number of entries between two snapshots [QUORATE_SNAPSHOT_INTERVAL, default 10000]
+    /// Entries that the log grows by before its beginning is removed [QUORATE_SNAPSHOT_INTERVAL, default 10000]
     #[arg(long, value_name = "ENTRIES")]
     snapshot_interval: Option<String>,
     /// Bytes of snapshots sent in a second at the most; 0 for no limit [QUORATE_SNAPSHOT_RATE, default 64MiB]

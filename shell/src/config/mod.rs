@@ -172,7 +172,7 @@ pub struct Storage {
     pub data_dir: PathBuf,
     /// Whether a write is on the disk before it is acknowledged. False risks acknowledged writes in a power cut.
     pub wal_sync: bool,
-    /// The least number of entries between two snapshots.
+    /// By how many entries the log grows, beyond those that it keeps anyway, before its beginning is removed.
     pub snapshot_interval: u64,
     /// Bytes of snapshots that the node sends in a second at the most, to all members together; 0 for no limit.
     pub snapshot_rate: u64,

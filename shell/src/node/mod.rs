@@ -66,8 +66,8 @@ use crate::notify::Notifier;
 use crate::planted::PlantedBug;
 use crate::port::{Clock, LocalBoxFuture, Ports};
 use crate::storage::{
-    DataDirectory, Log, LogOptions, Owner, Recovered, SnapshotPolicy, Snapshots, StateStore, StorageError,
-    run_state_lane, state_lane,
+    DataDirectory, Log, LogOptions, Owner, Recovered, Snapshots, StateStore, StorageError, run_state_lane,
+    state_lane,
 };
 use crate::transport::{self, Events, Protocols, Transport};
 use crate::watch::{Hub, WatchEnd, end_with_the_quorum};
@@ -584,7 +584,6 @@ impl Running {
         spawn.lane("reader", move || lanes::log::run_reader(reader, reader_in, done))?;
 
         let (store_sender, store_lane) = state_lane(STATE_QUEUE_BYTES);
-        let applied_bytes = Arc::new(AtomicU64::new(0));
         let shared = Arc::clone(&state);
         let apply = ApplyLane {
             state,
@@ -594,7 +593,6 @@ impl Running {
             store: store_sender.clone(),
             unwritten: store.unwritten(),
             stream_changes: Arc::clone(&streams.changes),
-            applied_bytes: Arc::clone(&applied_bytes),
             state_bytes,
             snapshots: snapshots.clone(),
             applied,
@@ -614,8 +612,6 @@ impl Running {
             snapshots,
             state: store.reader(),
             store: store_sender,
-            policy: SnapshotPolicy::new(config.storage.snapshot_interval),
-            applied_bytes,
             transport: transport.clone(),
             rate: config.storage.snapshot_rate,
             clock: Arc::clone(&ports.clock),
@@ -757,6 +753,7 @@ fn boot(
         lease_reads: timing.lease_reads,
         witness: config.witness,
         features,
+        purge_step: config.storage.snapshot_interval,
         ..config.sizes.consensus.clone()
     };
     let recovered = &durable.recovered;

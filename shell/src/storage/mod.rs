@@ -52,8 +52,7 @@ pub use log::{
     group_length,
 };
 pub use snapshot::{
-    ReceiveError, Receiver, SNAPSHOT_PIECE_BYTES, Since, Snapshot, SnapshotHeader, SnapshotPolicy,
-    SnapshotWriter, Snapshots, should_snapshot,
+    ReceiveError, Receiver, SNAPSHOT_PIECE_BYTES, Snapshot, SnapshotHeader, SnapshotWriter, Snapshots,
 };
 pub use state::{
     Loaded, Row, RowBatch, RowChange, StateLane, StateReader, StateSender, StateStore, Unwritten,

@@ -162,7 +162,7 @@ impl Cluster {
             storage: Storage {
                 data_dir: PathBuf::from(DATA),
                 wal_sync: true,
-                snapshot_interval: raft.retained_entries.max(20),
+                snapshot_interval: raft.purge_step,
                 snapshot_rate: self.snapshot_rate(),
                 retention: Retention::default(),
             },

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use quorate_tests::{Cluster, Load, Node, SETTLE, http, wait_until};
 
-/// More entries than the log keeps (20,000) with the step in which it is purged (5,000), and what is written during the
+/// More entries than the log keeps (20,000) with the step in which it is purged (10,000), and what is written during the
 /// second or two in which it becomes durable in the state store, behind which the log is purged.
 const ENTRIES: u64 = 60_000;
 const WRITERS: u64 = 32;

@@ -61,8 +61,6 @@ pub(in super::super) struct ApplyLane {
     /// Where readers find records before they are stored.
     pub(in super::super) unwritten: Unwritten,
     pub(in super::super) stream_changes: Arc<watch::Sender<StreamChanges>>,
-    /// Bytes of entries applied since the node started.
-    pub(in super::super) applied_bytes: Arc<AtomicU64>,
     /// What keys and values take, for whoever lets writes in.
     pub(in super::super) state_bytes: Arc<AtomicU64>,
     pub(in super::super) snapshots: Snapshots,
@@ -97,13 +95,11 @@ impl ApplyLane {
         let mut replies = Vec::new();
         let mut leases = Vec::new();
         let mut woken = Woken::default();
-        let mut bytes = 0;
         let mut waiters = waiters.into_iter().peekable();
         let position = {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
             for entry in batches.iter().flatten() {
                 let waiter = waiters.next_if(|(index, _)| *index == entry.position.index);
-                bytes += entry.size();
                 match &entry.payload {
                     Payload::Command(command) => {
                         let applied = state
@@ -158,7 +154,6 @@ impl ApplyLane {
         let _ = self.completions.send(Completion::Applied {
             index: position.index,
         });
-        self.applied_bytes.fetch_add(bytes, Ordering::Relaxed);
         let membership = self.membership_changed.then(|| self.membership.clone());
         self.membership_changed = false;
         let batch = RowBatch {

@@ -1,4 +1,7 @@
-//! The snapshot lane: makes snapshots, sends them to members that are too far behind, and takes them in.
+//! The snapshot lane: makes snapshots for members that are too far behind, sends them, and takes them in.
+//!
+//! The log is purged behind the state database, which is as durable as a snapshot. So a snapshot is made when a member
+//! needs one, and removed when nobody has needed it for a while.
 //!
 //! Invariants: consensus hears of a snapshot only when it is whole, verified and durable; one transfer to a member at a
 //! time ([`super::transfer`] says how it goes on after a break); one snapshot is made at a time.
@@ -7,19 +10,19 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use quorate_core::Instant;
 use quorate_core::raft::{Index, NodeId, Position, SnapshotEvent, Term};
 use tokio::sync::mpsc;
 
 use super::super::inbox::Completion;
 use super::transfer::{TransferError, Transfers};
 use crate::port::Clock;
-use crate::storage::{
-    Since, Snapshot, SnapshotPolicy, Snapshots, StateReader, StateSender, StorageError, should_snapshot,
-};
+use crate::storage::{Snapshot, Snapshots, StateReader, StateSender, StorageError};
 use crate::transport::{BulkStream, Transport};
+
+/// How often snapshots are looked for that nobody needs any more.
+const TIDY_EVERY: Duration = Duration::from_secs(10);
 
 /// What the lane is asked to do.
 pub(in super::super) enum SnapshotOrder {
@@ -39,23 +42,11 @@ pub(in super::super) struct SnapshotLane {
     pub(in super::super) snapshots: Snapshots,
     pub(in super::super) state: StateReader,
     pub(in super::super) store: StateSender,
-    pub(in super::super) policy: SnapshotPolicy,
-    /// Bytes of entries applied since the node started.
-    pub(in super::super) applied_bytes: Arc<AtomicU64>,
     pub(in super::super) transport: Transport,
     /// Bytes a second that all transfers together may send; 0 for no limit.
     pub(in super::super) rate: u64,
     pub(in super::super) clock: Arc<dyn Clock>,
     pub(in super::super) completions: mpsc::UnboundedSender<Completion>,
-}
-
-/// The last snapshot made for the policy.
-#[derive(Clone, Copy)]
-struct Last {
-    index: Index,
-    at: Instant,
-    applied_bytes: u64,
-    length: u64,
 }
 
 /// What the tasks of the lane share.
@@ -64,22 +55,13 @@ struct Shared {
     transfers: Transfers,
     sending: RefCell<BTreeSet<NodeId>>,
     /// One snapshot is made at a time.
-    making: tokio::sync::Mutex<Last>,
+    making: tokio::sync::Mutex<()>,
 }
 
 impl SnapshotLane {
     /// Works until the orders end.
     pub(in super::super) async fn run(self, mut orders: mpsc::UnboundedReceiver<SnapshotOrder>) {
-        let newest = self.snapshots.newest().ok().flatten();
-        let last = Last {
-            index: newest
-                .as_ref()
-                .map(|snapshot| snapshot.position().index)
-                .unwrap_or_default(),
-            at: self.clock.now(),
-            applied_bytes: 0,
-            length: newest.as_ref().map_or(0, Snapshot::length),
-        };
+        let clock = Arc::clone(&self.clock);
         let transfers = Transfers::new(
             self.snapshots.clone(),
             self.transport.clone(),
@@ -90,11 +72,26 @@ impl SnapshotLane {
             lane: self,
             transfers,
             sending: RefCell::default(),
-            making: tokio::sync::Mutex::new(last),
+            making: tokio::sync::Mutex::default(),
         });
-        while let Some(order) = orders.recv().await {
-            let shared = Rc::clone(&shared);
-            tokio::task::spawn_local(async move { shared.carry_out(order).await });
+        let mut tidy = clock.now() + TIDY_EVERY;
+        loop {
+            tokio::select! {
+                biased;
+                order = orders.recv() => {
+                    let Some(order) = order else {
+                        return;
+                    };
+                    let shared = Rc::clone(&shared);
+                    tokio::task::spawn_local(async move { shared.carry_out(order).await });
+                }
+                () = clock.sleep_until(tidy) => {
+                    if let Err(error) = shared.transfers.retain() {
+                        tracing::warn!(%error, "could not remove old snapshots");
+                    }
+                    tidy = clock.now() + TIDY_EVERY;
+                }
+            }
         }
     }
 }
@@ -122,12 +119,7 @@ impl Shared {
                     Err(error) => tracing::warn!(from = %peer, %error, "taking in a snapshot broke off"),
                 }
             }
-            SnapshotOrder::StateDurable(position) => {
-                self.transfers.state_durable(position.index);
-                if let Err(error) = self.make_if_due(position).await {
-                    tracing::warn!(%error, "could not make a snapshot");
-                }
-            }
+            SnapshotOrder::StateDurable(position) => self.transfers.state_durable(position.index),
         }
     }
 
@@ -161,7 +153,8 @@ impl Shared {
 
     /// A snapshot that ends at `at_least` or later: the newest one, or a new one.
     async fn make(&self, at_least: Index) -> Result<Snapshot, TransferError> {
-        let mut last = self.making.lock().await;
+        let _making = self.making.lock().await;
+        self.transfers.note_need();
         let newest = match self.lane.snapshots.newest() {
             // The state is whole, and so a new one can be made.
             Err(StorageError::Damaged { .. }) => None,
@@ -181,45 +174,14 @@ impl Shared {
             found,
             needed: at_least,
         })?;
-        self.made(&mut last, &snapshot)?;
-        Ok(snapshot)
-    }
-
-    async fn make_if_due(&self, durable: Position) -> Result<(), TransferError> {
-        let Ok(mut last) = self.making.try_lock() else {
-            return Ok(());
-        };
-        let since = Since {
-            entries: durable.index.0.saturating_sub(last.index.0),
-            bytes: self
-                .lane
-                .applied_bytes
-                .load(Ordering::Relaxed)
-                .saturating_sub(last.applied_bytes),
-            time: self.lane.clock.now().since(last.at),
-            snapshot_bytes: last.length,
-        };
-        if should_snapshot(&self.lane.policy, &since)
-            && let Some(snapshot) = self.lane.state.snapshot(&self.lane.snapshots).await?
-        {
-            self.made(&mut last, &snapshot)?;
-        }
-        Ok(())
-    }
-
-    fn made(&self, last: &mut Last, snapshot: &Snapshot) -> Result<(), StorageError> {
-        *last = Last {
-            index: snapshot.position().index,
-            at: self.lane.clock.now(),
-            applied_bytes: self.lane.applied_bytes.load(Ordering::Relaxed),
-            length: snapshot.length(),
-        };
         tracing::info!(
-            index = last.index.0,
-            bytes = last.length,
+            index = snapshot.position().index.0,
+            bytes = snapshot.length(),
             rows = snapshot.rows(),
             "made a snapshot"
         );
-        self.transfers.retain()
+        self.transfers.note_need();
+        self.transfers.retain()?;
+        Ok(snapshot)
     }
 }

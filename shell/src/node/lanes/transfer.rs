@@ -27,10 +27,10 @@ use crate::port::Clock;
 use crate::storage::{ReceiveError, Snapshot, Snapshots, StorageError};
 use crate::transport::{BulkReceiver, BulkSender, BulkStream, ConnectError, Transport};
 
-/// Snapshots kept; the one before the newest may still be on its way to a member.
+/// Snapshots kept while one is needed; the one before the newest may still be on its way to a member.
 const KEPT: usize = 2;
-/// How long a snapshot is kept beyond that for a member that has a part of it.
-const KEPT_FOR_MEMBER: Duration = Duration::from_secs(60);
+/// How long snapshots are kept when none is needed any more, and one that a member has a part of beyond the newest.
+const KEPT_FOR: Duration = Duration::from_secs(60);
 /// Bytes of the largest piece: one row may be as large as the largest command.
 const PIECE_BYTES_MAX: usize = 16 << 20;
 /// Bytes that leave at a time, so that a low rate makes no bursts.
@@ -112,6 +112,8 @@ pub(super) struct Transfers {
     durable: Cell<Index>,
     parts: RefCell<BTreeMap<NodeId, Part>>,
     receiving: Cell<bool>,
+    /// When a snapshot was needed last: made, sent or taken in; at first when the node started.
+    needed: Cell<Instant>,
 }
 
 impl Transfers {
@@ -126,6 +128,7 @@ impl Transfers {
             snapshots,
             transport,
             pace: Pace::new(Arc::clone(&clock), rate),
+            needed: Cell::new(clock.now()),
             clock,
             durable: Cell::default(),
             parts: RefCell::default(),
@@ -138,16 +141,30 @@ impl Transfers {
         self.durable.set(self.durable.get().max(index));
     }
 
-    /// Removes old snapshots, but none that a member has a part of, and none that goes beyond the state on disk: the log may
-    /// begin after it, and a restart then needs it, however many newer ones came since.
+    /// A snapshot is needed.
+    pub(super) fn note_need(&self) {
+        self.needed.set(self.clock.now());
+    }
+
+    /// Removes old snapshots, and all of them when none has been needed for a while; but none that a member has a part of,
+    /// and none that goes beyond the state on disk: the log may begin after it, and a restart then needs it, however many
+    /// newer ones came since. What was received of one that the state has passed goes as well.
     pub(super) fn retain(&self) -> Result<(), StorageError> {
         let now = self.clock.now();
         let mut parts = self.parts.borrow_mut();
-        parts.retain(|_, part| part.since.is_none_or(|since| now.since(since) < KEPT_FOR_MEMBER));
+        parts.retain(|_, part| part.since.is_none_or(|since| now.since(since) < KEPT_FOR));
         let begun: BTreeSet<Position> = parts.values().map(|part| part.position).collect();
         let durable = self.durable.get();
         let is_wanted = |position: &Position| begun.contains(position) || position.index > durable;
-        self.snapshots.retain(KEPT, is_wanted)
+        let kept = match now.since(self.needed.get()) < KEPT_FOR {
+            true => KEPT,
+            false => 0,
+        };
+        self.snapshots.retain(kept, is_wanted)?;
+        match self.receiving.get() {
+            true => Ok(()),
+            false => self.snapshots.forget_received(durable),
+        }
     }
 
     /// Sends a member one of `snapshots`, which come the newest first. Done when the member has it, durably.
@@ -184,6 +201,7 @@ impl Transfers {
         tracing::info!(%to, index = position.index.0, bytes, resumed_at = next, "sending a snapshot");
         self.note_part(to, position, None);
         let result = self.send_pieces(chosen, next, &mut sender, &mut receiver).await;
+        self.note_need();
         if result.is_ok() {
             self.parts.borrow_mut().remove(&to);
             tracing::info!(%to, index = position.index.0, bytes, "sent a snapshot");
@@ -251,6 +269,7 @@ impl Transfers {
         }
         let result = self.receive_one(peer, header, stream).await;
         self.receiving.set(false);
+        self.note_need();
         result
     }
 

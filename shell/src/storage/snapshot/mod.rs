@@ -1,7 +1,7 @@
 //! Snapshots: the rows of the state machine at one index, as immutable files.
 //!
 //! A snapshot is what a node gets that is too far behind for the log, and what a backup is. It is copied from the
-//! state database at disk speed, and read and sent from the file for as long as that takes.
+//! state database at disk speed when it is needed, and read and sent from the file for as long as that takes.
 //!
 //! Invariants:
 //! - A file has its final name only when it is whole and durable; it never changes afterwards.
@@ -17,7 +17,6 @@ mod receive;
 mod tests;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use quorate_core::raft::{Index, Position, Term};
 use quorate_core::wire::{self, Kind};
@@ -37,48 +36,6 @@ pub const SNAPSHOT_PIECE_BYTES: usize = 256 << 10;
 const FINAL: &str = "snapshot";
 const WRITTEN: &str = "tmp";
 const RECEIVED: &str = "partial";
-
-/// When a snapshot is due. All three bounds have to be met, so that a high load cannot cause one after the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SnapshotPolicy {
-    /// Entries between two snapshots at least (`snapshot_interval`).
-    pub entries_min: u64,
-    /// Time between two snapshots at least.
-    pub time_min: Duration,
-    /// Bytes of log between two snapshots at least, in percent of the last snapshot's size: writing a snapshot shall
-    /// not cost more than what it saves.
-    pub bytes_min_percent: u64,
-}
-
-impl SnapshotPolicy {
-    /// The policy for a configured `snapshot_interval`, in entries.
-    pub fn new(entries_min: u64) -> SnapshotPolicy {
-        SnapshotPolicy {
-            entries_min,
-            time_min: Duration::from_secs(10),
-            bytes_min_percent: 50,
-        }
-    }
-}
-
-/// What has happened since the last snapshot, or since the start where there is none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Since {
-    /// Entries applied.
-    pub entries: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// The time.
-    pub time: Duration,
-    /// The size of the last snapshot, in bytes.
-    pub snapshot_bytes: u64,
-}
-
-/// Whether a snapshot is due.
-pub fn should_snapshot(policy: &SnapshotPolicy, since: &Since) -> bool {
-    let bytes_min = since.snapshot_bytes / 100 * policy.bytes_min_percent;
-    since.entries >= policy.entries_min.max(1) && since.time >= policy.time_min && since.bytes >= bytes_min
-}
 
 /// The snapshots of one data directory.
 #[derive(Clone)]
@@ -186,6 +143,20 @@ impl Snapshots {
         let older = &positions[..positions.len().saturating_sub(keep)];
         for position in older.iter().filter(|position| !is_wanted(position)) {
             self.remove(*position)?;
+        }
+        Ok(())
+    }
+
+    /// Removes what was received of snapshots that end at `index` or before, and never became whole.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn forget_received(&self, index: Index) -> Result<(), StorageError> {
+        for path in self.paths(RECEIVED)? {
+            if position_of(&path).is_some_and(|position| position.index <= index) {
+                let removed = self.ports.files.remove(&path);
+                removed.map_err(StorageError::io("remove", &path))?;
+            }
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Mutex;
 use std::time::SystemTime;
 
 use quorate_core::raft::{Base, DirectoryId, Lineage, Member, Membership};
@@ -274,6 +275,80 @@ fn a_snapshot_that_the_state_has_not_caught_up_with_stays_until_it_has() {
         assert_eq!(kept(), [30, 40, 50]);
         side.transfers.state_durable(Index(50));
         assert_eq!(kept(), [40, 50]);
+    });
+}
+
+/// A clock that is set forward.
+struct Ahead(Arc<dyn Clock>, Mutex<Duration>);
+
+impl Clock for Ahead {
+    fn now(&self) -> Instant {
+        self.0.now() + *self.1.lock().unwrap()
+    }
+
+    fn wall(&self) -> SystemTime {
+        self.0.wall()
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> BoxFuture<'static, ()> {
+        self.0.sleep_until(deadline)
+    }
+}
+
+#[test]
+fn snapshots_that_nobody_needs_any_more_are_removed() {
+    run(async {
+        let disk = Disk::default();
+        let side = side(SENDER, &secret(), &disk, 0);
+        let clock = Arc::new(Ahead(Arc::clone(&side.transfers.clock), Mutex::default()));
+        let transfers = Transfers::new(side.snapshots.clone(), side.transport.clone(), clock.clone(), 0);
+        for index in [10, 20, 30, 40] {
+            write(&side.snapshots, index, 1).await;
+        }
+        let kept = || {
+            transfers.retain().unwrap();
+            let positions = side.snapshots.list().unwrap();
+            positions
+                .iter()
+                .map(|position| position.index.0)
+                .collect::<Vec<_>>()
+        };
+        transfers.state_durable(Index(30));
+        transfers.note_part(RECEIVER, position(10), None);
+        assert_eq!(kept(), [10, 30, 40]);
+        *clock.1.lock().unwrap() += KEPT_FOR / 2;
+        transfers.note_need();
+        *clock.1.lock().unwrap() += KEPT_FOR / 2;
+        assert_eq!(kept(), [10, 30, 40], "they were needed half the time ago");
+        *clock.1.lock().unwrap() += KEPT_FOR / 2;
+        assert_eq!(
+            kept(),
+            [10, 40],
+            "one is being sent, and one goes beyond the state"
+        );
+        transfers.note_part(RECEIVER, position(10), Some(clock.now()));
+        transfers.state_durable(Index(40));
+        assert_eq!(kept(), [10]);
+        *clock.1.lock().unwrap() += KEPT_FOR;
+        assert_eq!(kept(), [0; 0]);
+    });
+}
+
+#[test]
+fn what_was_received_of_a_snapshot_goes_when_the_state_has_passed_it() {
+    run(async {
+        let (secret, here, there) = (secret(), Disk::default(), Disk::default());
+        let (sender, mut receiver) = pair(&secret, (&here, &there), 4 << 20);
+        let snapshot = write(&sender.snapshots, 7, 4_000).await;
+        broken_off_after(&sender, &mut receiver, &there, vec![snapshot], 1 << 20).await;
+        // The receiver starts again.
+        let receiver = side(RECEIVER, &secret, &there, 0);
+        receiver.transfers.state_durable(Index(6));
+        receiver.transfers.retain().unwrap();
+        assert!(received(&there) >= 1 << 20, "the state may need it");
+        receiver.transfers.state_durable(Index(7));
+        receiver.transfers.retain().unwrap();
+        assert_eq!(received(&there), 0);
     });
 }
 
