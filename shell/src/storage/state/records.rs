@@ -97,7 +97,14 @@ impl StateReader {
             record_key(stream, partition, Offset(u64::MAX)),
         );
         let pending = self.unwritten.between(&first, &last, bytes_max);
-        let written = self.written(&first, &last, bytes_max)?;
+        // Whoever follows a stream finds all that is new here, and does not wait for a disk that is being written to.
+        let begins = pending
+            .first()
+            .map(|(key, value)| RecordBatch::of_row(key, value));
+        let written = match begins {
+            Some(Ok(Some(batch))) if batch.first <= from => Vec::new(),
+            _ => self.written(&first, &last, bytes_max)?,
+        };
         let bytes: usize = written.iter().map(|(_, value)| value.len()).sum();
         let mut rows: BTreeMap<Vec<u8>, Bytes> = written.into_iter().collect();
         // What is pending follows what is written, unless there is more of that than was read.
