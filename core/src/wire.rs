@@ -5,8 +5,7 @@
 //! and does not depend on the machine. Lengths and checksums belong to the container (a log record, a stream frame),
 //! which knows how many bytes a value has.
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// What an encoded value is. The numbers are part of the format and never change their meaning.
@@ -96,7 +95,7 @@ pub fn encode<T: Serialize>(kind: Kind, value: &T) -> Vec<u8> {
 ///
 /// # Errors
 /// When `input` is of another kind, of a newer version, malformed, or longer than the value.
-pub fn decode<T: DeserializeOwned>(kind: Kind, input: &[u8]) -> Result<T, DecodeError> {
+pub fn decode<'a, T: Deserialize<'a>>(kind: Kind, input: &'a [u8]) -> Result<T, DecodeError> {
     let [found_kind, version, body @ ..] = input else {
         return Err(DecodeError::TooShort { length: input.len() });
     };

@@ -4,14 +4,15 @@
 //! `changes`, in order; of a revision up to `scavenged` a key has at most one version, and that one did not remove it;
 //! every key has at least one version; `live` counts the keys that exist in each space, and `bytes` what all versions take.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Bound;
 
 use bytes::Bytes;
 
-use super::history::{History, Pair, Place, Version};
+use super::history::{self, Histories, History};
 use super::row::Row;
 use super::space::Space;
+use super::version::{Pair, Place, Version};
 use super::{Event, Found, KeyRange, KeyValue, LeaseId, Query, ReadError, Revision};
 
 /// Superseded versions that a compaction removes at once; the rest goes with the commands after it.
@@ -19,51 +20,15 @@ const SCAVENGED_BY_COMPACTION: usize = 10_000;
 /// Superseded versions that any other command removes: more than most commands make.
 const SCAVENGED_BY_COMMAND: usize = 16;
 
-/// What a version takes in memory beside the bytes of key and value, about.
-const VERSION_BYTES: u64 = 128;
-
 /// All keys.
 #[derive(Clone, Debug, Default)]
 pub(super) struct KeySpace {
-    spaces: [BTreeMap<Bytes, History>; Space::COUNT],
-    /// Which key changed when, ascending; what was scavenged is left out.
-    changes: VecDeque<Changed>,
+    spaces: [Histories; Space::COUNT],
+    /// All versions of all keys, ascending; what was scavenged is left out.
+    changes: VecDeque<Version>,
     live: [usize; Space::COUNT],
     bytes: u64,
     counters: Counters,
-}
-
-/// That a key changed: its place and its space with no room wasted between them.
-#[derive(Clone, Debug)]
-struct Changed {
-    revision: Revision,
-    order: u32,
-    space: Space,
-    key: Bytes,
-}
-
-impl Changed {
-    fn new(place: Place, space: Space, key: &Bytes) -> Changed {
-        Changed {
-            revision: place.revision,
-            order: place.order,
-            space,
-            key: key.clone(),
-        }
-    }
-
-    fn place(&self) -> Place {
-        Place {
-            revision: self.revision,
-            order: self.order,
-        }
-    }
-}
-
-/// What a version takes, about.
-fn size(key: &[u8], version: &Version) -> u64 {
-    let value = version.pair.as_ref().map_or(0, |pair| pair.value.len());
-    VERSION_BYTES + (key.len() + value) as u64
 }
 
 /// How far the key space is.
@@ -129,7 +94,7 @@ impl KeySpace {
     pub(super) fn backlog(&self) -> usize {
         let compacted = self.counters.compacted;
         self.changes
-            .partition_point(|changed| changed.revision <= compacted)
+            .partition_point(|version| version.revision() <= compacted)
     }
 
     pub(super) fn begin(&self) -> Change {
@@ -150,13 +115,16 @@ impl KeySpace {
 
     /// What a key is, if it exists.
     pub(super) fn get(&self, space: Space, key: &[u8]) -> Option<KeyValue> {
-        let (key, history) = self.spaces[space.number()].get_key_value(key)?;
-        history.latest().with_key(key)
+        self.latest(space, key)?.key_value()
     }
 
     /// The pair of a key that exists.
-    pub(super) fn pair(&self, space: Space, key: &[u8]) -> Option<&Pair> {
-        self.spaces[space.number()].get(key)?.latest().pair.as_ref()
+    pub(super) fn pair(&self, space: Space, key: &[u8]) -> Option<Pair<'_>> {
+        self.latest(space, key)?.pair()
+    }
+
+    fn latest(&self, space: Space, key: &[u8]) -> Option<&Version> {
+        History::find(&self.spaces[space.number()], key).map(History::latest)
     }
 
     /// Gives a key a value; returns what it was.
@@ -164,25 +132,13 @@ impl KeySpace {
         &mut self,
         change: &mut Change,
         space: Space,
-        key: &Bytes,
-        value: Bytes,
+        key: &[u8],
+        value: &[u8],
         lease: Option<LeaseId>,
     ) -> Option<KeyValue> {
         let place = change.next_place();
-        let keys = &mut self.spaces[space.number()];
-        let Some(history) = keys.get_mut(key) else {
-            let version = Version {
-                place,
-                pair: Some(Pair::first(value, place.revision, lease)),
-            };
-            change.rows.push(Row::version(space, key, &version));
-            self.bytes += size(key, &version);
-            self.changes.push_back(Changed::new(place, space, key));
-            keys.insert(key.clone(), History::new(version));
-            self.live[space.number()] += 1;
-            return None;
-        };
-        let pair = match &history.latest().pair {
+        let before = self.latest(space, key);
+        let pair = match before.and_then(Version::pair) {
             Some(pair) => Pair {
                 value,
                 lease,
@@ -191,46 +147,41 @@ impl KeySpace {
             },
             None => Pair::first(value, place.revision, lease),
         };
-        let pair = Some(pair);
-        let version = Version { place, pair };
-        change.rows.push(Row::version(space, key, &version));
-        self.bytes += size(key, &version);
-        self.changes.push_back(Changed::new(place, space, key));
-        let previous = history.latest().with_key(key);
+        let previous = before.and_then(Version::key_value);
         self.live[space.number()] += usize::from(previous.is_none());
-        history.push(version);
+        self.add(change, Version::new(place, space, key, Some(pair)));
         previous
+    }
+
+    fn add(&mut self, change: &mut Change, version: Version) {
+        change.rows.push(Row::version(&version));
+        self.bytes += version.size();
+        self.changes.push_back(version.clone());
+        history::push(&mut self.spaces[version.space().number()], version);
     }
 
     /// Removes a key; returns what it was, if it existed.
     pub(super) fn delete(&mut self, change: &mut Change, space: Space, key: &[u8]) -> Option<KeyValue> {
-        let keys = &mut self.spaces[space.number()];
-        let (key, _) = keys.get_key_value(key)?;
-        let key = key.clone();
-        let history = keys.get_mut(&key)?;
-        let previous = history.latest().with_key(&key)?;
+        let previous = self.get(space, key)?;
         let place = change.next_place();
-        let version = Version { place, pair: None };
-        change.rows.push(Row::version(space, &key, &version));
-        self.bytes += size(&key, &version);
-        history.push(version);
-        self.changes.push_back(Changed::new(place, space, &key));
         self.live[space.number()] -= 1;
+        self.add(change, Version::new(place, space, key, None));
         Some(previous)
     }
 
     /// The keys of a range that exist.
     pub(super) fn keys_in(&self, space: Space, range: &KeyRange) -> Vec<Bytes> {
         self.histories(space, range)
-            .filter(|(_, history)| history.latest().pair.is_some())
-            .map(|(key, _)| key.clone())
+            .map(History::latest)
+            .filter(|version| version.exists())
+            .map(Version::key_bytes)
             .collect()
     }
 
     /// The keys of a range as they are now. Shares the bytes.
     pub(super) fn pairs_in(&self, space: Space, range: &KeyRange) -> impl Iterator<Item = KeyValue> {
         self.histories(space, range)
-            .filter_map(|(key, history)| history.latest().with_key(key))
+            .filter_map(|history| history.latest().key_value())
     }
 
     /// The keys of a space after one, or all, as they are now. Shares the bytes.
@@ -238,20 +189,19 @@ impl KeySpace {
         let start = key.map_or(Bound::Unbounded, Bound::Excluded);
         self.spaces[space.number()]
             .range::<[u8], _>((start, Bound::Unbounded))
-            .filter_map(|(key, history)| history.latest().with_key(key))
+            .filter_map(|entry| History::of(entry).latest().key_value())
     }
 
     /// Reads, and answers about `bytes_max` bytes.
     pub(super) fn read(&self, space: Space, query: &Query, bytes_max: usize) -> Result<Found, ReadError> {
         let histories = self.histories(space, &query.range);
-        let exists = |version: &Version| version.pair.is_some();
         let Some(revision) = query.revision else {
-            let versions = histories.map(|(key, history)| (key, history.latest()));
-            return Ok(query.choose(versions.filter(|(_, version)| exists(version)), bytes_max));
+            let versions = histories.map(History::latest);
+            return Ok(query.choose(versions.filter(|version| version.exists()), bytes_max));
         };
         self.check_readable(revision)?;
-        let versions = histories.filter_map(|(key, history)| Some((key, history.at(revision)?)));
-        Ok(query.choose(versions.filter(|(_, version)| exists(version)), bytes_max))
+        let versions = histories.filter_map(|history| history.at(revision));
+        Ok(query.choose(versions.filter(|version| version.exists()), bytes_max))
     }
 
     /// What a key was at the revisions that can be read, the latest first; none where it was removed.
@@ -259,22 +209,21 @@ impl KeySpace {
         &'a self,
         space: Space,
         key: &[u8],
-    ) -> impl Iterator<Item = (Revision, Option<&'a Pair>)> + use<'a> {
+    ) -> impl Iterator<Item = &'a Version> + use<'a> {
         let compacted = self.counters.compacted;
-        let history = self.spaces[space.number()].get(key);
+        let history = History::find(&self.spaces[space.number()], key);
         let mut ended = false;
         history
             .into_iter()
-            .flat_map(History::versions_back)
+            .flat_map(|history| history.versions().rev())
             .take_while(move |version| {
                 // What a key was at the compacted revision may be older than that, unless it was removed by then.
                 if ended {
                     return false;
                 }
-                ended = version.place.revision <= compacted;
-                version.pair.is_some() || !ended
+                ended = version.revision() <= compacted;
+                version.exists() || !ended
             })
-            .map(|version| (version.place.revision, version.pair.as_ref()))
     }
 
     /// Whether it is known what the keys were at `revision`.
@@ -293,62 +242,46 @@ impl KeySpace {
         }
     }
 
-    fn histories(&self, space: Space, range: &KeyRange) -> impl Iterator<Item = (&Bytes, &History)> {
+    fn histories(&self, space: Space, range: &KeyRange) -> impl Iterator<Item = History<'_>> {
         let keys = &self.spaces[space.number()];
         range
             .bounds()
             .into_iter()
             .flat_map(|bounds| keys.range::<[u8], _>(bounds))
+            .map(History::of)
     }
 
     /// The changes from a place on that are still known, ascending.
-    pub(super) fn changes_from(&self, from: Place) -> impl Iterator<Item = (Place, Space, &Bytes)> {
-        let first = self.changes.partition_point(|changed| changed.place() < from);
-        let changes = self.changes.range(first..);
-        changes.map(|changed| (changed.place(), changed.space, &changed.key))
+    pub(super) fn changes_from(&self, from: Place) -> impl Iterator<Item = &Version> {
+        let first = self.changes.partition_point(|version| version.place() < from);
+        self.changes.range(first..)
     }
 
-    /// The changes of the latest revision or one that is not compacted, and whether each gave the key a value.
-    pub(super) fn changes_of(
-        &self,
-        revision: Revision,
-    ) -> impl Iterator<Item = (Place, Space, &Bytes, bool)> {
+    /// The changes of the latest revision or one that is not compacted.
+    pub(super) fn changes_of(&self, revision: Revision) -> impl Iterator<Item = &Version> {
         self.changes_from(Place::first_of(revision))
-            .take_while(move |(place, ..)| place.revision == revision)
-            .map(|(place, space, key)| (place, space, key, self.is_put(place, space, key)))
-    }
-
-    /// Whether a change that is still known gave the key a value.
-    pub(super) fn is_put(&self, place: Place, space: Space, key: &Bytes) -> bool {
-        self.version(place, space, key).pair.is_some()
+            .take_while(move |version| version.revision() == revision)
     }
 
     /// What a change that is not compacted did. Shares the bytes.
-    pub(super) fn event(&self, place: Place, space: Space, key: &Bytes) -> Event {
+    pub(super) fn event(&self, version: &Version) -> Event {
+        let Place { revision, order } = version.place();
         assert!(
-            place.revision > self.counters.compacted,
+            revision > self.counters.compacted,
             "what was before a compacted change is not known"
         );
-        let history = &self.spaces[space.number()][key];
-        let before = history.at(Revision(place.revision.0 - 1));
+        let space = version.space();
+        let history = History::find(&self.spaces[space.number()], version.key());
+        let history = history.expect("a key that changed has a version");
+        let before = history.at(Revision(revision.0 - 1));
         Event {
-            revision: place.revision,
-            order: place.order,
+            revision,
+            order,
             space,
-            key: key.clone(),
-            current: self.version(place, space, key).with_key(key),
-            previous: before.and_then(|before| before.with_key(key)),
+            key: version.key_bytes(),
+            current: version.key_value(),
+            previous: before.and_then(Version::key_value),
         }
-    }
-
-    fn version(&self, place: Place, space: Space, key: &Bytes) -> &Version {
-        let history = self.spaces[space.number()]
-            .get(key)
-            .expect("a key that changed has a version");
-        let version = history.at(place.revision);
-        version
-            .filter(|version| version.place == place)
-            .expect("a change that is known made a version")
     }
 
     /// Forgets what keys were before `revision`.
@@ -376,14 +309,17 @@ impl KeySpace {
         };
         let mut looked_at = 0;
         // All changes of a revision go together.
-        while let Some(revision) = self.changes.front().map(|changed| changed.revision)
+        while let Some(revision) = self.changes.front().map(Version::revision)
             && revision <= counters.compacted
         {
             if looked_at >= most {
                 return;
             }
-            while let Some(changed) = self.changes.pop_front_if(|changed| changed.revision == revision) {
-                self.drop_superseded(&changed, rows);
+            while let Some(version) = self
+                .changes
+                .pop_front_if(|version| version.revision() == revision)
+            {
+                self.drop_superseded(&version, rows);
                 looked_at += 1;
             }
             self.counters.scavenged = revision;
@@ -392,62 +328,59 @@ impl KeySpace {
     }
 
     /// Removes what a compacted change superseded, and the change itself when it removed the key.
-    fn drop_superseded(&mut self, changed: &Changed, rows: &mut Vec<Row>) {
-        let (place, key) = (changed.place(), &changed.key);
-        let keys = &mut self.spaces[changed.space.number()];
-        let history = keys.get_mut(key).expect("a key that changed has a version");
-        if history.first().place < place {
-            rows.push(Row::version_gone(history.first().place));
-            self.bytes -= size(key, history.first());
-            history.forget_first();
+    fn drop_superseded(&mut self, version: &Version, rows: &mut Vec<Row>) {
+        let (place, space) = (version.place(), version.space());
+        let history = History::find(&self.spaces[space.number()], version.key());
+        let history = history.expect("a key that changed has a version");
+        let mut first = history.first().clone();
+        if first.place() < place {
+            let second = history.versions().nth(1).cloned();
+            self.forget(&first, rows);
+            first = second.expect("what comes after an older version is there");
         }
-        let first = history.first();
         assert!(
-            first.place == place,
+            first.place() == place,
             "a change supersedes one version that is still kept"
         );
-        if first.pair.is_none() {
-            rows.push(Row::version_gone(place));
-            self.bytes -= size(key, first);
-            if !history.forget_first() {
-                keys.remove(key);
-            }
+        if !first.exists() {
+            self.forget(&first, rows);
         }
     }
 
-    /// A version that was stored; they come ascending. False when it cannot be a version of this key.
-    pub(super) fn load(&mut self, space: Space, key: Bytes, version: Version) -> bool {
-        let place = version.place;
-        let exists = version.pair.is_some();
-        let existed = self.pair(space, &key).is_some();
-        let keys = &mut self.spaces[space.number()];
-        if place.revision > self.counters.scavenged {
-            self.changes.push_back(Changed::new(place, space, &key));
-        } else if !exists || keys.contains_key(&key) {
+    /// Forgets a version, which is the oldest one of its key.
+    fn forget(&mut self, first: &Version, rows: &mut Vec<Row>) {
+        rows.push(Row::version_gone(first.place()));
+        self.bytes -= first.size();
+        history::forget_first(&mut self.spaces[first.space().number()], first.key());
+    }
+
+    /// A version that was stored; they come ascending. False when it cannot be one of its key.
+    pub(super) fn load(&mut self, version: Version) -> bool {
+        let space = version.space();
+        let before = self.latest(space, version.key());
+        let existed = before.is_some_and(Version::exists);
+        if before.is_some_and(|before| before.revision() == version.revision()) {
             return false;
         }
-        let bytes = size(&key, &version);
-        match keys.get_mut(&key) {
-            Some(history) if history.latest().place.revision == place.revision => return false,
-            Some(history) => history.push(version),
-            None => {
-                keys.insert(key, History::new(version));
-            }
+        if version.revision() > self.counters.scavenged {
+            self.changes.push_back(version.clone());
+        } else if !version.exists() || before.is_some() {
+            return false;
         }
-        self.bytes += bytes;
+        self.bytes += version.size();
         let live = &mut self.live[space.number()];
-        *live = *live + usize::from(exists) - usize::from(existed);
+        *live = *live + usize::from(version.exists()) - usize::from(existed);
+        history::push(&mut self.spaces[space.number()], version);
         true
     }
 
-    /// The keys that go with a lease.
-    pub(super) fn attached(&self) -> impl Iterator<Item = (&Bytes, LeaseId)> {
-        self.spaces[Space::Keys.number()]
-            .iter()
-            .filter_map(|(key, history)| {
-                let pair = history.latest().pair.as_ref()?;
-                Some((key, pair.lease?))
-            })
+    /// The keys that go with a lease. Whoever keeps them keeps nothing else in memory.
+    pub(super) fn attached(&self) -> impl Iterator<Item = (Bytes, LeaseId)> {
+        self.spaces[Space::Keys.number()].iter().filter_map(|entry| {
+            let version = History::of(entry).latest();
+            let lease = version.pair()?.lease?;
+            Some((Bytes::copy_from_slice(version.key()), lease))
+        })
     }
 
     /// How far the stored key space is; known before any of its versions.
@@ -455,22 +388,9 @@ impl KeySpace {
         self.counters = counters;
     }
 
-    /// All versions with their spaces and keys, in the order of those.
-    pub(super) fn versions(&self) -> impl Iterator<Item = (Space, &Bytes, &Version)> {
-        Space::ALL.into_iter().flat_map(|space| {
-            let keys = self.spaces[space.number()].iter();
-            keys.flat_map(move |(key, history)| history.versions().map(move |version| (space, key, version)))
-        })
-    }
-}
-
-impl Pair {
-    fn first(value: Bytes, revision: Revision, lease: Option<LeaseId>) -> Pair {
-        Pair {
-            value,
-            create_revision: revision,
-            version: 1,
-            lease,
-        }
+    /// All versions, by space and key.
+    pub(super) fn versions(&self) -> impl Iterator<Item = &Version> {
+        let histories = self.spaces.iter().flatten();
+        histories.flat_map(|entry| History::of(entry).versions())
     }
 }

@@ -172,17 +172,13 @@ impl StateMachine {
     pub fn rows(&self) -> impl Iterator<Item = Row> {
         let summary = (self.summary_index > Index::default()).then(|| self.summary_row());
         let mut versions: Vec<_> = self.keys.versions().collect();
-        versions.sort_by_key(|(.., version)| version.place);
+        versions.sort_by_key(|version| version.place());
         let leases = self.leases.grants().map(|(id, grant)| Row::lease(id, grant));
         let forgets = self.planted.is(PlantedBug::DuplicatesAreNotInTheSnapshot);
         let once = self.once.rows().filter(move |_| !forgets);
         summary
             .into_iter()
-            .chain(
-                versions
-                    .into_iter()
-                    .map(|(space, key, version)| Row::version(space, key, version)),
-            )
+            .chain(versions.into_iter().map(Row::version))
             .chain(leases)
             .chain(once)
             .chain(self.sessions.rows())

@@ -29,6 +29,7 @@ mod settings;
 mod space;
 mod stream;
 mod transaction;
+mod version;
 mod watch;
 mod writer;
 
@@ -43,7 +44,7 @@ pub use once::{
 pub use query::{Detail, Found, Query, ReadError, Sort, SortBy, Span};
 pub use range::KeyRange;
 pub use reply::{Malformed, Refusal, Reply};
-pub use restore::RestoreError;
+pub use restore::{RestoreError, Restoring};
 pub use row::{Row, RowChange};
 pub use session::{
     CAPACITY_DEFAULT, Drain, Epoch, MOVED_AT_ONCE, NodeLoad, Place, Presence, SESSION_ID_BYTES_MAX,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::history::Version;
+use super::version::Version;
 use super::{KeyRange, KeyValue, Revision};
 
 /// A read of a range of keys.
@@ -131,11 +131,7 @@ impl Query {
 
     /// Chooses among the keys of the range that exist, ascending. `bytes_max` bounds the keys and values of the answer,
     /// which has at least one key.
-    pub(super) fn choose<'a>(
-        &self,
-        mut keys: impl Iterator<Item = (&'a Bytes, &'a Version)>,
-        bytes_max: usize,
-    ) -> Found {
+    pub(super) fn choose<'a>(&self, mut keys: impl Iterator<Item = &'a Version>, bytes_max: usize) -> Found {
         let mut found = Found::default();
         if self.detail == Detail::Nothing {
             found.count = Some(keys.count() as u64);
@@ -143,8 +139,7 @@ impl Query {
         }
         let mut counted = 0;
         let chosen = keys.by_ref().inspect(|_| counted += 1);
-        let chosen =
-            chosen.filter_map(|(key, version)| version.with_key(key).filter(|pair| self.wants(pair)));
+        let chosen = chosen.filter_map(|version| version.key_value().filter(|pair| self.wants(pair)));
         match self.sort.filter(|sort| *sort != Sort::BY_KEY) {
             Some(sort) => {
                 let mut sorted: Vec<KeyValue> = chosen.collect();

@@ -83,31 +83,51 @@ pub enum RestoreError {
     },
 }
 
-impl StateMachine {
-    /// The state made of `rows`, in the order of their keys, as of `applied`. The records of streams may be left out:
-    /// they are not part of the state in memory.
-    ///
-    /// # Errors
-    /// When a row cannot be read, or the rows contradict each other or `applied`.
-    pub fn restore(
-        rows: impl Iterator<Item = (Vec<u8>, Vec<u8>)>,
-        applied: Position,
-    ) -> Result<StateMachine, RestoreError> {
+/// A state that is being made of its rows.
+#[derive(Debug)]
+pub struct Restoring {
+    state: StateMachine,
+    /// The key of the last row; empty before the first one.
+    last: Vec<u8>,
+}
+
+impl Restoring {
+    /// Nothing of a state as of `applied`.
+    pub fn new(applied: Position) -> Restoring {
         let mut state = StateMachine::new();
         state.applied = applied;
         state.loaded_at = applied.index;
-        let mut last: Option<Vec<u8>> = None;
-        for (key, value) in rows {
-            if last.as_ref().is_some_and(|last| *last >= key) {
-                return Err(RestoreError::OutOfOrder { key });
-            }
-            let decoded = row::decode(&key, &value).map_err(|source| {
-                let key = key.clone();
-                RestoreError::Undecodable { key, source }
-            })?;
-            state.take_in(&key, decoded)?;
-            last = Some(key);
+        Restoring {
+            state,
+            last: Vec::new(),
         }
+    }
+
+    /// Takes in a row; they come in the order of their keys. The records of streams may be left out: they are not part of
+    /// the state in memory.
+    ///
+    /// # Errors
+    /// When the row cannot be read, or contradicts those before it or `applied`.
+    pub fn row(&mut self, key: &[u8], value: &[u8]) -> Result<(), RestoreError> {
+        if !self.last.is_empty() && *self.last >= *key {
+            return Err(RestoreError::OutOfOrder { key: key.to_vec() });
+        }
+        let decoded = row::decode(key, value).map_err(|source| {
+            let key = key.to_vec();
+            RestoreError::Undecodable { key, source }
+        })?;
+        self.state.take_in(key, decoded)?;
+        self.last.clear();
+        self.last.extend_from_slice(key);
+        Ok(())
+    }
+
+    /// The state, when all rows were taken in.
+    ///
+    /// # Errors
+    /// When the rows contradict each other.
+    pub fn finish(self) -> Result<StateMachine, RestoreError> {
+        let mut state = self.state;
         state.attach_keys()?;
         let no_session = |key: Bytes| RestoreError::NoSession { key: key.to_vec() };
         state.sessions.load_owners(&state.keys).map_err(no_session)?;
@@ -123,6 +143,23 @@ impl StateMachine {
         );
         Ok(state)
     }
+}
+
+impl StateMachine {
+    /// The state made of `rows`, as of `applied`; see [`Restoring`].
+    ///
+    /// # Errors
+    /// When a row cannot be read, or the rows contradict each other or `applied`.
+    pub fn restore(
+        rows: impl Iterator<Item = (Vec<u8>, Vec<u8>)>,
+        applied: Position,
+    ) -> Result<StateMachine, RestoreError> {
+        let mut restoring = Restoring::new(applied);
+        for (key, value) in rows {
+            restoring.row(&key, &value)?;
+        }
+        restoring.finish()
+    }
 
     fn take_in(&mut self, row: &[u8], decoded: Decoded) -> Result<(), RestoreError> {
         let key = || row.to_vec();
@@ -132,8 +169,8 @@ impl StateMachine {
             Decoded::BadKey => return Err(RestoreError::BadKey { key: key() }),
             // The summary is the first row.
             _ if self.summary_index == Index::default() => return Err(RestoreError::NoSummary),
-            Decoded::Version(space, name, version) => {
-                let (found, revision) = (version.place.revision, self.keys.revision());
+            Decoded::Version(version) => {
+                let (found, revision) = (version.revision(), self.keys.revision());
                 if found > revision {
                     return Err(RestoreError::RevisionAhead {
                         key: key(),
@@ -141,7 +178,7 @@ impl StateMachine {
                         revision,
                     });
                 }
-                if !self.keys.load(space, name, version) {
+                if !self.keys.load(version) {
                     return Err(RestoreError::Contradiction { key: key() });
                 }
             }
@@ -211,7 +248,7 @@ impl StateMachine {
     /// Leases learn which keys go with them: the rows of keys come before those of leases.
     fn attach_keys(&mut self) -> Result<(), RestoreError> {
         for (key, lease) in self.keys.attached() {
-            if !self.leases.attach(lease, key) {
+            if !self.leases.attach(lease, &key) {
                 return Err(RestoreError::Contradiction { key: key.to_vec() });
             }
         }

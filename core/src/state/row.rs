@@ -6,10 +6,8 @@
 //! The versions of keys are in the order of their revisions, so that new ones come at the end of their table.
 
 use bytes::Bytes;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::history::{Pair, Place, Version};
 use super::keys::Counters;
 use super::once::{Answer, ClientRow};
 use super::session;
@@ -17,6 +15,7 @@ use super::space::Space;
 use super::stream::{
     GroupRow, IdsRow, Mark, PartitionRow, StreamRow, TABLE_RECORDS, is_record_key, split_record_key,
 };
+use super::version::{Pair, Place, Version, as_bytes};
 use super::{ClientId, Grant, KeyValue, LeaseId, Offset, Reply, Revision, StreamId};
 use crate::raft::{Index, NodeId};
 use crate::wire::{self, DecodeError, Kind};
@@ -98,17 +97,19 @@ impl Summary {
 
 /// A version of a key as its row tells.
 #[derive(Serialize, Deserialize)]
-struct VersionRow {
+struct VersionRow<'a> {
     space: Space,
-    key: Bytes,
-    pair: Option<Pair>,
+    #[serde(serialize_with = "as_bytes")]
+    key: &'a [u8],
+    #[serde(borrow)]
+    pair: Option<Pair<'a>>,
 }
 
 /// A row as the state machine understands it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Decoded {
     Summary(Summary),
-    Version(Space, Bytes, Version),
+    Version(Version),
     Lease(LeaseId, Grant),
     RequestKey(Bytes, Answer),
     Client(ClientId, ClientRow),
@@ -177,17 +178,16 @@ impl Row {
         Row::new(vec![TABLE_SUMMARY], &summary)
     }
 
-    pub(super) fn version(space: Space, key: &Bytes, version: &Version) -> Row {
-        let pair = version.pair.as_ref();
-        let bytes = key.len() + pair.map_or(0, |pair| pair.value.len());
+    pub(super) fn version(version: &Version) -> Row {
         let row = VersionRow {
-            space,
-            key: key.clone(),
-            pair: pair.cloned(),
+            space: version.space(),
+            key: version.key(),
+            pair: version.pair(),
         };
-        let mut value = Vec::with_capacity(bytes + 32);
+        // The encoding is seldom longer.
+        let mut value = Vec::with_capacity(version.as_ref().len());
         wire::encode_into(Kind::Row, &row, &mut value);
-        Row::written(version_key(version.place), value)
+        Row::written(version_key(version.place()), value)
     }
 
     pub(super) fn version_gone(place: Place) -> Row {
@@ -291,7 +291,7 @@ impl Row {
             return Ok(None);
         };
         match decode(&self.key, value)? {
-            Decoded::Version(Space::Keys, key, version) => Ok(version.with_key(&key)),
+            Decoded::Version(version) if version.space() == Space::Keys => Ok(version.key_value()),
             _ => Ok(None),
         }
     }
@@ -359,7 +359,7 @@ pub(super) fn decode(key: &[u8], value: &[u8]) -> Result<Decoded, DecodeError> {
                     order: u32::from_be_bytes(order),
                 };
                 let VersionRow { space, key, pair } = read(value)?;
-                Decoded::Version(space, key, Version { place, pair })
+                Decoded::Version(Version::new(place, space, key, pair))
             }
             _ => Decoded::BadKey,
         },
@@ -438,7 +438,7 @@ fn partition(key: &[u8]) -> Option<(u32, &[u8])> {
     Some((u32::from_be_bytes(*number), rest))
 }
 
-fn read<T: DeserializeOwned>(value: &[u8]) -> Result<T, DecodeError> {
+fn read<'a, T: Deserialize<'a>>(value: &'a [u8]) -> Result<T, DecodeError> {
     wire::decode(Kind::Row, value)
 }
 

@@ -63,16 +63,16 @@ impl<'a> Writer<'a> {
             lease,
             previous: wanted,
         } = put;
-        let before = self.keys.pair(Space::Keys, &key);
-        let lease_before = before.and_then(|pair| pair.lease);
-        let value = value.or_else(|| before.map(|pair| pair.value.clone()));
+        let lease_before = self.keys.pair(Space::Keys, &key).and_then(|pair| pair.lease);
+        let kept = || self.keys.get(Space::Keys, &key).map(|pair| pair.value);
+        let value = value.or_else(kept);
         let value = value.expect("a put that keeps the value was checked");
         let lease = match lease {
             Attach::Nothing => None,
             Attach::Keep => lease_before,
             Attach::Lease(lease) => Some(lease),
         };
-        let previous = self.keys.put(&mut self.change, Space::Keys, &key, value, lease);
+        let previous = self.keys.put(&mut self.change, Space::Keys, &key, &value, lease);
         if lease != lease_before {
             if let Some(before) = lease_before {
                 self.leases.detach(before, &key);

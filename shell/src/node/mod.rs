@@ -40,7 +40,7 @@ use quorate_core::raft::{
     self, Base, Boot, BootError, DiskError, FeatureLevel, Index, Membership, Position, Raft, Role,
     SnapshotEvent,
 };
-use quorate_core::state::{RestoreError, StateMachine};
+use quorate_core::state::{RestoreError, Restoring};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -398,10 +398,16 @@ impl Durable {
         // A witness keeps no state that its log could be ahead of.
         let log_base = recovered.base.as_ref().filter(|_| !config.witness);
         let store = StateStore::open_behind(ports, &path, &snapshots, log_base).await?;
-        let mut rows = Vec::new();
-        let loaded = store.load(|key, value| rows.push((key.to_vec(), value.to_vec())))?;
-        let position = loaded.applied;
-        let state = StateMachine::restore(rows.into_iter(), position).map_err(|source| NodeError::State {
+        let position = store.loaded().applied;
+        let mut restoring = Restoring::new(position);
+        let mut result = Ok(());
+        let loaded = store.load(|key, value| {
+            if result.is_ok() {
+                result = restoring.row(key, value);
+            }
+        })?;
+        let state = result.and_then(|()| restoring.finish());
+        let state = state.map_err(|source| NodeError::State {
             path: path.display().to_string(),
             source,
         })?;

@@ -106,7 +106,8 @@ impl SessionTable {
             let session = Session::of_pair(&pair);
             let owner = session.and_then(|session| self.nodes.get_mut(&session.owner));
             match owner {
-                Some(owner) => owner.sessions.insert(pair.key),
+                // A copy: the key of the pair would keep all of it in memory.
+                Some(owner) => owner.sessions.insert(Bytes::copy_from_slice(&pair.key)),
                 None => return Err(pair.key),
             };
         }
@@ -256,7 +257,7 @@ impl<'a> SessionWriter<'a> {
     fn record(&self, session: &SessionId, epoch: Option<Epoch>) -> Result<Record, SessionRefusal> {
         let pair = self.keys.pair(Space::Sessions, session.key());
         let pair = pair.ok_or(SessionRefusal::NoSuchSession)?;
-        let record = Record::decode(&pair.value).expect("the state holds sessions of this build only");
+        let record = Record::decode(pair.value).expect("the state holds sessions of this build only");
         match epoch {
             Some(epoch) if epoch != record.epoch => Err(SessionRefusal::StaleEpoch {
                 current: record.epoch,
@@ -268,7 +269,7 @@ impl<'a> SessionWriter<'a> {
     fn write(&mut self, session: &SessionId, record: &Record) -> SessionReply {
         let key = session.key();
         self.keys
-            .put(&mut self.change, Space::Sessions, key, record.encode(), None);
+            .put(&mut self.change, Space::Sessions, key, &record.encode(), None);
         let pair = self.keys.get(Space::Sessions, key).expect("it was written");
         let session = Session::of_pair(&pair).expect("it was just made");
         SessionReply::Session(Session {
@@ -340,7 +341,7 @@ impl<'a> SessionWriter<'a> {
     fn relocate(&mut self, key: &Bytes, from: NodeId, to: NodeId) {
         let pair = self.keys.pair(Space::Sessions, key);
         let pair = pair.expect("what an owner has exists");
-        let mut record = Record::decode(&pair.value).expect("the state holds sessions of this build only");
+        let mut record = Record::decode(pair.value).expect("the state holds sessions of this build only");
         let epoch = Epoch(self.change.revision());
         assert!(record.owner == from, "an owner has its sessions");
         assert!(record.epoch < epoch, "epochs rise");
@@ -350,7 +351,7 @@ impl<'a> SessionWriter<'a> {
         self.table.take(key, from);
         self.table.give(key, to);
         self.keys
-            .put(&mut self.change, Space::Sessions, key, record.encode(), None);
+            .put(&mut self.change, Space::Sessions, key, &record.encode(), None);
     }
 }
 

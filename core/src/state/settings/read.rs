@@ -103,7 +103,7 @@ impl KeySpace {
     pub(super) fn head(&self, section: &SectionName) -> Option<Head> {
         let pair = self.pair(Space::Settings, section.head())?;
         Some(
-            Head::decode(&pair.value)
+            Head::decode(pair.value)
                 .expect("a head was written by this build, or checked when it was loaded"),
         )
     }
@@ -225,9 +225,9 @@ impl StateMachine {
     ) -> impl Iterator<Item = SettingVersion> + use<'_> {
         let versions = self.keys.versions_of(Space::Settings, &section.value(key));
         versions
-            .map(|(revision, pair)| SettingVersion {
-                revision,
-                value: pair.map(|pair| pair.value.clone()),
+            .map(|version| SettingVersion {
+                revision: version.revision(),
+                value: version.key_value().map(|pair| pair.value),
             })
             .filter(move |version| before.is_none_or(|before| version.revision < before))
     }

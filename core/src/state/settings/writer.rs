@@ -130,12 +130,12 @@ impl<'a> SettingsWriter<'a> {
                 wanted
             }
         };
-        let size = |key: &SettingKey, value: &Bytes| (key.0.len() + value.len()) as u64;
+        let size = |key: &SettingKey, value: &[u8]| (key.0.len() + value.len()) as u64;
         let mut settings = Vec::new();
         for (key, value) in wanted {
             let present = self.keys.pair(Space::Settings, &section.value(&key));
-            let present = present.map(|pair| &pair.value);
-            if present == value.as_ref() {
+            let present = present.map(|pair| pair.value);
+            if present == value.as_deref() {
                 continue;
             }
             if let Some(present) = present {
@@ -225,7 +225,8 @@ impl<'a> SettingsWriter<'a> {
     fn set(&mut self, key: &Bytes, value: Option<Bytes>) {
         match value {
             Some(value) => {
-                self.keys.put(&mut self.change, Space::Settings, key, value, None);
+                self.keys
+                    .put(&mut self.change, Space::Settings, key, &value, None);
             }
             None => {
                 self.keys.delete(&mut self.change, Space::Settings, key);

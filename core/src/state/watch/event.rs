@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use super::super::history::Place;
 use super::super::space::Space;
+use super::super::version::Place;
 use super::super::{KeyRange, KeyValue, Revision};
 
 /// A change of one key.

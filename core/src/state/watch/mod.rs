@@ -29,8 +29,8 @@ pub use self::event::{Event, Interest, Kinds};
 use self::index::RangeIndex;
 pub use self::page::{Page, PageLimits};
 use self::recent::Recent;
-use super::history::Place;
 use super::space::Space;
+use super::version::Place;
 use super::{Revision, StateMachine};
 
 /// Names a watcher; never used again.
@@ -246,10 +246,11 @@ impl Watches {
 
     /// Keeps the events of a revision that somebody wants, and tells who.
     fn announce(&mut self, state: &StateMachine, revision: Revision, woken: &mut Vec<WatcherId>) {
-        for (place, space, key, is_put) in state.keys.changes_of(revision) {
+        for version in state.keys.changes_of(revision) {
+            let (place, is_put) = (version.place(), version.exists());
             let mut wanted = false;
             let watchers = &mut self.watchers;
-            self.index[space.number()].visit(key, &mut |id| {
+            self.index[version.space().number()].visit(version.key(), &mut |id| {
                 let watcher = watchers.get_mut(&id).expect("the index knows watchers only");
                 if revision < watcher.start || !watcher.interest.wants_kind(is_put) {
                     return;
@@ -261,7 +262,7 @@ impl Watches {
                 }
             });
             if wanted {
-                self.recent.push(Arc::new(state.keys.event(place, space, key)));
+                self.recent.push(Arc::new(state.keys.event(version)));
             }
         }
     }
@@ -360,12 +361,12 @@ impl StateMachine {
         self.check_watchable(query.from.revision)?;
         let interest = &query.interest;
         let changes = self.keys.changes_from(query.from);
-        let candidates = changes.map(|(place, space, key)| (place, (space, key)));
-        let page = Page::fill(candidates, query.limits, |place, (space, key)| {
-            let wanted = interest.space == space
-                && interest.range.contains(key)
-                && interest.wants_kind(self.keys.is_put(place, space, key));
-            wanted.then(|| Arc::new(self.keys.event(place, space, key)))
+        let candidates = changes.map(|version| (version.place(), version));
+        let page = Page::fill(candidates, query.limits, |_, version| {
+            let wanted = interest.space == version.space()
+                && interest.range.contains(version.key())
+                && interest.wants_kind(version.exists());
+            wanted.then(|| Arc::new(self.keys.event(version)))
         });
         Ok(HistoryPage {
             page,

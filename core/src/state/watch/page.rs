@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::history::Place;
+use super::super::version::Place;
 use super::Event;
 
 /// How many changes are looked at for one page.

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::super::Revision;
-use super::super::history::Place;
+use super::super::version::Place;
 use super::Event;
 
 /// Invariants: the events are ascending and not before `start`; from there on nothing is left out that was wanted by

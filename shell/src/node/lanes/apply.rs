@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use quorate_core::raft::{Base, Entries, Index, Membership, NodeId, Payload, SnapshotEvent};
-use quorate_core::state::{Reply, StateMachine};
+use quorate_core::state::{Reply, Restoring, StateMachine};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::super::inbox::{Completion, WriteOutcome};
@@ -186,14 +186,16 @@ impl ApplyLane {
         let position = base.position;
         let found = self.snapshots.find(position).map_err(|error| error.to_string())?;
         let snapshot = found.ok_or_else(|| format!("the snapshot up to {position} is gone"))?;
-        let mut rows = Vec::new();
+        let mut restoring = Restoring::new(position);
+        let mut result = Ok(());
         let read = snapshot.for_each_row(|key, value| {
-            if !Row::holds_records(&key) {
-                rows.push((key, value));
+            if result.is_ok() && !Row::holds_records(&key) {
+                result = restoring.row(&key, &value);
             }
         });
         read.map_err(|error| error.to_string())?;
-        let state = StateMachine::restore(rows.into_iter(), position).map_err(|error| error.to_string())?;
+        let state = result.and_then(|()| restoring.finish());
+        let state = state.map_err(|error| error.to_string())?;
         self.store
             .install(snapshot)
             .await
