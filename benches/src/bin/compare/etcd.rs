@@ -174,6 +174,19 @@ impl Connection {
         self.call("/etcdserverpb.KV/Put", &message).await.map(drop)
     }
 
+    /// `etcdserverpb.KV/Txn`: TxnRequest { success = 2: RequestOp { request_put = 2: PutRequest } }.
+    pub(crate) async fn put_together(&mut self, keys: &[String], value: &[u8]) -> Result<(), String> {
+        let mut message = BytesMut::new();
+        for key in keys {
+            let (mut put, mut operation) = (BytesMut::new(), BytesMut::new());
+            bytes_field(&mut put, 1, key.as_bytes());
+            bytes_field(&mut put, 2, value);
+            bytes_field(&mut operation, 2, &put);
+            bytes_field(&mut message, 2, &operation);
+        }
+        self.call("/etcdserverpb.KV/Txn", &message).await.map(drop)
+    }
+
     /// `etcdserverpb.KV/Range` of one key, linearizable: RangeRequest { key = 1 }.
     pub(crate) async fn get(&mut self, key: &[u8]) -> Result<(), String> {
         let mut message = BytesMut::new();

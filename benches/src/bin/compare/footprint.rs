@@ -15,6 +15,8 @@ use super::table::{Cell, Column, Table};
 use super::usage::resident_bytes;
 
 const KEYS: u64 = 1_000_000;
+/// Keys that are written together; etcd takes no more than 128.
+const TOGETHER: usize = 100;
 const VALUE_BYTES: usize = 256;
 /// Writes that the restarted node has in its log and not in its database.
 const UNAPPLIED: u64 = 100_000;
@@ -56,7 +58,7 @@ pub(crate) fn table(sides: &[(Side, Footprint)]) -> Table {
 
 pub(crate) fn measure(side: Side) -> Result<Footprint, String> {
     let mut cluster = Cluster::start(side)?;
-    load::write_keys(&cluster, 0..KEYS, VALUE_BYTES)?;
+    load::write_keys(&cluster, 0..KEYS, VALUE_BYTES, TOGETHER)?;
     std::thread::sleep(SETTLING);
     let resident: Vec<u64> = cluster
         .process_ids()
@@ -91,11 +93,11 @@ fn restart(cluster: &mut Cluster) -> Result<Duration, String> {
     let before = node.data.with_extension("before");
     node.stop();
     std::fs::copy(&database, &before).map_err(|error| format!("{}: {error}", before.display()))?;
-    // The log is kept until a snapshot has been made.
+    // Its log keeps all that is written from here on.
     node.set_flag("--snapshot-interval", &(10 * KEYS).to_string());
     node.start();
     wait_until(SETTLE, "the follower is ready", || node.is_ready());
-    load::write_keys(cluster, 0..UNAPPLIED, VALUE_BYTES)?;
+    load::write_keys(cluster, 0..UNAPPLIED, VALUE_BYTES, 1)?;
     std::thread::sleep(SETTLING);
     let applied = metrics::sample(address, "raft_apply_index");
     let Cluster::Quorate(nodes) = cluster else {

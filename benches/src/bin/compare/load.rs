@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hdrhistogram::Histogram;
-use quorate_api::AppendRequest;
+use quorate_api::{AppendRequest, TxnOperation, TxnPut, TxnRequest};
 use quorate_client::{Client, Consistency, NewRecord, Protocol, Put};
 use tokio::runtime::Runtime;
 use tokio::task::LocalSet;
@@ -133,6 +133,30 @@ impl Connection {
         }
     }
 
+    /// Writes several keys as one change.
+    async fn put_together(&mut self, keys: Vec<String>, value: &Bytes) -> Result<(), String> {
+        match self {
+            Connection::Quorate(client) => {
+                let put = |key: String| {
+                    TxnOperation::Put(TxnPut {
+                        key: key.into(),
+                        value: value.clone(),
+                        lease: None,
+                        previous: false,
+                    })
+                };
+                let transaction = TxnRequest {
+                    then: keys.into_iter().map(put).collect(),
+                    ..TxnRequest::default()
+                };
+                let done = client.transact(&transaction).await;
+                done.map(drop).map_err(|error| error.to_string())
+            }
+            Connection::Etcd(connection) => connection.put_together(&keys, value).await,
+            Connection::Nats(_) => Err("NATS is not measured with keys".to_owned()),
+        }
+    }
+
     async fn get(&mut self, key: &str) -> Result<(), String> {
         match self {
             Connection::Quorate(client) => {
@@ -234,7 +258,7 @@ impl Load {
     fn prepare(&self, runtime: &Runtime, cluster: &Cluster) -> Result<usize, String> {
         match self.operation {
             Operation::Put => {}
-            Operation::Get => write_keys(cluster, 0..self.keys, self.value_bytes)?,
+            Operation::Get => write_keys(cluster, 0..self.keys, self.value_bytes, 100)?,
             Operation::Append { .. } => {
                 return runtime.block_on(cluster.create_stream(STREAM, STREAM_BYTES_MAX));
             }
@@ -243,25 +267,41 @@ impl Load {
     }
 }
 
-/// Writes keys once each.
-pub(crate) fn write_keys(cluster: &Cluster, keys: Range<u64>, value_bytes: usize) -> Result<(), String> {
+/// Writes keys once each, so many of them together.
+pub(crate) fn write_keys(
+    cluster: &Cluster,
+    keys: Range<u64>,
+    value_bytes: usize,
+    together: usize,
+) -> Result<(), String> {
     let runtime = runtime()?;
-    runtime.block_on(LocalSet::new().run_until(write_all(cluster, keys, value_bytes)))
+    runtime.block_on(LocalSet::new().run_until(write_all(cluster, keys, value_bytes, together)))
 }
 
-async fn write_all(cluster: &Cluster, keys: Range<u64>, value_bytes: usize) -> Result<(), String> {
+async fn write_all(
+    cluster: &Cluster,
+    keys: Range<u64>,
+    value_bytes: usize,
+    together: usize,
+) -> Result<(), String> {
     let addresses = cluster.addresses();
     let value = value(value_bytes);
     let bar = table::progress(keys.end - keys.start);
     bar.set_message(format!("{} writes keys", cluster.side().name()));
     let writers = (0..LOADERS).map(|writer| {
         let (address, value) = (addresses[writer as usize % addresses.len()], value.clone());
-        let (keys, bar) = (keys.start + writer..keys.end, &bar);
+        let (begins, bar) = (keys.clone().step_by(together), &bar);
+        let begins = begins.skip(writer as usize).step_by(LOADERS as usize);
+        let end = keys.end;
         async move {
             let mut connection = Connection::open(cluster.side(), address, Duration::from_secs(10)).await?;
-            for number in keys.step_by(LOADERS as usize) {
-                connection.put(&key(number), &value).await?;
-                bar.inc(1);
+            for begin in begins {
+                let batch: Vec<String> = (begin..end).take(together).map(key).collect();
+                bar.inc(batch.len() as u64);
+                match &*batch {
+                    [key] => connection.put(key, &value).await?,
+                    _ => connection.put_together(batch, &value).await?,
+                }
             }
             Ok::<(), String>(())
         }
