@@ -12,8 +12,9 @@ use quorate_api::{
 use serde::de::DeserializeOwned;
 
 use crate::Error;
-use crate::connection::{Endpoint, Protocol};
+use crate::connection::{Endpoint, Means, Protocol};
 use crate::endpoint::parse_list;
+use crate::machine::{Machine, System};
 use crate::request::{Call, Effect, Sender};
 
 /// A client of a cluster. Cheap to clone; clones share their connections.
@@ -31,14 +32,21 @@ pub struct Builder {
     timeout: Duration,
     connections_max: usize,
     rounds_max: u32,
-    protocol: Protocol,
+    means: Means,
 }
 
 impl Builder {
     /// What to speak with nodes; [`Protocol::Auto`] otherwise.
     #[must_use]
     pub fn protocol(mut self, protocol: Protocol) -> Builder {
-        self.protocol = protocol;
+        self.means.protocol = protocol;
+        self
+    }
+
+    /// What stands in for the machine where QUIC is spoken.
+    #[must_use]
+    pub fn machine(mut self, machine: Arc<dyn Machine>) -> Builder {
+        self.means.machine = machine;
         self
     }
 
@@ -66,15 +74,15 @@ impl Builder {
 
     /// The client. Connects when it has something to send.
     pub fn build(self) -> Client {
-        let (connections_max, protocol) = (self.connections_max, self.protocol);
-        let endpoint = |authority| Endpoint::new(authority, connections_max, protocol);
+        let (connections_max, means) = (self.connections_max, self.means);
+        let endpoint = |authority| Endpoint::new(authority, connections_max, &means);
         Client {
             sender: Arc::new(Sender {
                 endpoints: self.endpoints.into_iter().map(endpoint).collect(),
                 current: AtomicUsize::new(0),
                 timeout: self.timeout,
                 rounds_max: self.rounds_max,
-                protocol,
+                means,
                 leader: Mutex::new(None),
             }),
             request_key: None,
@@ -101,7 +109,10 @@ impl Client {
             timeout: Duration::from_secs(10),
             connections_max: 256,
             rounds_max: u32::MAX,
-            protocol: Protocol::Auto,
+            means: Means {
+                protocol: Protocol::Auto,
+                machine: Arc::new(System),
+            },
         })
     }
 
@@ -178,13 +189,34 @@ impl Client {
             .await
     }
 
+    /// Asks for anything that the HTTP API has, at a path with its parameters; the answer is what it says on success. What
+    /// has a method of its own is better asked for with that. An answer that may be long is asked for with
+    /// [`Client::read_long`].
+    ///
+    /// # Errors
+    /// As those methods: only after [`Error::UnknownOutcome`] may a request that is no `GET` have taken effect.
+    pub async fn request(&self, method: Method, path: &str, body: impl Into<Bytes>) -> Result<Bytes, Error> {
+        let effect = match (&method, &self.request_key) {
+            (&Method::GET, _) => Effect::None,
+            (_, Some(_)) => Effect::Once,
+            (_, None) => Effect::Change,
+        };
+        let answer = self.send(call(method, path, body, effect)).await?;
+        Ok(answer.into_body())
+    }
+
+    /// Reads anything that the HTTP API has, however long; over QUIC on a stream of its own.
+    ///
+    /// # Errors
+    /// When no node answers, or with what it answers.
+    pub async fn read_long(&self, path: &str) -> Result<Bytes, Error> {
+        let answer = self.send(long(path)).await?;
+        Ok(answer.into_body())
+    }
+
     /// Reads what may be long.
     pub(crate) async fn read<T: DeserializeOwned>(&self, path: impl Into<String>) -> Result<T, Error> {
-        self.ask_with(Call {
-            long_answer: true,
-            ..call(Method::GET, path, Bytes::new(), Effect::None)
-        })
-        .await
+        self.ask_with(long(path)).await
     }
 
     /// Reads one thing, which is about as long as what one request writes.
@@ -239,6 +271,14 @@ fn call(method: Method, path: impl Into<String>, body: impl Into<Bytes>, effect:
         effect,
         request_key: None,
         long_answer: false,
+    }
+}
+
+/// A read of what may be long.
+fn long(path: impl Into<String>) -> Call {
+    Call {
+        long_answer: true,
+        ..call(Method::GET, path, Bytes::new(), Effect::None)
     }
 }
 

@@ -1,5 +1,6 @@
 //! One endpoint, and what is spoken with it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::http1::Pool;
+use crate::machine::Machine;
 use crate::quic::{self, Route};
 use crate::request::Call;
 
@@ -28,6 +30,23 @@ pub enum Protocol {
     Quic,
     /// HTTP/1.1 alone.
     Http,
+}
+
+/// What there is to speak with nodes.
+#[derive(Clone, Debug)]
+pub(crate) struct Means {
+    pub(crate) protocol: Protocol,
+    pub(crate) machine: Arc<dyn Machine>,
+}
+
+impl Means {
+    /// Half to all of `pause`, so that many clients do not come back at once; half of it on a machine without chance.
+    pub(crate) fn jittered(&self, pause: Duration) -> Duration {
+        let mut random = [0; 4];
+        let _ = self.machine.tls().secure_random.fill(&mut random);
+        let half = pause / 2;
+        half + half.mul_f64(f64::from(u32::from_le_bytes(random)) / f64::from(u32::MAX))
+    }
 }
 
 /// What an exchange failed with, and what that says about its effect.
@@ -52,10 +71,10 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    pub(crate) fn new(authority: String, connections_max: usize, protocol: Protocol) -> Endpoint {
+    pub(crate) fn new(authority: String, connections_max: usize, means: &Means) -> Endpoint {
         Endpoint {
             http: Pool::new(authority.clone(), connections_max),
-            quic: Route::new(authority.clone(), protocol),
+            quic: Route::new(authority.clone(), means.clone()),
             authority,
         }
     }

@@ -43,6 +43,7 @@ mod http1;
 mod kv;
 mod lease;
 mod listen;
+mod machine;
 mod parameters;
 mod quic;
 mod request;
@@ -57,6 +58,7 @@ pub use connection::Protocol;
 pub use error::Error;
 pub use events::{EventParser, ServerEvent, TooLong};
 pub use kv::{Attach, Delete, Fresh, List, Put, Range};
+pub use machine::{Machine, Socket};
 pub(crate) use parameters::Parameters;
 pub use quorate_api::{
     Consistency, CreateSession, KeyValue, ListAnswer, NewRecord, NodeName, Order, Problem, ProblemCode,

@@ -9,9 +9,9 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::Error;
-use crate::connection::{Arriving, Endpoint, Failure};
+use crate::connection::{Arriving, Endpoint, Failure, Means};
 use crate::events::{EventParser, ServerEvent};
-use crate::request::{BACKOFF_MAX, BACKOFF_MIN, Sender, jittered};
+use crate::request::{BACKOFF_MAX, BACKOFF_MIN, Sender};
 
 /// How long nodes may keep silent when nothing changes, in milliseconds.
 pub(crate) const PROGRESS_MS: u64 = 2_000;
@@ -149,6 +149,7 @@ pub(crate) fn refused(endpoint: &str, problem: Problem) -> Broken {
 
 /// A search for a node that goes on.
 pub(crate) struct Search {
+    means: Means,
     deadline: Instant,
     rounds_max: u32,
     endpoints: usize,
@@ -159,6 +160,7 @@ pub(crate) struct Search {
 impl Search {
     pub(crate) fn new(sender: &Sender) -> Search {
         Search {
+            means: sender.means.clone(),
             deadline: Instant::now() + sender.timeout,
             rounds_max: sender.rounds_max,
             endpoints: sender.endpoints.len(),
@@ -172,7 +174,7 @@ impl Search {
         self.tried += 1;
         if self.tried.is_multiple_of(self.endpoints) {
             let round = u32::try_from(self.tried / self.endpoints).unwrap_or(u32::MAX);
-            let pause = jittered(self.backoff);
+            let pause = self.means.jittered(self.backoff);
             // The first failure is that of a stream which worked, so it takes one more round.
             if round > self.rounds_max || Instant::now() + pause >= self.deadline {
                 return false;

@@ -1,6 +1,5 @@
 //! One request, repeated where that is safe.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,7 +10,7 @@ use quorate_api::{PROBLEM_CONTENT_TYPE, Problem, ProblemCode};
 use tokio::time::{Instant, sleep};
 
 use crate::Error;
-use crate::connection::{Endpoint, Failure, Protocol};
+use crate::connection::{Endpoint, Failure, Means};
 
 pub(crate) const BACKOFF_MIN: Duration = Duration::from_millis(20);
 pub(crate) const BACKOFF_MAX: Duration = Duration::from_millis(500);
@@ -41,8 +40,7 @@ pub(crate) struct Sender {
     pub(crate) timeout: Duration,
     /// How often each endpoint is tried.
     pub(crate) rounds_max: u32,
-    /// What is spoken with nodes.
-    pub(crate) protocol: Protocol,
+    pub(crate) means: Means,
     /// The leader that a node named last, when it did not forward.
     pub(crate) leader: Mutex<Option<Arc<Endpoint>>>,
 }
@@ -114,7 +112,7 @@ impl Sender {
                 return Err(error);
             }
             if tried.is_multiple_of(self.endpoints.len() as u64) {
-                let pause = jittered(backoff);
+                let pause = self.means.jittered(backoff);
                 if Instant::now() + pause >= deadline {
                     return Err(error);
                 }
@@ -147,7 +145,7 @@ impl Sender {
         match &*leader {
             Some(known) if known.authority == address => Arc::clone(known),
             _ => {
-                let named = Endpoint::new(address.to_owned(), LEADER_CONNECTIONS_MAX, self.protocol);
+                let named = Endpoint::new(address.to_owned(), LEADER_CONNECTIONS_MAX, &self.means);
                 Arc::clone(leader.insert(Arc::new(named)))
             }
         }
@@ -234,11 +232,4 @@ fn unknown(endpoint: &Endpoint, reason: String, effect: Effect) -> Attempt {
         Effect::Once => Attempt::Again(error),
         Effect::None | Effect::Change => Attempt::Failed(error),
     }
-}
-
-/// Half to all of `pause`, so that many clients do not come back at once.
-pub(crate) fn jittered(pause: Duration) -> Duration {
-    let random = RandomState::new().hash_one(0u8) as u32;
-    let half = pause / 2;
-    half + half.mul_f64(f64::from(random) / f64::from(u32::MAX))
 }

@@ -1,5 +1,6 @@
 //! The native protocol with one endpoint: see [`quorate_api::native`].
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,6 +14,7 @@ use tokio::net::lookup_host;
 use tokio::time::{Instant, timeout_at};
 
 use crate::connection::{ANSWER_BYTES_MAX, Failure};
+use crate::machine::{Machine, Socket};
 use crate::request::Call;
 
 mod pipeline;
@@ -24,7 +26,7 @@ mod socket;
 use pipeline::{Ended, Pipeline, describe};
 pub(crate) use route::Route;
 use sending::Sending;
-use socket::Connected;
+pub(crate) use socket::Connected;
 
 /// Bytes that are taken out of a stream at a time.
 const READ_BYTES: usize = 64 << 10;
@@ -38,11 +40,11 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Connects to `host:port`.
-    async fn open_to(authority: &str) -> Result<Connection, String> {
+    async fn open_to(machine: &dyn Machine, authority: &str) -> Result<Connection, String> {
         let addresses = lookup_host(authority).await.map_err(|error| error.to_string())?;
         let mut result = Err(format!("{authority} has no address"));
         for address in addresses {
-            result = Connection::open_at(address).await;
+            result = Connection::open_at(machine, address).await;
             if result.is_ok() {
                 break;
             }
@@ -50,14 +52,15 @@ impl Connection {
         result
     }
 
-    async fn open_at(address: std::net::SocketAddr) -> Result<Connection, String> {
-        let socket = Arc::new(Connected::to(address).map_err(|error| error.to_string())?);
-        let runtime = Arc::new(quinn::TokioRuntime);
-        let config = setup::endpoint();
+    async fn open_at(machine: &dyn Machine, address: SocketAddr) -> Result<Connection, String> {
+        let socket = machine.connect(address).map_err(|error| error.to_string())?;
+        let tls = machine.tls();
+        let config = setup::endpoint(&tls)?;
+        let runtime = machine.quic_runtime();
         let endpoint = quinn::Endpoint::new_with_abstract_socket(config, None, socket.clone(), runtime)
             .map_err(|error| error.to_string())?;
         let connecting = endpoint
-            .connect_with(setup::client(address)?, address, "quorate")
+            .connect_with(setup::client(&tls, address)?, address, "quorate")
             .map_err(|error| error.to_string())?;
         let connection = tokio::select! {
             biased;
@@ -189,7 +192,7 @@ async fn drive(
     pipeline: Arc<Pipeline>,
     send: Sending,
     receive: RecvStream,
-    socket: Arc<Connected>,
+    socket: Arc<dyn Socket>,
     connection: quinn::Connection,
 ) {
     tokio::select! {

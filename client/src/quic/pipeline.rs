@@ -1,6 +1,6 @@
 //! Requests that share a stream: those that wait are written together, and answers come as they are ready.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -35,7 +35,8 @@ struct State {
     last_id: u64,
     /// Not written yet.
     queue: VecDeque<native::Request>,
-    waiting: HashMap<u64, Waiting>,
+    /// By id: whoever has waited longest is told first.
+    waiting: BTreeMap<u64, Waiting>,
     /// Why no more is taken.
     ended: Option<String>,
 }
@@ -185,7 +186,7 @@ impl Pipeline {
         };
         state.ended = Some(reason.clone());
         state.queue.clear();
-        for (_, waiting) in state.waiting.drain() {
+        for waiting in std::mem::take(&mut state.waiting).into_values() {
             let failure = match ended {
                 Ended::Broken(_) if waiting.written => Failure::MaybeSent(reason.clone()),
                 _ => Failure::NotSent(reason.clone()),

@@ -7,7 +7,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Connection;
-use crate::connection::{CONNECT_TIMEOUT, Failure, Protocol};
+use crate::connection::{CONNECT_TIMEOUT, Failure, Means, Protocol};
+use crate::machine::Machine;
 
 /// How long QUIC may take to connect before HTTP is tried beside it.
 const HEAD_START: Duration = Duration::from_millis(100);
@@ -19,7 +20,7 @@ type Connecting = watch::Receiver<Option<Result<Arc<Connection>, String>>>;
 #[derive(Debug)]
 pub(crate) struct Route {
     authority: String,
-    protocol: Protocol,
+    means: Means,
     state: Mutex<State>,
 }
 
@@ -43,10 +44,10 @@ enum Found {
 }
 
 impl Route {
-    pub(crate) fn new(authority: String, protocol: Protocol) -> Route {
+    pub(crate) fn new(authority: String, means: Means) -> Route {
         Route {
             authority,
-            protocol,
+            means,
             state: Mutex::new(State::Unknown),
         }
     }
@@ -72,7 +73,7 @@ impl Route {
         };
         match result {
             Some(Ok(connection)) => Ok(Some(connection)),
-            _ if self.protocol == Protocol::Auto => Ok(None),
+            _ if self.means.protocol == Protocol::Auto => Ok(None),
             Some(Err(reason)) => {
                 self.forget();
                 Err(Failure::NotSent(reason))
@@ -95,7 +96,7 @@ impl Route {
                 None => {}
             }
         }
-        let patience = match (&*state, self.protocol) {
+        let patience = match (&*state, self.means.protocol) {
             (_, Protocol::Http) => return Found::Http,
             (State::Connected(connection), _) if connection.takes_requests() => {
                 return Found::Connection(Arc::clone(connection));
@@ -107,7 +108,7 @@ impl Route {
             (State::Closed(_), Protocol::Auto) => Duration::ZERO,
             (_, Protocol::Auto) => HEAD_START,
         };
-        let connecting = connect(self.authority.clone());
+        let connecting = connect(self.authority.clone(), Arc::clone(&self.means.machine));
         let until = now + patience;
         *state = State::Connecting(connecting.clone(), until);
         Found::Wait(connecting, until)
@@ -128,10 +129,10 @@ impl Route {
 }
 
 /// Connects in a task of its own, which goes on when nobody waits any more.
-fn connect(authority: String) -> Connecting {
+fn connect(authority: String, machine: Arc<dyn Machine>) -> Connecting {
     let (done, connecting) = watch::channel(None);
     tokio::spawn(async move {
-        let connected = timeout(CONNECT_TIMEOUT, Connection::open_to(&authority)).await;
+        let connected = timeout(CONNECT_TIMEOUT, Connection::open_to(&*machine, &authority)).await;
         let late = |_| {
             Err(format!(
                 "no connection over QUIC within {} ms",

@@ -4,11 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::{ClientConfig, EndpointConfig, IdleTimeout, TransportConfig, VarInt};
+use quinn::{
+    ClientConfig, ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, TransportConfig, VarInt,
+};
 use quorate_api::native;
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls13_signature};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, SignatureScheme};
 
@@ -25,23 +27,55 @@ const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 const SEND_WINDOW_BYTES: u64 = 4 << 20;
 /// The round trip assumed before one was measured: a lost first packet is sent again after three times that.
 const INITIAL_ROUND_TRIP: Duration = Duration::from_millis(50);
+/// Bytes of the id under which a client knocks; QUIC wants 8 at the least (RFC 9000, section 7.2).
+const FIRST_ID_BYTES: usize = 16;
 
-pub(super) fn endpoint() -> EndpointConfig {
-    let mut config = EndpointConfig::default();
-    config
-        .max_udp_payload_size(LOOPBACK_PACKET_BYTES)
-        .expect("the size is within QUIC's bounds");
-    config
-}
-
-/// How `remote` is dialled.
+/// What concerns the socket.
 ///
 /// # Errors
-/// When TLS lacks what QUIC needs, which it does not.
-pub(super) fn client(remote: SocketAddr) -> Result<ClientConfig, String> {
-    let provider = Arc::new(ring::default_provider());
+/// When the machine has no random bytes.
+pub(super) fn endpoint(tls: &CryptoProvider) -> Result<EndpointConfig, String> {
+    let mut config = EndpointConfig::default();
+    config
+        .rng_seed(Some(random(tls)?))
+        .cid_generator(|| Box::new(NoIds))
+        .max_udp_payload_size(LOOPBACK_PACKET_BYTES)
+        .expect("the size is within QUIC's bounds");
+    Ok(config)
+}
+
+/// A socket has one connection, which needs no id to be told from others (RFC 9000, section 5.1).
+struct NoIds;
+
+impl ConnectionIdGenerator for NoIds {
+    fn generate_cid(&mut self) -> ConnectionId {
+        ConnectionId::new(&[])
+    }
+
+    fn cid_len(&self) -> usize {
+        0
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
+}
+
+fn random<const BYTES: usize>(tls: &CryptoProvider) -> Result<[u8; BYTES], String> {
+    let mut bytes = [0; BYTES];
+    let filled = tls.secure_random.fill(&mut bytes);
+    filled.map_err(|_| "the machine has no random bytes".to_owned())?;
+    Ok(bytes)
+}
+
+/// How `remote` is dialled, once.
+///
+/// # Errors
+/// When TLS lacks what QUIC needs, which it does not, or the machine has no random bytes.
+pub(super) fn client(provider: &Arc<CryptoProvider>, remote: SocketAddr) -> Result<ClientConfig, String> {
     let verifier = AnyNode(provider.signature_verification_algorithms);
-    let mut tls = rustls::ClientConfig::builder_with_provider(Arc::<CryptoProvider>::clone(&provider))
+    let first_id = ConnectionId::new(&random::<FIRST_ID_BYTES>(provider)?);
+    let mut tls = rustls::ClientConfig::builder_with_provider(Arc::clone(provider))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| error.to_string())?
         .dangerous()
@@ -52,7 +86,9 @@ pub(super) fn client(remote: SocketAddr) -> Result<ClientConfig, String> {
     tls.resumption = Resumption::disabled();
     let tls = quinn::crypto::rustls::QuicClientConfig::try_from(tls).map_err(|error| error.to_string())?;
     let mut config = ClientConfig::new(Arc::new(tls));
-    config.transport_config(transport(is_loopback(remote)));
+    config
+        .initial_dst_cid_provider(Arc::new(move || first_id))
+        .transport_config(transport(is_loopback(remote)));
     Ok(config)
 }
 

@@ -13,7 +13,9 @@ use quinn::{AsyncUdpSocket, UdpPoller};
 use tokio::io::Interest;
 use tokio::sync::Notify;
 
-pub(super) struct Connected {
+use crate::machine::Socket;
+
+pub(crate) struct Connected {
     socket: tokio::net::UdpSocket,
     state: UdpSocketState,
     /// Whether the system said that nobody listens at the other end.
@@ -22,7 +24,7 @@ pub(super) struct Connected {
 }
 
 impl Connected {
-    pub(super) fn to(remote: SocketAddr) -> io::Result<Connected> {
+    pub(crate) fn to(remote: SocketAddr) -> io::Result<Connected> {
         let any: SocketAddr = match remote {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -50,8 +52,7 @@ impl Connected {
         }
     }
 
-    /// Completes when nobody listens at the other end. One may wait at a time.
-    pub(super) async fn refused(&self) {
+    async fn until_refused(&self) {
         while !self.refused.load(Ordering::Relaxed) {
             tokio::select! {
                 biased;
@@ -75,6 +76,12 @@ impl Connected {
 impl fmt::Debug for Connected {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "Connected({:?})", self.socket.peer_addr())
+    }
+}
+
+impl Socket for Connected {
+    fn refused(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.until_refused())
     }
 }
 
