@@ -57,6 +57,14 @@ quorate_core::planted_bugs! {
     WatchRepeatsLast = "watch-repeats-last",
     /// A mark of progress speaks of the revision after the last one that was told.
     MarkComesTooEarly = "mark-comes-too-early",
+    /// Of two answers that leave together on a pipeline each goes to the other request.
+    PipelineAnswersAreSwapped = "pipeline-answers-are-swapped",
+    /// A request on a pipeline is carried out twice.
+    PipelinedRequestIsMadeTwice = "pipelined-request-is-made-twice",
+    /// The key by which a request is carried out once is lost on a pipeline.
+    PipelineDropsRequestKey = "pipeline-drops-request-key",
+    /// A node that stops ends a pipeline as one that has answered everything, and has not.
+    PipelineEndsUnanswered = "pipeline-ends-unanswered",
     /// A node of another cluster is let in.
     ClusterIsNotChecked = "cluster-is-not-checked",
     /// Whoever answers at the address of a member is taken for that member.

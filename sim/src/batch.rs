@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::consensus::{Durations, Mark, Measurements, Outcome, Plan, Statistics, Violation};
+use crate::consensus::{Durations, Engine, Mark, Measurements, Outcome, Plan, Statistics, Violation};
 
 /// A range of seeds with both ends.
 #[derive(Clone, Copy, Debug)]
@@ -144,12 +144,9 @@ impl Batch {
     }
 
     /// The marks that came about in none of the runs, and could have with so many nodes.
-    pub fn missing_marks(&self, nodes: u64) -> Vec<Mark> {
-        let possible = Mark::ALL.iter().filter(|mark| mark.nodes_min() <= nodes);
-        possible
-            .filter(|mark| !self.marks.contains_key(mark))
-            .copied()
-            .collect()
+    pub fn missing_marks(&self, engine: Engine, nodes: u64) -> Vec<Mark> {
+        let possible = Mark::of(engine).filter(|mark| mark.nodes_min() <= nodes);
+        possible.filter(|mark| !self.marks.contains_key(mark)).collect()
     }
 
     /// Takes in one run, and how long it took by the clock on the wall.
@@ -191,19 +188,20 @@ mod tests {
     #[test]
     fn mark_that_never_came_about_is_missing_where_it_could_have() {
         let mut batch = Batch::default();
-        for mark in Mark::ALL.iter().copied() {
+        for mark in Mark::of(Engine::Core) {
             batch.marks.insert(mark, (1, 7));
         }
-        let nodes = || Mark::ALL.iter().map(|mark| mark.nodes_min());
+        let nodes = || Mark::of(Engine::Core).map(Mark::nodes_min);
         let (least, most) = (nodes().min(), nodes().max());
         let (least, most) = (least.expect("there are marks"), most.expect("there are marks"));
         assert!(least < most, "some need more nodes than others");
-        assert_eq!(batch.missing_marks(most), []);
-        let with = |count| Mark::ALL.iter().copied().find(|mark| mark.nodes_min() == count);
+        let missing = |batch: &Batch, nodes| batch.missing_marks(Engine::Core, nodes);
+        assert_eq!(missing(&batch, most), []);
+        let with = |count| Mark::of(Engine::Core).find(|mark| mark.nodes_min() == count);
         let (wants_few, wants_many) = (with(least).expect("one"), with(most).expect("one"));
         batch.marks.remove(&wants_few);
         batch.marks.remove(&wants_many);
-        assert_eq!(batch.missing_marks(most - 1), [wants_few]);
-        assert_eq!(batch.missing_marks(most).len(), 2);
+        assert_eq!(missing(&batch, most - 1), [wants_few]);
+        assert_eq!(missing(&batch, most).len(), 2);
     }
 }

@@ -122,6 +122,7 @@ enum Needs {
     SmallFiles,
     SlowTransfers,
     Swaps,
+    ClientsOverQuic,
 }
 
 impl Needs {
@@ -132,6 +133,7 @@ impl Needs {
             Needs::Witnesses => plan.has_witnesses(),
             Needs::SmallFiles => plan.has_small_files(),
             Needs::Swaps => plan.has_swaps(),
+            Needs::ClientsOverQuic => plan.has_clients_over_quic(),
             Needs::SlowTransfers => plan.has_slow_transfers(),
         }
     }
@@ -164,6 +166,10 @@ fn focus_of_shell(bug: ShellBug) -> Focus {
         | Bug::PurgeBeyondState => Needs::SmallFiles,
         Bug::IdentityIsNotChecked => Needs::Swaps,
         Bug::SnapshotSkipsAPiece => Needs::SlowTransfers,
+        Bug::PipelineAnswersAreSwapped
+        | Bug::PipelinedRequestIsMadeTwice
+        | Bug::PipelineDropsRequestKey
+        | Bug::PipelineEndsUnanswered => Needs::ClientsOverQuic,
         _ => Needs::Nothing,
     };
     Focus { nodes: &[3], needs }

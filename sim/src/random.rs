@@ -39,7 +39,7 @@ pub enum Concern {
     Sessions = 14,
     /// What clients do with streams.
     Streams = 13,
-    /// What breaks around production nodes alone: dates, addresses, the size of packets.
+    /// What is so around production nodes alone: what clients speak, and which dates, addresses and sizes of packets break.
     Surroundings = 15,
 }
 

@@ -72,15 +72,15 @@ pub fn verdict(batch: &Batch) -> String {
     }
 }
 
-/// The marks of a batch of runs with so many nodes: in how many seeds each came about, and the first of them.
-pub fn marks(batch: &Batch, nodes: u64) -> String {
-    let width = Mark::ALL.iter().map(|mark| mark.name().len()).max();
+/// The marks of one simulation in a batch of its runs with so many nodes: in how many seeds each came about, and the first of them.
+pub fn marks(batch: &Batch, engine: Engine, nodes: u64) -> String {
+    let width = Mark::of(engine).map(|mark| mark.name().len()).max();
     let width = width.unwrap_or_default();
     let mut text = format!("{:<width$}{:>10}{:>12}\n", "mark", "seeds", "first seed");
-    for mark in Mark::ALL {
+    for mark in Mark::of(engine) {
         let (name, sentence) = (mark.name(), mark.sentence());
         // Writing to a string cannot fail.
-        let _ = match batch.marks.get(mark) {
+        let _ = match batch.marks.get(&mark) {
             Some((seeds, first)) => {
                 let (seeds, first) = (grouped(*seeds), grouped(*first));
                 writeln!(text, "{name:<width$}{seeds:>10}{first:>12}")

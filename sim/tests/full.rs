@@ -1,9 +1,10 @@
 //! The full simulation itself: production nodes keep every property on simulated machines, and runs repeat exactly.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Duration;
 
-use quorate_sim::consensus::{Outcome, Plan, Statistics};
+use quorate_sim::consensus::{Engine, Mark, Outcome, Plan, Statistics};
 use quorate_sim::full::{Holdings, NodeId, Setup, Simulation, run};
 
 fn outcome(plan: &Plan) -> Outcome {
@@ -25,7 +26,7 @@ fn nodes_found_a_cluster_and_serve_clients() {
 
 #[test]
 fn nodes_keep_every_property_through_faults() {
-    let mut sum = Statistics::default();
+    let (mut sum, mut seen) = (Statistics::default(), BTreeSet::new());
     let had_all = |sum: &Statistics| {
         let on_disks = sum.stalls > 0 && sum.wiped > 0 && sum.rotten > 0;
         on_disks && sum.crashes > 0 && sum.partitions > 0 && sum.pauses > 0 && sum.transfers > 0
@@ -34,13 +35,17 @@ fn nodes_keep_every_property_through_faults() {
     let mut seeds = 1..=120;
     while !had_all(&sum) || *seeds.start() <= 24 {
         let seed = seeds.next().expect("120 seeds have every fault");
-        sum.add(&outcome(&Plan::draw(seed, 3, 8)).statistics);
+        let outcome = outcome(&Plan::draw(seed, 3, 8));
+        sum.add(&outcome.statistics);
+        seen.extend(Mark::of(Engine::Nodes).filter(|mark| outcome.marks.has(*mark)));
     }
     assert!(
         sum.watched > 1_000 && sum.marks > 20 && sum.resumed > 20,
         "{sum:?}"
     );
     assert!(sum.elections > 8, "some leader was replaced");
+    let over_quic = [Mark::QuicRefused, Mark::QuicReset];
+    assert!(over_quic.iter().all(|mark| seen.contains(mark)), "{seen:?}");
 }
 
 #[test]

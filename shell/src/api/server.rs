@@ -33,6 +33,7 @@ use tower_service::Service;
 use super::frames::{self, Frames};
 use super::native::Native;
 use crate::config::{Limits, Listen};
+use crate::planted::Planted;
 use crate::port::{ByteStream, Clock, Listener, Network};
 use crate::transport::ClientsEndpoint;
 
@@ -104,6 +105,8 @@ pub struct Server {
     pub grace: Duration,
     /// What an event frame and the frames that are appended together may take.
     pub limits: Limits,
+    /// The mistake that is made on purpose, if any.
+    pub planted: Planted,
 }
 
 /// Where clients knock.
@@ -156,6 +159,7 @@ struct Connections {
     permits: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
     limits: Limits,
+    planted: Planted,
     /// Closed once every task that holds a clone has ended.
     _alive: mpsc::Sender<()>,
 }
@@ -173,6 +177,7 @@ impl Server {
             permits: Arc::clone(&permits),
             refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
             limits: self.limits,
+            planted: self.planted,
             _alive: alive,
         };
         for listener in doors.listeners {
@@ -278,6 +283,7 @@ impl Connections {
             router: self.router,
             clock: self.clock,
             phases: Phases(self.phase),
+            planted: self.planted,
         };
         native.serve(connecting).await;
     }

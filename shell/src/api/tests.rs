@@ -19,6 +19,7 @@ use super::fake::FakeBackend;
 use super::openapi::contract::{Exchange, contract};
 use super::server::{Doors, Server};
 use super::*;
+use crate::planted::Planted;
 use crate::port::Ports;
 use crate::port::system::{ListenerOptions, ports};
 use crate::transport::{Secret, listen_for_clients};
@@ -128,6 +129,7 @@ impl Port {
             max_connections,
             grace: PATIENCE,
             limits,
+            planted: Planted::NONE,
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let server = tokio::spawn(server.serve(doors, async move {

@@ -251,6 +251,7 @@ pub async fn run_as(
         max_connections: config.network.max_connections,
         grace: config.timeouts.shutdown,
         limits: config.limits,
+        planted: ports.planted,
     };
     let mut serving = std::pin::pin!(server.serve(doors, async {
         let _ = drained.await;

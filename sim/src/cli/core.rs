@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use quorate_sim::batch::{Batch, Seeds};
 use quorate_sim::consensus::{
-    Conditions, ENOUGH_SEEDS, Engine, Mistake, NODES_MAX, Outcome, Plan, Violation, run as simulate,
+    Conditions, Engine, Mistake, NODES_MAX, Outcome, Plan, Violation, enough_seeds, run as simulate,
     run_with_journal,
 };
 use quorate_sim::failure::Failure;
@@ -14,13 +14,9 @@ use quorate_sim::report::{self, summary, summary::Setting};
 use quorate_sim::share::CheckerShare;
 use quorate_sim::trace::Journal;
 
+use super::marks::SECONDS;
 use super::shard::Shard;
-use super::{CommandResult, interrupt};
-
-/// Simulated seconds with faults in a run.
-const SECONDS: u64 = 20;
-/// With fewer nodes some marks are rare.
-const MARKS_NODES: u64 = 3;
+use super::{CommandResult, interrupt, marks};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -87,7 +83,7 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
     } else {
         out!("{summary}");
         if arguments.plan.is_none() && batch.done > 0 {
-            out!("\n{}", report::marks(&batch, arguments.nodes));
+            out!("\n{}", report::marks(&batch, Engine::Core, arguments.nodes));
         }
     }
     if let Some(file) = &arguments.report {
@@ -113,29 +109,20 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
 
 /// A mark that never came about, in so many seeds that each should have, is a failure.
 fn judge_marks(arguments: &Arguments, batch: &Batch) -> ExitCode {
-    let representative = arguments.nodes >= MARKS_NODES
+    let representative = arguments.nodes >= marks::NODES
         && arguments.seconds >= SECONDS
         && arguments.plan.is_none()
         && arguments.plant.is_none();
-    let missing = batch.missing_marks(arguments.nodes);
-    if representative && batch.done < ENOUGH_SEEDS && arguments.time.is_some() {
+    let enough = enough_seeds(Engine::Core);
+    if representative && batch.done < enough && arguments.time.is_some() {
         eprintln!(
-            "the marks are not judged: {} seeds were done of the {ENOUGH_SEEDS} that it takes",
+            "the marks are not judged: {} seeds were done of the {enough} that it takes",
             batch.done
         );
     }
-    if !representative || batch.done < ENOUGH_SEEDS || missing.is_empty() {
+    if !representative || marks::came_about(batch, Engine::Core, arguments.nodes) {
         return ExitCode::SUCCESS;
     }
-    for mark in missing {
-        eprintln!(
-            "NEVER SEEN in {} seeds: {}: {}",
-            batch.done,
-            mark.name(),
-            mark.sentence()
-        );
-    }
-    eprintln!("The plans are blind to these: see sim/src/consensus/plan/draw.rs");
     ExitCode::FAILURE
 }
 

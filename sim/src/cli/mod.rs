@@ -6,6 +6,7 @@ mod output;
 mod core;
 mod explore;
 mod interrupt;
+mod marks;
 #[cfg(feature = "planted-bugs")]
 mod mutants;
 mod plan;

@@ -11,7 +11,7 @@ use quorate_sim::report::{self, summary, summary::Setting};
 
 use super::core::report_violation;
 use super::shard::Shard;
-use super::{CommandResult, interrupt};
+use super::{CommandResult, interrupt, marks};
 
 /// The most nodes of a full simulation.
 const NODES_MAX: u64 = 9;
@@ -96,6 +96,9 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
         eprint!("{summary}");
     } else {
         out!("{summary}");
+        if arguments.plan.is_none() && batch.done > 0 {
+            out!("\n{}", report::marks(&batch, Engine::Nodes, arguments.nodes));
+        }
     }
     if let Some(file) = &arguments.report {
         let setting = Setting {
@@ -118,7 +121,7 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
     };
     let Some((plan, violation)) = batch.violation else {
         tell_verdict();
-        return Ok(interrupt::ended(batch.done));
+        return Ok(judge_marks(arguments, &batch));
     };
     let conditions = Conditions {
         engine: Engine::Nodes,
@@ -128,4 +131,18 @@ pub(super) fn run(arguments: &Arguments) -> CommandResult {
     report_violation(&arguments.failures, plan, conditions, &violation)?;
     tell_verdict();
     Ok(ExitCode::FAILURE)
+}
+
+/// A mark that never came about, in so many seeds that each should have, is a failure.
+fn judge_marks(arguments: &Arguments, batch: &Batch) -> ExitCode {
+    let representative = arguments.nodes >= marks::NODES
+        && arguments.seconds >= marks::SECONDS
+        && !arguments.calm
+        && arguments.plan.is_none()
+        && arguments.plant.is_none();
+    let judged = representative && !interrupt::is_interrupted();
+    if !judged || marks::came_about(batch, Engine::Nodes, arguments.nodes) {
+        return interrupt::ended(batch.done);
+    }
+    ExitCode::FAILURE
 }

@@ -44,7 +44,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use quorate_core::raft;
 use serde::{Deserialize, Serialize};
 
-pub use marks::{ENOUGH_SEEDS, Mark, Marks};
+pub use marks::{Mark, Marks, enough_seeds};
 pub use measured::{Durations, Measurements};
 pub use mistake::{Mistake, PlantedBug};
 pub use plan::{NODES_MAX, Plan, PlanError};

@@ -123,11 +123,16 @@ fn judge(status: StatusCode, body: Bytes) -> Answer {
         return Answer::Done(body);
     }
     match serde_json::from_slice::<Problem>(&body) {
-        Ok(problem) => match problem.code {
-            ProblemCode::RevisionConflict | ProblemCode::KeyNotFound => Answer::Other(problem.code),
-            code if code.is_safe_to_retry() => Answer::Nothing(code.to_string()),
-            code => Answer::Unknown(format!("{code}: {}", problem.detail)),
-        },
+        Ok(problem) => judge_problem(&problem),
         Err(error) => Answer::Unknown(format!("status {status}: {error}")),
+    }
+}
+
+/// What a node's refusal says about the request.
+pub(super) fn judge_problem(problem: &Problem) -> Answer {
+    match problem.code {
+        ProblemCode::RevisionConflict | ProblemCode::KeyNotFound => Answer::Other(problem.code),
+        code if code.is_safe_to_retry() => Answer::Nothing(code.to_string()),
+        code => Answer::Unknown(format!("{code}: {}", problem.detail)),
     }
 }

@@ -15,6 +15,8 @@ use crate::consensus::telling;
 use crate::random::{Concern, Stream};
 use crate::trace::name_of;
 
+/// Of ten crashes of one process so many are none: it is asked to stop. Of the others every second one is a power cut.
+const ASKED_TO_STOP: u64 = 2;
 /// A process that is killed in the middle of its work does so many operations on its disk before.
 const OPERATIONS_BEFORE_CRASH: u64 = 60;
 /// How many of a million moments with an ambush are used.
@@ -45,9 +47,13 @@ impl World {
         match fault {
             FaultKind::Crash { victim, down } => {
                 let victim = self.find(victim);
-                let power_cut = Stream::keyed(self.plan.noise, Concern::Machines, now << 8).chance(500_000);
-                self.kill(victim, power_cut);
-                self.schedule.at(now + down, Event::Start(victim));
+                match Stream::keyed(self.plan.noise, Concern::Machines, now << 8).below(10) {
+                    0..ASKED_TO_STOP => self.restart(victim, down),
+                    draw => {
+                        self.kill(victim, draw % 2 == 0);
+                        self.schedule.at(now + down, Event::Start(victim));
+                    }
+                }
             }
             FaultKind::PowerCut { down, apart } => {
                 for (place, victim) in self.nodes().into_iter().enumerate() {

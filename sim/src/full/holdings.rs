@@ -119,6 +119,8 @@ pub(super) struct Around {
     pub(super) guests: usize,
     /// Connections that clients have opened to it and not closed.
     pub(super) clients: usize,
+    /// How many of them may be over QUIC.
+    pub(super) over_quic: usize,
 }
 
 /// Lanes of a node: for its log, the reader of that, entries to apply, records, snapshots, rows, and two for files.
@@ -129,6 +131,8 @@ const TASKS: usize = 10;
 const TASKS_A_MEMBER: usize = 2;
 /// For each connection of a client.
 const TASKS_A_CLIENT: usize = 2;
+/// Besides for one over QUIC, which is itself, who serves it, its pipeline, and an exchange.
+const TASKS_MORE_OVER_QUIC: usize = 2;
 /// A guest that knocks: its connection, which lives on for three round trips when it has ended, and the next one.
 const CONNECTIONS_A_GUEST: usize = 3;
 /// Databases, the segment that is written, those that are being read, the snapshot, and a few small ones.
@@ -138,7 +142,10 @@ const FILES: usize = 10;
 pub(super) fn allowed(around: Around) -> Holdings {
     let guests = CONNECTIONS_A_GUEST * around.guests;
     Holdings {
-        tasks: TASKS + TASKS_A_MEMBER * (around.members + guests) + TASKS_A_CLIENT * around.clients,
+        tasks: TASKS
+            + TASKS_A_MEMBER * (around.members + guests)
+            + TASKS_A_CLIENT * around.clients
+            + TASKS_MORE_OVER_QUIC * around.over_quic,
         lanes: LANES,
         connections: around.members + guests,
         probes: around.members + guests,

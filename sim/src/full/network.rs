@@ -2,7 +2,7 @@
 //!
 //! Packets fare as the messages of the core simulation do (delays, losses, repetitions, cuts; see
 //! [`crate::consensus::network`]), and take at least one tick. A machine whose process is gone answers a probe for
-//! its port; one whose power is off answers nothing.
+//! its port, and a connected socket that sends there; one whose power is off answers nothing.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 
 use super::clock::MachineClock;
 use super::holdings::{Mark, Taken};
+use super::machine::CLUSTER_PORT;
 use crate::consensus::network::Network;
 use crate::consensus::schedule::{Schedule, Time};
 use crate::consensus::trace::{Trace, hash};
@@ -27,6 +28,8 @@ use crate::consensus::trace::{Trace, hash};
 const SOCKET_PACKETS_MAX: usize = 4_096;
 /// Bytes of a packet at most; longer ones are lost, so that path MTU discovery has something to find.
 const PACKET_BYTES_MAX: usize = 1_472;
+/// The first of the ports that sockets get which want any.
+const FIRST_PORT: u16 = 32_768;
 
 struct Packet {
     from: SocketAddr,
@@ -46,11 +49,24 @@ enum Delivery {
     Refusal(Arc<Answer>),
 }
 
-/// What came back to a probe.
+/// What came back to a probe, or to a connected socket.
 #[derive(Default)]
-struct Answer {
+pub(super) struct Answer {
     refused: Mutex<bool>,
     came: Notify,
+}
+
+impl Answer {
+    fn refused(&self) -> MutexGuard<'_, bool> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Completes when nobody listens at the other end.
+    pub(super) async fn until_refused(&self) {
+        while !*self.refused() {
+            self.came.notified().await;
+        }
+    }
 }
 
 #[derive(Default)]
@@ -63,6 +79,10 @@ struct Inner {
     network: Network,
     schedule: Schedule<Delivery>,
     sockets: BTreeMap<SocketAddr, Arc<Mutex<Inbox>>>,
+    /// Sockets that hear when nobody listens where they send to.
+    connected: BTreeMap<SocketAddr, Arc<Answer>>,
+    /// The port that the next socket gets which wants any.
+    next_port: u16,
     machines: BTreeMap<IpAddr, NodeId>,
     /// Machines without power.
     dark: BTreeSet<IpAddr>,
@@ -84,6 +104,8 @@ impl Wires {
             network,
             schedule: Schedule::new(),
             sockets: BTreeMap::new(),
+            connected: BTreeMap::new(),
+            next_port: FIRST_PORT,
             machines: BTreeMap::new(),
             dark: BTreeSet::new(),
             swapped: BTreeMap::new(),
@@ -110,6 +132,26 @@ impl Wires {
     /// The process of a machine is gone, and its sockets with it.
     pub(super) fn close_sockets(&self, address: IpAddr) {
         self.inner().sockets.retain(|bound, _| bound.ip() != address);
+    }
+
+    /// A port of this machine that no socket has.
+    pub(super) fn free_port(&self, address: IpAddr) -> SocketAddr {
+        let mut inner = self.inner();
+        loop {
+            let port = inner.next_port;
+            inner.next_port = port.checked_add(1).unwrap_or(FIRST_PORT);
+            let free = SocketAddr::new(address, port);
+            if !inner.sockets.contains_key(&free) {
+                return free;
+            }
+        }
+    }
+
+    /// From now on the socket at an address hears when nobody listens where it sends to.
+    pub(super) fn connect(&self, address: SocketAddr) -> Arc<Answer> {
+        let answer = Arc::<Answer>::default();
+        self.inner().connected.insert(address, Arc::clone(&answer));
+        answer
     }
 
     /// A machine has power, or has none: then nothing there answers.
@@ -214,7 +256,13 @@ impl Inner {
     fn take_in(&mut self, now: Time, delivery: Delivery) -> Option<Waker> {
         match delivery {
             Delivery::Datagram { to, packet } => {
-                let socket = self.sockets.get(&to)?;
+                let Some(socket) = self.sockets.get(&to) else {
+                    if let Some(answer) = self.connected.get(&packet.from).cloned() {
+                        let sender = self.node(packet.from.ip());
+                        self.refuse(now, sender, to, answer);
+                    }
+                    return None;
+                };
                 let mut inbox = socket.lock().unwrap_or_else(PoisonError::into_inner);
                 if inbox.packets.len() < SOCKET_PACKETS_MAX {
                     inbox.packets.push_back(packet);
@@ -222,25 +270,33 @@ impl Inner {
                 inbox.waker.take()
             }
             Delivery::Probe { from, to, answer } => {
-                if !self.sockets.contains_key(&to) && !self.dark.contains(&to.ip()) {
-                    let owner = self.node(to.ip());
-                    let [arrival, _] = self.network.arrivals(now, owner, from);
-                    if let Some(arrival) = arrival {
-                        self.schedule.at(arrival, Delivery::Refusal(answer));
-                    }
+                if !self.sockets.contains_key(&to) {
+                    self.refuse(now, from, to, answer);
                 }
                 None
             }
             Delivery::Refusal(answer) => {
-                *answer.refused.lock().unwrap_or_else(PoisonError::into_inner) = true;
+                *answer.refused() = true;
                 answer.came.notify_one();
                 None
             }
         }
     }
+
+    /// A machine where nobody listens says so to a sender, unless it has no power.
+    fn refuse(&mut self, now: Time, sender: NodeId, at: SocketAddr, answer: Arc<Answer>) {
+        if self.dark.contains(&at.ip()) {
+            return;
+        }
+        let owner = self.node(at.ip());
+        let [arrival, _] = self.network.arrivals(now, owner, sender);
+        if let Some(arrival) = arrival {
+            self.schedule.at(arrival, Delivery::Refusal(answer));
+        }
+    }
 }
 
-/// The UDP socket of a node.
+/// A UDP socket.
 pub(super) struct Socket {
     wires: Wires,
     clock: Arc<MachineClock>,
@@ -293,14 +349,19 @@ impl Drop for Socket {
         let mut inner = self.wires.inner();
         if self.is_bound(&inner) {
             inner.sockets.remove(&self.address);
+            inner.connected.remove(&self.address);
         }
     }
 }
 
 impl quinn::AsyncUdpSocket for Socket {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn quinn::UdpPoller>> {
+        let tally = match self.address.port() {
+            CLUSTER_PORT => &self.taken.connections,
+            _ => &self.taken.clients,
+        };
         Box::pin(AlwaysWritable {
-            _counted: self.taken.connections.mark(),
+            _counted: tally.mark(),
         })
     }
 
@@ -395,9 +456,7 @@ impl Connected {
 
 impl Probe for Connected {
     fn poke(&mut self) -> io::Result<()> {
-        let refused =
-            std::mem::take(&mut *self.answer.refused.lock().unwrap_or_else(PoisonError::into_inner));
-        if refused {
+        if std::mem::take(&mut *self.answer.refused()) {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
         let now = self.clock.simulated();
@@ -419,13 +478,6 @@ impl Probe for Connected {
 
     fn answered(&self) -> BoxFuture<'static, ()> {
         let answer = Arc::clone(&self.answer);
-        Box::pin(async move {
-            loop {
-                if *answer.refused.lock().unwrap_or_else(PoisonError::into_inner) {
-                    return;
-                }
-                answer.came.notified().await;
-            }
-        })
+        Box::pin(async move { answer.until_refused().await })
     }
 }

@@ -26,6 +26,14 @@ impl World {
         }
     }
 
+    /// Asks the process of a machine to stop; some time after it has ended another one is started.
+    pub(super) fn restart(&mut self, id: NodeId, down: Time) {
+        if self.host(id).runs() {
+            self.restarts.insert(id, down);
+            self.stop(id);
+        }
+    }
+
     /// Ends the process of a machine at once.
     pub(super) fn kill(&mut self, id: NodeId, power_cut: bool) {
         let host = Arc::clone(self.host(id));
@@ -40,6 +48,7 @@ impl World {
         }
         host.shall_run(false);
         self.stopping.remove(&id);
+        self.restarts.remove(&id);
         self.wires.close_sockets(address(id).into());
         self.wires.has_power(address(id).into(), !power_cut);
         if power_cut {
@@ -98,7 +107,11 @@ impl World {
     /// A node stopped by itself, which it may when it was asked to, or when its disk is broken.
     fn ended(&mut self, id: NodeId, end: Result<(), NodeError>) -> Verdict {
         if end.is_ok() && self.stopping.remove(&id) {
+            let down = self.restarts.remove(&id);
             self.kill(id, false);
+            if let Some(down) = down {
+                self.schedule.at(self.now + down, Event::Start(id));
+            }
             return Ok(());
         }
         if let Err(NodeError::Storage(StorageError::Damaged { .. })) = &end

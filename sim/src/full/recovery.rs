@@ -50,6 +50,7 @@ impl World {
                 self.happen(event);
             }
         }
+        self.restarts.values_mut().for_each(|down| *down = 0);
         self.wires.with_network(|network| network.calm());
         self.wires.mend();
         let mut knobs = self.plan.knobs.clone();
@@ -137,6 +138,7 @@ impl World {
             members: members.len() - 1,
             guests: guests.count(),
             clients: WATCHERS + LATE_CLIENTS,
+            over_quic: self.clients.watchers.over_quic(),
         });
         let held = members.iter().map(|id| (id, self.host(*id).holdings()));
         let (id, held) = held.into_iter().find(|(_, held)| !held.are_within(&allowed))?;

@@ -90,13 +90,15 @@ impl Simulation {
     pub fn found(setup: &Setup, seed: u64) -> Result<Simulation, FoundError> {
         setup.check()?;
         let topology = Topology::new(setup.nodes, setup.learners, setup.spares);
+        let plan = setup.plan(seed);
         let habit = Habit {
             requests: setup.requests,
             reads: setup.reads,
             probes: true,
             watches: false,
+            over_quic: plan.knobs.clients_over_quic,
         };
-        let mut world = World::build(&setup.plan(seed), topology, habit, None, Told::default());
+        let mut world = World::build(&plan, topology, habit, None, Told::default());
         world.guarded(await_founding)?;
         // In each run what happens comes at another moment between heartbeats.
         let phase = Stream::keyed(seed, Concern::Operator, 1 << 40).below(nanoseconds(setup.heartbeat) + 1);

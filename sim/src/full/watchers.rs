@@ -5,6 +5,8 @@
 //! one revision together, and every mark of progress must have come after all that it speaks of (the guarantees of
 //! etcd's watches).
 
+mod library;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,6 +24,8 @@ use quorate_core::state::{KeyRange, Query, Revision, Span, StateMachine};
 use tokio::time::timeout;
 use turmoil::net::TcpStream;
 
+use super::quic::ClientMachine;
+use super::workload::Habit;
 use crate::consensus::checker::{Verdict, demand};
 use crate::consensus::trace::{Trace, hash};
 use crate::random::{Concern, Stream};
@@ -123,14 +127,17 @@ struct Told {
 pub(super) struct Watchers {
     told: Mutex<Vec<Told>>,
     trace: Mutex<Trace>,
+    machine: ClientMachine,
     nodes: Vec<SocketAddr>,
     noise: u64,
+    /// How many of the first ones speak QUIC.
+    over_quic: u64,
 }
 
 impl Watchers {
     /// Watchers of `nodes`, if there shall be any.
-    pub(super) fn new(any: bool, nodes: Vec<SocketAddr>, noise: u64) -> Watchers {
-        let prefixes = if any { &PREFIXES[..] } else { &[] };
+    pub(super) fn new(machine: &ClientMachine, habit: Habit, nodes: Vec<SocketAddr>, noise: u64) -> Watchers {
+        let prefixes = if habit.watches { &PREFIXES[..] } else { &[] };
         let told = prefixes.iter().map(|prefix| Told {
             prefix,
             ..Told::default()
@@ -138,8 +145,10 @@ impl Watchers {
         Watchers {
             told: Mutex::new(told.collect()),
             trace: Mutex::default(),
+            machine: machine.clone(),
             nodes,
             noise,
+            over_quic: habit.over_quic,
         }
     }
 
@@ -151,8 +160,17 @@ impl Watchers {
                 number,
                 random: Stream::keyed(self.noise, Concern::Clients, 1 << 32 | number as u64),
             };
-            tokio::task::spawn_local(watcher.run());
+            if (number as u64) < self.over_quic {
+                tokio::task::spawn_local(watcher.run_over_quic());
+            } else {
+                tokio::task::spawn_local(watcher.run());
+            }
         }
+    }
+
+    /// How many hold a QUIC connection.
+    pub(super) fn over_quic(&self) -> usize {
+        self.told().len().min(self.over_quic as usize)
     }
 
     fn told(&self) -> MutexGuard<'_, Vec<Told>> {
@@ -267,12 +285,7 @@ impl Told {
             }
             events::PROGRESS => {
                 let WatchMark { revision } = serde_json::from_str(&event.data)?;
-                if revision < self.position {
-                    self.surprises
-                        .push(format!("it was at {}, and is at {revision}", self.position));
-                }
-                self.marks.push((self.changes.len(), revision));
-                self.position = revision;
+                self.marked(revision);
             }
             events::CHANGE => self.changed(serde_json::from_str(&event.data)?),
             events::CANCEL => {
@@ -285,6 +298,16 @@ impl Told {
             kind => self.surprises.push(format!("there is an event `{kind}`")),
         }
         Ok(true)
+    }
+
+    /// Everything up to a revision was told.
+    fn marked(&mut self, revision: u64) {
+        if revision < self.position {
+            self.surprises
+                .push(format!("it was at {}, and is at {revision}", self.position));
+        }
+        self.marks.push((self.changes.len(), revision));
+        self.position = revision;
     }
 
     fn changed(&mut self, change: WatchChange) {

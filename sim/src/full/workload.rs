@@ -9,7 +9,7 @@ mod lists;
 mod own;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,8 +21,9 @@ use quorate_api::{KeyValue, ListAnswer, ProblemCode, PutAnswer};
 
 use self::lists::List;
 use super::client::{Answer, Client};
-use super::clock::MachineClock;
+use super::line::Line;
 use super::machine::machine_at;
+use super::quic::ClientMachine;
 use super::requests::Requests;
 use super::service::Service;
 use super::setup::Reads;
@@ -30,6 +31,7 @@ use super::told::Told;
 use super::watchers::Watchers;
 use crate::consensus::schedule::{SECOND, Time};
 use crate::consensus::trace::{Trace, hash};
+use crate::consensus::{Mark, Marks};
 use crate::linearizable::{Action, Operation, Outcome};
 use crate::random::{Concern, Stream};
 use crate::serializable::Transaction;
@@ -62,6 +64,8 @@ struct Record {
     unknown: u64,
     /// Answers that no client should get.
     surprises: Vec<String>,
+    /// Situations that came about.
+    marks: BTreeSet<Mark>,
     trace: Trace,
     ended: bool,
     under_way: u64,
@@ -83,6 +87,8 @@ pub(super) struct Habit {
     pub(super) probes: bool,
     /// Whether some watch what changes.
     pub(super) watches: bool,
+    /// How many of the first clients speak QUIC.
+    pub(super) over_quic: u64,
 }
 
 /// How often clients ask.
@@ -112,7 +118,7 @@ enum Listing {
 pub(super) struct Clients {
     record: Mutex<Record>,
     pub(super) watchers: Arc<Watchers>,
-    clock: Arc<MachineClock>,
+    machine: ClientMachine,
     nodes: Vec<SocketAddr>,
     noise: u64,
     keys: u64,
@@ -138,7 +144,7 @@ pub(super) struct Counts {
 impl Clients {
     /// Clients of `nodes`.
     pub(super) fn new(
-        clock: Arc<MachineClock>,
+        machine: ClientMachine,
         nodes: Vec<SocketAddr>,
         noise: u64,
         keys: u64,
@@ -147,8 +153,8 @@ impl Clients {
     ) -> Clients {
         Clients {
             record: Mutex::default(),
-            watchers: Arc::new(Watchers::new(habit.watches, nodes.clone(), noise)),
-            clock,
+            watchers: Arc::new(Watchers::new(&machine, habit, nodes.clone(), noise)),
+            machine,
             nodes,
             noise,
             keys,
@@ -165,9 +171,8 @@ impl Clients {
 
     /// Everything that the clients' machine does.
     pub(super) async fn live(self: Arc<Clients>) {
-        self.clock.start_life();
-        for number in 0..CLIENTS {
-            let worker = Worker::new(Arc::clone(&self), number);
+        self.machine.clock.start_life();
+        for worker in self.workers() {
             tokio::task::spawn_local(worker.run());
         }
         self.watchers.start();
@@ -181,7 +186,7 @@ impl Clients {
             for (number, order) in self.requests.take() {
                 let clients = Arc::clone(&self);
                 tokio::task::spawn_local(async move {
-                    let now = || clients.clock.simulated();
+                    let now = || clients.machine.clock.simulated();
                     clients.requests.carry(number, order, now, &clients.told).await;
                 });
             }
@@ -197,6 +202,34 @@ impl Clients {
         }
     }
 
+    /// The clients, each with its lines to the nodes. Those who speak QUIC share connections: every other one knows one
+    /// node at a time, and the rest know all of them.
+    fn workers(self: &Arc<Clients>) -> Vec<Worker> {
+        let library = |known: fn(&[SocketAddr]) -> &[SocketAddr]| -> Vec<Line> {
+            let mut nodes = self.nodes.clone();
+            let line = |node: &SocketAddr| {
+                let client = self
+                    .machine
+                    .client(known(&nodes))
+                    .expect("addresses are endpoints");
+                nodes.rotate_left(1);
+                Line::quic(*node, client)
+            };
+            self.nodes.iter().map(line).collect()
+        };
+        let quic = [library(|nodes| &nodes[..1]), library(|nodes| nodes)];
+        let http = |node: &SocketAddr| Line::Http(Client::new(*node));
+        let lines = |number| match number < self.habit.over_quic {
+            true => quic[usize::from(number % 2 > 0)]
+                .iter()
+                .map(Line::shared)
+                .collect(),
+            false => self.nodes.iter().map(http).collect(),
+        };
+        let worker = |number| Worker::new(Arc::clone(self), number, lines(number));
+        (0..CLIENTS).map(worker).collect()
+    }
+
     /// Writes to the node at this place all the time, whether or not the writes before were answered.
     async fn probe(self: Arc<Clients>, place: usize) {
         let idle = Rc::new(RefCell::new(Vec::new()));
@@ -207,16 +240,16 @@ impl Clients {
             if self.record().ended {
                 return;
             }
-            let connection = idle.borrow_mut().pop();
-            let connection = connection.unwrap_or_else(|| Client::new(self.nodes[place]));
+            let line = idle.borrow_mut().pop();
+            let line = line.unwrap_or_else(|| Line::Http(Client::new(self.nodes[place])));
             let (clients, idle) = (Arc::clone(&self), Rc::clone(&idle));
             tokio::task::spawn_local(async move {
-                let invoked = clients.clock.simulated();
-                let mut worker = Worker::probe(Arc::clone(&clients), place, connection);
+                let invoked = clients.machine.clock.simulated();
+                let mut worker = Worker::probe(Arc::clone(&clients), place, line);
                 if worker.write_own().await {
-                    clients.service.served(invoked, clients.clock.simulated());
+                    clients.service.served(invoked, clients.machine.clock.simulated());
                 }
-                idle.borrow_mut().extend(worker.connections.pop());
+                idle.borrow_mut().extend(worker.lines.pop());
             });
         }
     }
@@ -227,7 +260,7 @@ impl Clients {
 
     /// The mean time until the next request of a client, and how long it waits besides.
     fn rhythm(&self) -> (Time, Time) {
-        let (now, mood) = (self.clock.simulated(), self.record().mood);
+        let (now, mood) = (self.machine.clock.simulated(), self.record().mood);
         let mean = CLIENTS * SECOND / self.habit.requests.max(1);
         match mood {
             Mood::Burst { times, until } if now < until => (mean / times.max(1), 0),
@@ -323,6 +356,11 @@ impl Clients {
         self.record().trace.value() ^ self.requests.trace().rotate_left(1)
     }
 
+    /// Situations that came about.
+    pub(super) fn marks(&self) -> Marks {
+        self.record().marks.iter().copied().collect()
+    }
+
     /// What happened on the keys that clients share.
     pub(super) fn histories(&self) -> BTreeMap<String, Vec<Operation>> {
         self.record().histories.clone()
@@ -338,7 +376,7 @@ impl Clients {
     }
 
     fn now(&self) -> Duration {
-        Duration::from_nanos(self.clock.simulated())
+        Duration::from_nanos(self.machine.clock.simulated())
     }
 }
 
@@ -346,7 +384,7 @@ struct Worker {
     clients: Arc<Clients>,
     number: u64,
     random: Stream,
-    connections: Vec<Client>,
+    lines: Vec<Line>,
     current: usize,
     /// How long it waits for an answer.
     patience: Duration,
@@ -359,14 +397,13 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(clients: Arc<Clients>, number: u64) -> Worker {
-        let connections: Vec<Client> = clients.nodes.iter().map(|node| Client::new(*node)).collect();
+    fn new(clients: Arc<Clients>, number: u64, lines: Vec<Line>) -> Worker {
         Worker {
             random: Stream::keyed(clients.noise, Concern::Clients, number),
-            current: usize::try_from(number).unwrap_or(0) % connections.len(),
+            current: usize::try_from(number).unwrap_or(0) % lines.len(),
             clients,
             number,
-            connections,
+            lines,
             patience: PATIENCE,
             seen: BTreeMap::new(),
             last_own: None,
@@ -374,14 +411,14 @@ impl Worker {
         }
     }
 
-    /// One that writes once to the node at this place, over a connection that it has.
-    fn probe(clients: Arc<Clients>, place: usize, connection: Client) -> Worker {
+    /// One that writes once to the node at this place, over a line that it has.
+    fn probe(clients: Arc<Clients>, place: usize, line: Line) -> Worker {
         let number = CLIENTS + place as u64;
         Worker {
             random: Stream::keyed(clients.noise, Concern::Clients, number),
             current: 0,
             number,
-            connections: vec![connection],
+            lines: vec![line],
             patience: PROBE.1,
             clients,
             seen: BTreeMap::new(),
@@ -399,7 +436,7 @@ impl Worker {
                 return;
             }
             if self.random.chance(50_000) {
-                self.current = self.random.below(self.connections.len() as u64) as usize;
+                self.current = self.random.below(self.lines.len() as u64) as usize;
             }
             let draw = self.random.below(100);
             let key = format!("shared/{}", self.random.below(self.clients.keys));
@@ -429,7 +466,7 @@ impl Worker {
             record.under_way += 1;
         }
         let told = &self.clients.told;
-        let connection = &mut self.connections[self.current];
+        let line = &mut self.lines[self.current];
         let operation = if method == Method::GET {
             trace::Operation::Read
         } else {
@@ -437,21 +474,22 @@ impl Worker {
         };
         let about = || format!("{method} {path} {}", String::from_utf8_lossy(&body));
         let request = told.asked(
-            self.clients.clock.simulated(),
-            machine_at(connection.address()),
+            self.clients.machine.clock.simulated(),
+            machine_at(line.address()),
             operation,
             about,
         );
-        let answer = connection.ask_once(method, path, body, once, self.patience).await;
-        told.answered(self.clients.clock.simulated(), request, &answer);
-        let now = self.clients.now();
+        let answer = line.ask(method, path, body, once, self.patience).await;
+        told.answered(self.clients.machine.clock.simulated(), request, &answer);
+        let (now, mark) = (self.clients.now(), line.mark(&answer));
         let mut record = self.clients.record();
         record.under_way -= 1;
+        record.marks.extend(mark);
         record.trace.note(self.number << 60 | now.as_nanos() as u64);
         record.trace.note(hash(1, format!("{answer:?}").as_bytes()));
         if matches!(answer, Answer::Nothing(_) | Answer::Unknown(_)) {
             record.unknown += u64::from(matches!(answer, Answer::Unknown(_)));
-            self.current = (self.current + 1) % self.connections.len();
+            self.current = (self.current + 1) % self.lines.len();
         }
         answer
     }

@@ -3,7 +3,7 @@
 //! One tick is a millisecond. Before each, faults that are due happen and packets that arrived are handed over; then
 //! turmoil runs every machine for a tick, one after the other; then checkers look. Everything is on one thread.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use super::entropy::{Seeded, seed_handshakes};
 use super::log;
 use super::machine::{Cluster, Host, address, name};
 use super::network::Wires;
+use super::quic::ClientMachine;
 use super::setup::{Reads, Topology};
 use super::told::Told;
 use super::watch::{Moment, Sight};
@@ -29,7 +30,7 @@ use crate::consensus::network::{Cut, Network};
 use crate::consensus::plan::{FaultKind, Operation, Plan};
 use crate::consensus::schedule::{MILLISECOND, SECOND, Schedule, Time};
 use crate::consensus::trace::Trace;
-use crate::consensus::{Marks, Measurements, Mistake, Outcome, Statistics, Violation};
+use crate::consensus::{Measurements, Mistake, Outcome, Statistics, Violation};
 use crate::random::{Concern, Stream};
 use crate::trace;
 
@@ -102,6 +103,8 @@ pub(super) struct World {
     pub(super) spared: bool,
     /// The node whose log was damaged, until it ran again.
     pub(super) rotten: Option<NodeId>,
+    /// Processes that were asked to stop and are started again, and after how long.
+    pub(super) restarts: BTreeMap<NodeId, Time>,
     /// When nodes are stopped in the middle of their work.
     pub(super) ambushes: BTreeSet<Moment>,
 }
@@ -117,6 +120,7 @@ impl World {
             },
             probes: false,
             watches: true,
+            over_quic: plan.knobs.clients_over_quic,
         };
         let mut topology = Topology::new(plan.nodes, 0, 0);
         if plan.noise.is_multiple_of(STRANGER_EVERY) {
@@ -184,7 +188,12 @@ impl World {
             });
         }
         let clients = Arc::new(Clients::new(
-            Arc::new(MachineClock::new(Arc::clone(&time), 0, 1_000_000)),
+            ClientMachine {
+                wires: wires.clone(),
+                clock: Arc::new(MachineClock::new(Arc::clone(&time), 0, 1_000_000)),
+                address: CLIENTS.into(),
+                taken: Arc::default(),
+            },
             hosts[..hosts.len() - strangers]
                 .iter()
                 .map(|host| host.client_address())
@@ -213,6 +222,7 @@ impl World {
             leaderless: None,
             spared: false,
             rotten: None,
+            restarts: BTreeMap::new(),
             ambushes: BTreeSet::new(),
         }
     }
@@ -230,8 +240,7 @@ impl World {
     pub(super) fn outcome(&self) -> Outcome {
         Outcome {
             statistics: self.statistics(),
-            // The marks are situations of consensus, which the core simulation sees from within.
-            marks: Marks::default(),
+            marks: self.clients.marks(),
             measurements: self.measurements.clone(),
             trace: self.trace(),
         }

@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 
 use super::server::Phases;
 use crate::config::{Config, Listen};
+use crate::planted::Planted;
 use crate::port::{Clock, Ports};
 use crate::transport::{CLIENT_STREAMS, ClientsEndpoint, ClientsError, listen_for_clients};
 
@@ -84,6 +85,7 @@ pub(super) struct Native {
     pub(super) router: Router,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) phases: Phases,
+    pub(super) planted: Planted,
 }
 
 /// Why a stream ended before everything was said.

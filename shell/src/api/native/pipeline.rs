@@ -11,10 +11,11 @@ use http::{HeaderValue, Response};
 use http_body_util::BodyExt;
 use quinn::{RecvStream, VarInt};
 use quorate_api::native::{self, Answer, REQUEST_BYTES_MAX, close, take_frame};
-use quorate_api::{Problem, ProblemCode};
+use quorate_api::{Problem, ProblemCode, headers};
 use tower_service::Service;
 
 use super::{Broken, IDLE_TIMEOUT, Native, Sending, headers_of, problem_answer, request_of};
+use crate::planted::{Planted, PlantedBug};
 
 /// Requests that may be under way: so many, of so many bytes and one more.
 const UNDER_WAY_MAX: usize = 4_096;
@@ -79,7 +80,7 @@ impl Native {
         let (mut reads, mut begins) = (true, true);
         loop {
             if begins {
-                pipeline.begin(|frame| answer(self.router.clone(), frame))?;
+                pipeline.begin(|frame| answer(self.router.clone(), self.planted, frame))?;
             }
             if !reads && pipeline.under_way.is_empty() {
                 break;
@@ -88,7 +89,10 @@ impl Native {
             tokio::select! {
                 biased;
                 Some(first) = pipeline.under_way.next() => {
-                    let batch = pipeline.encode(first);
+                    let mut batch = pipeline.encode(first);
+                    if self.planted.is(PlantedBug::PipelineAnswersAreSwapped) {
+                        batch = swapped(batch);
+                    }
                     send.write(&*self.clock, batch).await?;
                 }
                 chunk = receive.read_chunk(READ_BYTES, true), if reads && pipeline.has_room() => match chunk? {
@@ -99,6 +103,9 @@ impl Native {
                     (reads, begins) = (false, false);
                     // The client may have ended its side already.
                     let _ = receive.stop(VarInt::from_u32(close::STOPPING));
+                    if self.planted.is(PlantedBug::PipelineEndsUnanswered) {
+                        break;
+                    }
                 }
                 () = idle, if pipeline.under_way.is_empty() => break,
             }
@@ -109,11 +116,18 @@ impl Native {
 }
 
 /// The answer to the request in a frame, and how long the frame is.
-async fn answer(router: Router, frame: Bytes) -> (Answer, usize) {
+async fn answer(router: Router, planted: Planted, frame: Bytes) -> (Answer, usize) {
     let length = frame.len();
     let (id, answered) = match native::Request::decode(frame) {
         Ok(mut request) => {
             let (id, body) = (request.id, std::mem::take(&mut request.body));
+            if planted.is(PlantedBug::PipelineDropsRequestKey) {
+                let is_key = |name: &Bytes| name == headers::IDEMPOTENCY_KEY.as_bytes();
+                request.headers.retain(|(name, _)| !is_key(name));
+            }
+            if planted.is(PlantedBug::PipelinedRequestIsMadeTwice) {
+                let _ = ask(router.clone(), request.clone(), body.clone()).await;
+            }
             (id, ask(router, request, body).await)
         }
         Err(native::Malformed(what)) => {
@@ -135,6 +149,21 @@ async fn answer(router: Router, frame: Bytes) -> (Answer, usize) {
         Err(problem) => problem_answer(id, &problem),
     };
     (answer, length)
+}
+
+/// Answers of which the first two have each other's ids: a mistake that can be planted.
+fn swapped(batch: Bytes) -> Bytes {
+    let mut unread = BytesMut::from(batch);
+    let mut answers = Vec::new();
+    while let Ok(Some(frame)) = take_frame(&mut unread, usize::MAX) {
+        answers.extend(Answer::decode(frame));
+    }
+    if let [first, second, ..] = &mut *answers {
+        std::mem::swap(&mut first.id, &mut second.id);
+    }
+    let mut batch = BytesMut::new();
+    answers.iter().for_each(|answer| answer.encode(&mut batch));
+    batch.freeze()
 }
 
 type Answered = (u16, native::Headers, Bytes);

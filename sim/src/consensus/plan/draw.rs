@@ -20,6 +20,7 @@ pub(super) fn plan(seed: u64, nodes: u64, seconds: u64) -> Plan {
     let mut random = Stream::new(seed, Concern::Plan);
     let mut knobs = Knobs::draw(&mut random);
     let habits = Habits::draw(&mut random, nodes, &mut knobs);
+    knobs.clients_over_quic = surroundings::clients_over_quic(seed);
     let duration = seconds * SECOND;
     let mut plan = Plan {
         format: FORMAT,

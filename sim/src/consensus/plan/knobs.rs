@@ -57,6 +57,9 @@ pub(crate) struct Knobs {
     #[serde(with = "duration")]
     pub(crate) request_mean: Time,
     pub(crate) keys: u64,
+    /// How many of the clients of production nodes speak QUIC; the others speak HTTP.
+    #[serde(default)]
+    pub(crate) clients_over_quic: u64,
     // Operators.
     /// How many voters operators leave at the least.
     pub(crate) voters_min: usize,
@@ -98,6 +101,7 @@ impl Knobs {
                 REQUEST_MEAN_MAX,
             ]),
             keys: *random.pick(&[1, 5, 50]),
+            clients_over_quic: 0,
             voters_min: if random.chance(100_000) { 1 } else { 2 },
             evenly_slow_disks: random.chance(80_000),
             features_max: *random.pick(&[1, 2, 4]),
@@ -141,6 +145,7 @@ impl Knobs {
             clock_skew: 0,
             request_mean: REQUEST_MEAN_MAX,
             keys: 5,
+            clients_over_quic: 2,
             voters_min: 1,
             evenly_slow_disks: false,
             features_max: 1,

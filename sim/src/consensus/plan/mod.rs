@@ -175,6 +175,11 @@ impl Plan {
         kinds.any(|kind| matches!(kind, FaultKind::Swap { .. }))
     }
 
+    /// Whether several clients of production nodes share what they ask over QUIC.
+    pub fn has_clients_over_quic(&self) -> bool {
+        self.knobs.clients_over_quic > 1
+    }
+
     /// How many faults and how many operations it has.
     pub fn events(&self) -> (usize, usize) {
         (self.faults.len(), self.operations.len())

@@ -80,7 +80,7 @@ const BEGINNING: Time = 500 * MILLISECOND;
 /// Brings one knob to rest.
 type Calm = fn(&mut Knobs);
 
-const CALM: [Calm; 13] = [
+const CALM: [Calm; 14] = [
     |knobs| (knobs.loss, knobs.duplication, knobs.latency_spike) = (0, 0, 0),
     |knobs| knobs.ordered_links = true,
     |knobs| knobs.encode_messages = false,
@@ -88,6 +88,7 @@ const CALM: [Calm; 13] = [
     |knobs| knobs.snapshot_failure = 0,
     |knobs| knobs.clock_skew = 0,
     |knobs| knobs.keys = 1,
+    |knobs| knobs.clients_over_quic = 0,
     |knobs| knobs.request_mean = 50 * MILLISECOND,
     |knobs| knobs.features_max = 1,
     |knobs| knobs.evenly_slow_disks = false,

@@ -1,5 +1,5 @@
-//! What breaks around production nodes alone: dates, addresses, the size of packets. The core simulation has none of
-//! these. They have a stream of chance of their own, and shift nothing else in a plan.
+//! What is so around production nodes alone: what clients speak, and what breaks: dates, addresses, the size of packets.
+//! The core simulation has none of these. They have a stream of chance of their own, and shift nothing else in a plan.
 
 use super::draw::CALM_BEGINNING;
 use super::{Fault, FaultKind, Who};
@@ -13,6 +13,12 @@ const HOUR: Time = 3_600 * SECOND;
 const AHEAD: [Time; 3] = [HOUR, 30 * 24 * HOUR, 300 * 24 * HOUR];
 /// Bytes of a packet that still come through: QUIC relies on 1,200 (RFC 9000, section 14).
 const BYTES: [u16; 3] = [1_200, 1_280, 1_400];
+
+/// How many clients speak QUIC: none, some, or all of four.
+pub(super) fn clients_over_quic(seed: u64) -> u64 {
+    let mut random = Stream::keyed(seed, Concern::Surroundings, 1);
+    *random.pick(&[0, 1, 2, 3, 4, 4])
+}
 
 pub(super) fn draw(seed: u64, duration: Time) -> Vec<Fault> {
     let mut random = Stream::new(seed, Concern::Surroundings);
