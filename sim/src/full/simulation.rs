@@ -19,33 +19,28 @@
 //! # }
 //! ```
 
+mod asking;
+mod machines;
+mod network;
+
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::Method;
-use quorate_api::Health;
 use quorate_core::raft::{Index, NodeId};
 
-use super::client;
-use super::holdings::Holdings;
-use super::machine::{CLUSTER_PORT, address, name};
-use super::requests::Order;
-use super::setup::{Reads, Setup, SetupError, Topology, nanoseconds};
+pub use self::asking::{Answer, Request};
+use super::setup::{Setup, SetupError, Topology, nanoseconds};
 use super::told::Told;
 use super::workload::Habit;
-use super::world::{Event, Phase, World};
+use super::world::{Phase, World};
 use crate::consensus::checker::{Verdict, demand};
-use crate::consensus::network::{Cut, Weather};
+use crate::consensus::network::Cut;
 use crate::consensus::schedule::{SECOND, Time};
 use crate::consensus::{Outcome, Violation};
-use crate::random::{Concern, PartsPerMillion, Stream};
+use crate::random::{Concern, Stream};
 
 /// Within this time all members found each other and agree.
 const FOUNDED_WITHIN: Time = 20 * SECOND;
-/// How long somebody waits for the answer to a single request.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A cluster under way.
 pub struct Simulation {
@@ -54,21 +49,6 @@ pub struct Simulation {
     began: Time,
     /// What is cut off, and when it is connected again; without a time, not by itself.
     cuts: Vec<(Option<Time>, Cut)>,
-}
-
-/// A request that was made of one node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Request(u64);
-
-/// What came of a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// It was done.
-    Done,
-    /// Certainly nothing happened; the node's reason.
-    Refused(String),
-    /// It may have happened, or may yet.
-    Unknown(String),
 }
 
 /// Why a cluster could not be founded.
@@ -258,289 +238,6 @@ impl Simulation {
     }
 }
 
-/// What happens to machines.
-impl Simulation {
-    /// Kills a process. What it wrote stays, synced or not.
-    pub fn kill(&mut self, node: NodeId) {
-        self.world.kill(node, false);
-    }
-
-    /// Cuts the power of a machine: of what its process wrote and did not sync, any part may be lost.
-    pub fn cut_power(&mut self, node: NodeId) {
-        self.world.kill(node, true);
-    }
-
-    /// Asks a process to stop, as an operator does; a leader hands over first.
-    pub fn stop(&mut self, node: NodeId) {
-        self.world.stop(node);
-    }
-
-    /// Starts the node of a machine where none runs.
-    pub fn start(&mut self, node: NodeId) {
-        self.world.start(node);
-    }
-
-    /// Cuts the power of a machine, and everything on its disk is lost. It belongs to the cluster, and joins when it is
-    /// started.
-    pub fn wipe(&mut self, node: NodeId) {
-        self.world.members.insert(node);
-        self.world.kill(node, true);
-        let host = Arc::clone(self.world.host(node));
-        host.disk.wipe();
-        host.sight.loses_disk(node);
-    }
-
-    /// A process stands still for a while, its clock does not.
-    pub fn pause(&mut self, node: NodeId, time: Duration) {
-        let until = self.until(time);
-        self.world.host(node).gate.close(until);
-    }
-
-    /// The clock of a machine goes ahead at once.
-    pub fn step_clock(&mut self, node: NodeId, by: Duration) {
-        self.world.host(node).clock.step(nanoseconds(by));
-    }
-
-    /// The date of a machine is this far ahead of the right one; with zero it is right again. What its clock measures stays
-    /// as it is.
-    pub fn set_date(&mut self, node: NodeId, ahead: Duration) {
-        self.world.host(node).clock.set_date(nanoseconds(ahead));
-    }
-
-    /// Syncs of the log take longer for a while.
-    pub fn slow_disk(&mut self, node: NodeId, by: Duration, time: Duration) {
-        let until = self.until(time);
-        self.world.host(node).disk.with_habits(|habits| {
-            (habits.slow_until, habits.slow_by) = (until, nanoseconds(by));
-        });
-    }
-
-    /// No sync ends for a while.
-    pub fn stall_disk(&mut self, node: NodeId, time: Duration) {
-        let until = self.until(time);
-        self.world
-            .host(node)
-            .disk
-            .with_habits(|habits| habits.stalled_until = habits.stalled_until.max(until));
-    }
-
-    /// The next sync of the log fails: the process stops, and is started again.
-    pub fn fail_sync(&mut self, node: NodeId) {
-        self.world.host(node).disk.fail_next_sync();
-    }
-
-    /// No more can be written to the disk, or there is room again. The process ends when it wants to write, and is
-    /// started again and again.
-    pub fn fill_disk(&mut self, node: NodeId, full: bool) {
-        self.world.host(node).disk.is_full(full);
-    }
-
-    /// Starts a node whose cluster is lost alone, in a new lineage, as `quorate force-start` does; what only other nodes
-    /// have is lost. It must not run, and nobody else may: whoever comes back has to be wiped, or is set aside.
-    pub fn force_start(&mut self, node: NodeId) {
-        self.world.force_start(node);
-    }
-
-    /// Installs another release on a machine, which its next process is of: 1 is this build; each later one speaks a
-    /// newer version with its like, and supports one feature level more.
-    pub fn install(&mut self, node: NodeId, release: u16) {
-        self.world.host(node).install(release);
-    }
-
-    fn until(&self, time: Duration) -> Time {
-        self.world.now.saturating_add(nanoseconds(time))
-    }
-}
-
-/// What happens to the network.
-impl Simulation {
-    /// Nodes of different groups do not reach each other, for a while or until that is healed.
-    pub fn partition(&mut self, groups: &[&[NodeId]], time: Option<Duration>) {
-        self.cut(between(groups), time);
-    }
-
-    /// Nothing goes from one group to another, in this direction, for a while or until that is healed.
-    pub fn cut_one_way(&mut self, from: &[NodeId], to: &[NodeId], time: Option<Duration>) {
-        self.cut(pairs(from, to), time);
-    }
-
-    fn cut(&mut self, cut: Cut, time: Option<Duration>) {
-        self.world.statistics.partitions += 1;
-        self.world.wires.with_network(|network| network.cut(&cut));
-        let until = time.map(|time| self.until(time));
-        self.cuts.push((until, cut));
-    }
-
-    /// Connects everything again that was cut off.
-    pub fn heal(&mut self) {
-        let cuts = std::mem::take(&mut self.cuts);
-        let cuts: Vec<Cut> = cuts.into_iter().map(|(_, cut)| cut).collect();
-        self.reconnect(&cuts);
-    }
-
-    fn reconnect(&mut self, cuts: &[Cut]) {
-        for cut in cuts {
-            self.world.wires.with_network(|network| network.heal(cut));
-        }
-    }
-
-    /// Cuts a group off from another and connects them again, `times` times, once in each period.
-    pub fn flap(&mut self, one: &[NodeId], other: &[NodeId], times: u32, period: Duration) {
-        self.world.happen(Event::Flap {
-            cut: between(&[one, other]),
-            period: nanoseconds(period),
-            left: times,
-        });
-    }
-
-    /// Packets between two groups take so much longer for a while, both ways.
-    pub fn delay(&mut self, one: &[NodeId], other: &[NodeId], by: Duration, time: Duration) {
-        let (links, until) = (between(&[one, other]), self.until(time));
-        self.world
-            .wires
-            .with_network(|network| network.delay(&links, until, nanoseconds(by)));
-    }
-
-    /// Packets longer than `bytes` are lost between two groups for a while, without a word; QUIC relies on 1,200.
-    pub fn narrow(&mut self, one: &[NodeId], other: &[NodeId], bytes: usize, time: Duration) {
-        let until = self.until(time);
-        self.world.wires.narrow(&between(&[one, other]), bytes, until);
-    }
-
-    /// How much the process of a node holds of its machine.
-    pub fn holdings(&self, node: NodeId) -> Holdings {
-        self.world.host(node).holdings()
-    }
-
-    /// Each packet from one group to another occupies its link for so long, for a while: a thin pipe.
-    pub fn clog(&mut self, from: &[NodeId], to: &[NodeId], each: Duration, time: Duration) {
-        let (links, until) = (pairs(from, to), self.until(time));
-        self.world.wires.with_network(|network| {
-            for (from, to) in links {
-                network.clog(from, to, until, nanoseconds(each));
-            }
-        });
-    }
-
-    /// Packets are lost, repeated and late everywhere for a while: so many of a million.
-    pub fn storm(
-        &mut self,
-        loss: PartsPerMillion,
-        duplicated: PartsPerMillion,
-        late: PartsPerMillion,
-        time: Duration,
-    ) {
-        let weather = Weather {
-            loss,
-            duplication: duplicated,
-            spike: late,
-        };
-        let until = self.until(time);
-        self.world
-            .wires
-            .with_network(|network| network.storm(until, weather));
-    }
-}
-
-/// What operators and clients ask.
-impl Simulation {
-    /// Writes a key through one node.
-    pub fn write(&mut self, node: NodeId) -> Request {
-        self.ask(node, Method::PUT, "/v1/kv/single", Bytes::from_static(b"1"))
-    }
-
-    /// Reads a key through one node: linearizable, by lease, or from whatever the node has when `reads` is none.
-    pub fn read(&mut self, node: NodeId, reads: Option<Reads>) -> Request {
-        let consistency = match reads {
-            Some(Reads::Linearizable) => "linearizable",
-            Some(Reads::Lease) => "lease",
-            None => "serializable",
-        };
-        let path = format!("/v1/kv?limit=1&consistency={consistency}");
-        self.ask(node, Method::GET, &path, Bytes::new())
-    }
-
-    /// Asks a node how it does.
-    pub fn ask_health(&mut self, node: NodeId) -> Request {
-        self.ask(node, Method::GET, "/health", Bytes::new())
-    }
-
-    /// Asks the leader to hand over, to a node or to the best one.
-    pub fn transfer(&mut self, to: Option<NodeId>) -> Request {
-        let body = serde_json::json!({ "target_node": to.map(name) });
-        let asked = self.asked();
-        self.ask(
-            asked,
-            Method::POST,
-            "/cluster/step-down",
-            Bytes::from(body.to_string()),
-        )
-    }
-
-    /// Starts the node of a machine and asks the cluster to take it in, for good as a learner or to vote.
-    pub fn add(&mut self, node: NodeId, learner: bool) -> Request {
-        let asked = self.asked();
-        self.world.members.insert(node);
-        self.world.start(node);
-        let body = serde_json::json!({
-            "id": name(node),
-            "host": address(node).to_string(),
-            "port": CLUSTER_PORT,
-            "learner": learner,
-        });
-        self.ask(
-            asked,
-            Method::POST,
-            "/cluster/members",
-            Bytes::from(body.to_string()),
-        )
-    }
-
-    /// Asks the cluster to let a node go. Its process runs on.
-    pub fn remove(&mut self, node: NodeId) -> Request {
-        let asked = self.asked();
-        self.world.members.remove(&node);
-        let path = format!("/cluster/members/{}", name(node));
-        self.ask(asked, Method::DELETE, &path, Bytes::new())
-    }
-
-    /// The answer to a request, and when it came since the cluster was founded.
-    pub fn answer(&self, request: Request) -> Option<(Answer, Duration)> {
-        let (answer, at) = self.world.clients.requests.answer(request.0)?;
-        let answer = match answer {
-            client::Answer::Done(_) => Answer::Done,
-            client::Answer::Other(code) => Answer::Refused(code.to_string()),
-            client::Answer::Nothing(reason) => Answer::Refused(reason),
-            client::Answer::Unknown(reason) => Answer::Unknown(reason),
-        };
-        Some((answer, Duration::from_nanos(at - self.began)))
-    }
-
-    /// What a node said of itself when it was asked.
-    pub fn health(&self, request: Request) -> Option<Health> {
-        match self.world.clients.requests.answer(request.0)? {
-            (client::Answer::Done(body), _) => serde_json::from_slice(&body).ok(),
-            _ => None,
-        }
-    }
-
-    /// Whom operators ask: the leader, or the first member that runs.
-    fn asked(&self) -> NodeId {
-        let running = || self.world.members().into_iter().find(|node| self.runs(*node));
-        self.leader().or_else(running).unwrap_or(NodeId(1))
-    }
-
-    fn ask(&mut self, node: NodeId, method: Method, path: &str, body: Bytes) -> Request {
-        Request(self.world.clients.requests.make(Order {
-            node: self.world.host(node).client_address(),
-            method,
-            path: path.to_owned(),
-            body,
-            patience: PATIENCE,
-        }))
-    }
-}
-
 /// Lets time pass until the members found the cluster and each other.
 fn await_founding(world: &mut World) -> Verdict {
     while matches!(world.phase, Phase::Founding) || world.sight.agreed(&world.members()).is_none() {
@@ -550,24 +247,4 @@ fn await_founding(world: &mut World) -> Verdict {
         })?;
     }
     Ok(())
-}
-
-/// Both directions of every link between nodes of different groups.
-fn between(groups: &[&[NodeId]]) -> Cut {
-    let mut cut = Cut::new();
-    for (place, one) in groups.iter().enumerate() {
-        for other in &groups[place + 1..] {
-            cut.extend(pairs(one, other));
-            cut.extend(pairs(other, one));
-        }
-    }
-    cut
-}
-
-/// Every link from one group to another.
-fn pairs(from: &[NodeId], to: &[NodeId]) -> Cut {
-    let pair = |from: &NodeId, to: &NodeId| (from != to).then_some((*from, *to));
-    from.iter()
-        .flat_map(|from| to.iter().filter_map(move |to| pair(from, to)))
-        .collect()
 }

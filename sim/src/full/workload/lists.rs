@@ -15,7 +15,8 @@ use quorate_api::{
 };
 
 use super::super::client::{Answer, Client};
-use super::{Clients, PATIENCE, Worker};
+use super::worker::Worker;
+use super::{Clients, PATIENCE};
 use crate::serializable::{Outcome, Transaction};
 
 /// Where the lists are.

@@ -7,7 +7,8 @@ use http::Method;
 use quorate_api::PutAnswer;
 
 use super::super::client::Answer;
-use super::{OWN, Worker, found, path, text};
+use super::worker::Worker;
+use super::{OWN, found, path, text};
 
 /// How long a client waits before it makes such a request again.
 const AGAIN: Duration = Duration::from_millis(50);
