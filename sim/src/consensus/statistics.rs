@@ -143,7 +143,7 @@ statistics! {
 
 /// Counts that nobody keeps of production nodes: they are taken from within consensus or the state machine, or are about
 /// what only the core simulation does.
-const NOT_OF_NODES: [&str; 24] = [
+const NOT_OF_NODES: [&str; 22] = [
     "keep-alives",
     "refused expiries of an earlier term",
     "moves of sessions",
@@ -160,8 +160,6 @@ const NOT_OF_NODES: [&str; 24] = [
     "fetches from disk",
     "purges",
     "transfers resumed",
-    "commands left out for witnesses",
-    "bases sent to witnesses",
     "changes with too many witnesses",
     "membership changes",
     "promotions by duty",

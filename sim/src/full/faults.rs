@@ -164,7 +164,7 @@ impl World {
     /// Tells what breaks, and what it hits.
     fn tell_fault(&self, kind: &FaultKind) {
         let is_left_out = match kind {
-            FaultKind::Wipe { .. } | FaultKind::Rot { .. } => !self.can_spare(),
+            FaultKind::Wipe { victim } | FaultKind::Rot { victim, .. } => !self.can_spare(self.find(*victim)),
             FaultKind::FalseAlarm { .. } => true,
             _ => false,
         };
@@ -189,10 +189,10 @@ impl World {
 
     /// A part of what a machine's disk holds of the log is damaged while it is off.
     fn rot(&mut self, victim: Who, down: Time) {
-        if !self.can_spare() {
+        let victim = self.find(victim);
+        if !self.can_spare(victim) {
             return;
         }
-        let victim = self.find(victim);
         self.crash(victim, down);
         let host = Arc::clone(self.host(victim));
         if host.disk.rot(Path::new(LOG)) {
@@ -206,10 +206,11 @@ impl World {
 
     /// A machine loses everything on its disk, and its node starts without a memory.
     fn wipe(&mut self, victim: Who) {
-        if !self.can_spare() {
+        let victim = self.find(victim);
+        if !self.can_spare(victim) {
             return;
         }
-        self.replace_disk(self.find(victim));
+        self.replace_disk(victim);
         self.spared = true;
     }
 
@@ -222,9 +223,12 @@ impl World {
         self.statistics.wiped += 1;
     }
 
-    /// Whether the others can go on without what one node holds. That is so once in a run.
-    fn can_spare(&self) -> bool {
-        !self.spared && self.hosts.len() >= 3 && self.sight.agreed(&self.members()).is_some()
+    /// Whether the others can go on without what a node holds. That is so once in a run.
+    fn can_spare(&self, victim: NodeId) -> bool {
+        // With witnesses a disk with data may be the only one that holds what was committed while others were away.
+        let witnesses = &self.host(victim).cluster.topology.witnesses;
+        let one_of_many = witnesses.is_empty() || witnesses.contains(&victim);
+        one_of_many && !self.spared && self.hosts.len() >= 3 && self.sight.agreed(&self.members()).is_some()
     }
 
     /// A process is stopped, or the power cut, in the middle of what a node does to its disk: now, or from now on when one

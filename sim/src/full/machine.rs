@@ -130,14 +130,16 @@ impl Cluster {
             origin: Origin::Default,
             flag,
         };
+        let Topology {
+            voters, witnesses, ..
+        } = &self.topology;
         let listed = |id: &NodeId| StaticNode {
             name: name(*id),
             cluster_address: at(*id, CLUSTER_PORT),
             client_address: at(*id, CLIENT_PORT),
-            witness: false,
+            witness: witnesses.contains(id),
         };
         let raft = &self.knobs.raft;
-        let voters = &self.topology.voters;
         Config {
             node_name: name(id),
             cluster_name: self.cluster_name(id).to_owned(),
@@ -146,7 +148,7 @@ impl Cluster {
             } else {
                 Formation::Join(voters.iter().map(|voter| at(*voter, CLUSTER_PORT)).collect())
             },
-            witness: false,
+            witness: witnesses.contains(&id),
             learner: self.topology.learners.contains(&id),
             client_listen: vec![listen(CLIENT_PORT, "--port")],
             cluster_listen: listen(CLUSTER_PORT, "--raft-port"),

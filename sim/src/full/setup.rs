@@ -143,6 +143,8 @@ impl Setup {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Topology {
     pub(super) voters: Vec<NodeId>,
+    /// Voters without data.
+    pub(super) witnesses: Vec<NodeId>,
     pub(super) learners: Vec<NodeId>,
     pub(super) spares: Vec<NodeId>,
     /// Nodes that were configured for another cluster, and by mistake try to join this one; the last of all.
@@ -154,10 +156,20 @@ impl Topology {
         let ids = |from: u64, count: u64| (from + 1..=from + count).map(NodeId).collect();
         Topology {
             voters: ids(0, nodes),
+            witnesses: Vec::new(),
             learners: ids(nodes, learners),
             spares: ids(nodes + learners, spares),
             strangers: Vec::new(),
         }
+    }
+
+    /// The last voters, so many, are witnesses: fewer than half of them at the most.
+    pub(super) fn with_witnesses(mut self, count: u64) -> Topology {
+        let voters = self.voters.len();
+        let most = voters.saturating_sub(1) / 2;
+        let count = usize::try_from(count).unwrap_or(most).min(most);
+        self.witnesses = self.voters[voters - count..].to_vec();
+        self
     }
 
     /// All machines, in the order of their numbers.
@@ -167,6 +179,7 @@ impl Topology {
             learners,
             spares,
             strangers,
+            witnesses: _,
         } = self;
         let own = voters.iter().chain(learners).chain(spares);
         own.chain(strangers).copied()

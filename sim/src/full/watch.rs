@@ -6,6 +6,7 @@
 //! killed, and finds when it starts again.
 
 mod judging;
+mod witnesses;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -64,6 +65,10 @@ struct Seen {
     /// The features that its cluster uses.
     level: Option<FeatureLevel>,
     repairing: bool,
+    /// Whether it is a witness, whose state machine stays empty.
+    witness: bool,
+    /// The last entry that its disk holds.
+    durable: Index,
     /// The state machine's last entry and fingerprint.
     applied: (Index, u64),
 }
@@ -193,26 +198,30 @@ impl Sight {
         self.inner().elected.clone()
     }
 
-    /// The state that every node has reached, when it is the same one and none is being repaired.
+    /// The state that every node has reached, when it is the same one and none is being repaired; witnesses have the log
+    /// that led there.
     pub(super) fn agreed(&self, nodes: &[NodeId]) -> Option<(Index, u64)> {
         let inner = self.inner();
-        let mut states = nodes.iter().map(|node| {
-            let seen = inner.seen.get(node)?;
-            let leads = seen.leader == inner.leader.map(|(_, _, leader)| leader);
-            (leads && !seen.repairing && seen.applied.0 == seen.last).then_some(seen.applied)
-        });
-        let first = states.next()??;
-        states.all(|state| state == Some(first)).then_some(first)
+        let leader = inner.leader.map(|(_, _, leader)| leader);
+        let follows = |seen: &&Seen| seen.leader == leader && !seen.repairing;
+        let seen = nodes.iter().map(|node| inner.seen.get(node).filter(follows));
+        let seen = seen.collect::<Option<Vec<&Seen>>>()?;
+        let reached = seen.iter().find(|seen| !seen.witness)?.applied;
+        let agrees = |seen: &&Seen| seen.last == reached.0 && (seen.witness || seen.applied == reached);
+        seen.iter().all(agrees).then_some(reached)
     }
 
     /// Whether every node follows the leader of the latest term, is not being repaired, and has applied everything up to
-    /// `index`.
+    /// `index`, or as a witness knows of it.
     pub(super) fn have_reached(&self, nodes: &[NodeId], index: Index) -> bool {
         let inner = self.inner();
         let leader = inner.leader.map(|(_, _, leader)| leader);
         nodes.iter().all(|node| {
             let seen = inner.seen.get(node);
-            seen.is_some_and(|seen| seen.leader == leader && !seen.repairing && seen.applied.0 >= index)
+            seen.is_some_and(|seen| {
+                let reached = if seen.witness { seen.last } else { seen.applied.0 };
+                seen.leader == leader && !seen.repairing && reached >= index
+            })
         })
     }
 

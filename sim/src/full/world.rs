@@ -122,7 +122,7 @@ impl World {
             watches: true,
             over_quic: plan.knobs.clients_over_quic,
         };
-        let mut topology = Topology::new(plan.nodes, 0, 0);
+        let mut topology = Topology::new(plan.nodes, 0, 0).with_witnesses(plan.knobs.witnesses);
         if plan.noise.is_multiple_of(STRANGER_EVERY) {
             topology.strangers.push(NodeId(plan.nodes + 1));
         }

@@ -2,7 +2,7 @@
 
 use quorate_core::raft::{Apply, Body, Effects, HardState, NodeId, Role, Status, StepDown, Term, TraceEvent};
 
-use super::{Inner, Moment, Promised};
+use super::{Inner, Moment, Promised, witnesses};
 use crate::consensus::checker::progress::Progress;
 use crate::consensus::checker::{Verdict, demand};
 use crate::consensus::node::Run;
@@ -20,6 +20,10 @@ impl Inner {
         (seen.role, seen.leader) = (Some(status.role), status.leader);
         (seen.last, seen.repairing) = (status.last.index, status.repairing.is_some());
         seen.level = Some(status.membership.level());
+        (seen.witness, seen.durable) = (status.membership.is_witness(status.id), status.durable);
+        if seen.witness {
+            witnesses::takes_part(run, effects)?;
+        }
         if status.role == Role::Leader {
             self.elections.leads(status.term, run)?;
         }
@@ -35,6 +39,9 @@ impl Inner {
         }
         for (to, message) in &effects.send {
             self.promises(run.node, (status.id, *to), message.term, &message.body)?;
+            if status.membership.is_witness(*to) {
+                self.sent_to_witness(status, *to, &message.body)?;
+            }
         }
         for step in &effects.apply {
             match step {
