@@ -23,6 +23,10 @@ sim-nodes nodes="3" seeds="1..100":
 scenarios *arguments:
     cargo run --release -p quorate-sim -- scenario {{arguments}}
 
+# How long failovers take becomes what CI compares with
+failovers:
+    cargo run --release -p quorate-sim -- scenario sim/scenarios --only leader- --only transfer --seeds 1..20 --json sim/baseline/failovers.json
+
 # Consensus alone, beside raft-rs, and its memory, then three nodes beside peers: `just bench --only put --rounds 1`
 bench *arguments:
     cargo bench -p quorate-benches --bench core
