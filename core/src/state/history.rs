@@ -46,6 +46,10 @@ impl Ord for First {
 
 /// The versions after the first one, ascending.
 #[derive(Clone, Debug, Default)]
+#[expect(
+    clippy::box_collection,
+    reason = "most keys have nothing here, which takes 8 bytes instead of 32"
+)]
 pub(super) struct Later(Option<Box<VecDeque<Version>>>);
 
 impl Later {
