@@ -191,8 +191,10 @@ fn a_trace_of_production_nodes_is_in_order_and_tells_what_became_of_messages_and
         "{arrived} of {sent} arrived, and few are under way"
     );
 
-    let (events, [_, _, lost]) =
-        checked_trace(&trace_of_production_nodes("trace-of-nodes", &Plan::draw(4, 3, 8)));
+    let (events, [_, _, lost]) = checked_trace(&trace_of_production_nodes(
+        "trace-of-nodes",
+        &Plan::draw(4, 3, 16),
+    ));
     assert!(lost > 0, "connections broke");
     let count = |is: fn(&Event) -> bool| events.iter().filter(|event| is(event)).count();
     assert!(count(|event| matches!(event, Event::Answered { .. })) > 100);
