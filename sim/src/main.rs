@@ -4,7 +4,7 @@ mod cli;
 
 use std::process::ExitCode;
 
-/// What is simulated allocates all the time: a tenth of a run's time is saved.
+/// What is simulated allocates all the time: about a tenth of a run's time is saved.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -15,8 +15,6 @@ use super::table::{Cell, Column, Table};
 use super::usage::resident_bytes;
 
 const KEYS: u64 = 1_000_000;
-/// Keys that are written together; etcd takes no more than 128.
-const TOGETHER: usize = 100;
 const VALUE_BYTES: usize = 256;
 /// Writes that the restarted node has in its log and not in its database.
 const UNAPPLIED: u64 = 100_000;
@@ -58,7 +56,7 @@ pub(crate) fn table(sides: &[(Side, Footprint)]) -> Table {
 
 pub(crate) fn measure(side: Side) -> Result<Footprint, String> {
     let mut cluster = Cluster::start(side)?;
-    load::write_keys(&cluster, 0..KEYS, VALUE_BYTES, TOGETHER)?;
+    load::write_keys(&cluster, 0..KEYS, VALUE_BYTES, load::TOGETHER)?;
     std::thread::sleep(SETTLING);
     let resident: Vec<u64> = cluster
         .process_ids()
